@@ -1,0 +1,56 @@
+# Every target makes .venv and installs what it lacks; the second time it is quick.
+PYTHON ?= python3
+STUDY ?= demo
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup search report best doctor test check bench clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo "  STUDY=NAME chooses the study (now: $(STUDY))"
+
+setup: $(VENV)/.installed ## make .venv and install tlstudy into it
+
+search: $(VENV)/.installed ## run or resume the study, then show its report
+	@$(BIN)/tlstudy search $(STUDY)
+	@$(BIN)/tlstudy report $(STUDY)
+
+report: $(VENV)/.installed ## tables here, figures and data in studies/STUDY/report
+	@$(BIN)/tlstudy report $(STUDY)
+
+best: $(VENV)/.installed ## the best configurations, and the best model as studies/STUDY/model.keras
+	@$(BIN)/tlstudy best $(STUDY) --export studies/$(STUDY)/model.keras --force
+
+doctor: $(VENV)/.installed ## what this machine has and lacks
+	@$(BIN)/tlstudy doctor
+
+test: $(VENV)/.dev ## run the test suite
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev ## measure against plain and informed KerasTuner, side by side
+	$(BIN)/python tests/benchmarks/against_kerastuner.py
+
+clean: ## remove .venv and caches; studies and their results stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find tuner tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "tlstudy needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" % (sys.executable, *v))'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
+	@echo "Installing tlstudy into $(VENV) (TensorFlow is large; this happens once) ..."
+	$(PIP) install -c .ci/constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install -c .ci/constraints.txt -e '.[dev]'
+	@touch $@

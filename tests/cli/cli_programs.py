@@ -1,0 +1,72 @@
+"""Two ways to run the command line: the real `main()` in this process, and a real process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+SMALL = ["--weights", "random", "--image-size", "32", "--max-epochs", "4", "--factor", "2", "--unfrozen-layers", "0"]
+SMALL += ["--set", "space.head_width=[0, 16]"]
+"""The options of the smallest search worth the name."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the user gets."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Both streams with every run of blanks as one, as the console breaks long lines."""
+        return " ".join((self.out + " " + self.err).split())
+
+
+Tlstudy = Callable[..., Outcome]
+"""`tlstudy("report", "x", cwd=folder)`: the fixture that runs `main()` here."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), **more}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tuner", *map(str, arguments)]
+
+
+def process(*arguments: object, cwd: Path, **more: str) -> Outcome:
+    """`python -m tuner` to its end. Bytes that are not UTF-8 come back as surrogates."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(**more),
+        capture_output=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+    return Outcome(done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+    """`python -m tuner` as a process to be signalled."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")

@@ -1,0 +1,256 @@
+"""`search` for real: it writes its study once, keeps the options, and goes on to the same result after any stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_programs import SMALL, Outcome, Tlstudy, process, start
+
+from tuner.cli.options import assignments
+from tuner.cli.search import _resume_command
+from tuner.study.folder import StudyFolder
+from tuner.study.spec import Spec, load
+from tuner.study.store import Store
+
+LEARNT = {
+    "configurations": "id, kind, number, hyperparameters, cut, trained_parameters",
+    "trials": "id, position, configuration, iteration, bracket, rung, first_epoch, last_epoch, parent, status, score, "
+    "best_epoch, reason",
+    "epochs": "configuration, epoch, trial, loss, accuracy, val_loss, val_accuracy, images",
+    "predictions": "configuration, epoch, probabilities",
+    "checkpoints": "configuration, role, epoch, sha256",
+}
+
+
+def learnt(study: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything a search found out, without how long it took."""
+    with Store(study / "study.db", readonly=True) as store:
+        return {
+            table: [tuple(row) for row in store.rows(f"SELECT {columns} FROM {table} ORDER BY 1, 2")]
+            for table, columns in LEARNT.items()
+        }
+
+
+def report(tlstudy: Tlstudy, work: Path) -> dict[str, Any]:
+    done = tlstudy("report", "--format", "json", cwd=work)
+    assert done.code == 0
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+# ---- a first search ------------------------------------------------------------------------------------------------
+
+
+def test_a_search_of_photographs_writes_its_study_and_shows_the_result(finished_work: tuple[Path, Outcome]) -> None:
+    work, done = finished_work
+    assert done.code == 0
+    assert "Traceback" not in done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "Study studies/photos (new: 14 photographs, wrote studies/photos/study.toml)."
+    ended = [line for line in lines if re.match(r"trial \d+/24 ", line)]
+    assert len(ended) == 24
+    assert "Best configuration c" in done.out
+    assert "frozen baseline: " in done.text
+    assert lines[-1].startswith("More: tlstudy report studies/photos    tlstudy best studies/photos --export")
+
+
+def test_the_options_stand_in_the_study_it_wrote(finished_work: tuple[Path, Outcome]) -> None:
+    spec = load(finished_work[0] / "studies" / "photos" / "study.toml")
+    assert (spec.data.path, spec.data.image_size, spec.search.max_epochs) == ("../../photos", 32, 4)
+    assert (spec.space.unfrozen_layers, spec.space.head_width) == ((0,), (0, 16))
+
+
+def test_what_the_report_shows_is_what_was_asked(tlstudy: Tlstudy, work: Path) -> None:
+    found = report(tlstudy, work)
+    assert found["study"]["state"] == "finished"
+    assert found["study"]["pretrained"] is False
+    assert found["study"]["spec"] == load(work / "studies" / "photos" / "study.toml").to_dict()
+    assert {row["kind"] for row in found["configurations"]} == {"search", "baseline", "reference"}
+
+
+# ---- again ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_photographs_are_the_same_study_and_nothing_is_done_twice(tlstudy: Tlstudy, work: Path) -> None:
+    before = learnt(work / "studies" / "photos")
+    done = tlstudy("search", "--data", "photos", cwd=work)
+    assert done.code == 0
+    assert done.out.startswith("Study studies/photos (the one about photos).\n")
+    assert not re.search(r"^trial \d", done.out, re.MULTILINE)
+    assert os.listdir(work / "studies") == ["photos"]
+    assert learnt(work / "studies" / "photos") == before
+
+
+def test_other_photographs_of_the_same_name_are_another_study(tlstudy: Tlstudy, work: Path) -> None:
+    shutil.copytree(work / "photos", work / "else" / "photos")
+    done = tlstudy("search", "--data", "else/photos", "--set", "search.factor=1", cwd=work)
+    assert done.code == 2
+    done = tlstudy("search", "--data", "else/photos", "--weights", "nofile.h5", "--image-size", "32", cwd=work)
+    assert done.code == 2
+    assert "Study studies/photos-2 (new: 14 photographs" in done.out
+
+
+def test_a_moved_study_goes_on(tlstudy: Tlstudy, work: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.move(work, moved)
+    done = tlstudy("search", "photos", "--quiet", cwd=moved)
+    assert done.code == 0
+    assert "Best configuration" in done.out
+
+
+def test_another_question_is_refused_with_each_difference(tlstudy: Tlstudy, work: Path) -> None:
+    before = (work / "studies" / "photos" / "study.db").read_bytes()
+    done = tlstudy("search", "photos", "--max-epochs", "3", "--set", "space.head_width=16", cwd=work)
+    assert done.code == 2
+    assert "the results here answer another question" in done.text
+    assert "search.max_epochs: 4 -> 3" in done.err
+    assert "space.head_width: [0, 16] -> 16" in done.err
+    assert "--fresh" in done.text
+    assert (work / "studies" / "photos" / "study.db").read_bytes() == before
+    path = work / "studies" / "photos" / "study.toml"
+    path.write_text(path.read_text().replace("seed = 0", "seed = 7"))
+    done = tlstudy("search", "photos", cwd=work)
+    assert done.code == 2
+    assert "search.seed: 0 -> 7" in done.err
+
+
+def test_other_bytes_of_a_photograph_are_refused(tlstudy: Tlstudy, work: Path) -> None:
+    one = work / "photos" / "train" / "cat" / "00.jpg"
+    one.write_bytes(one.read_bytes() + b"more")
+    done = tlstudy("search", cwd=work)
+    assert done.code == 2
+    assert "the photographs changed" in done.text
+
+
+def test_fresh_keeps_the_old_results_and_the_options_are_kept_on_resume(tlstudy: Tlstudy, work: Path) -> None:
+    study = work / "studies" / "photos"
+    before = learnt(study)
+    done = tlstudy("search", "photos", "--fresh", "--max-epochs", "1", "--seed", "5", cwd=work)
+    assert done.code == 0
+    aside = next((study / "previous").iterdir())
+    assert f"The old results are in studies/photos/previous/{aside.name}." in done.out
+    assert learnt(aside) == before
+    assert load(study / "study.toml").search.max_epochs == 4, "the file is not changed"
+    asked = report(tlstudy, work)["study"]["spec"]["search"]
+    assert (asked["max_epochs"], asked["seed"]) == (1, 5), "options win over the file"
+    done = tlstudy("search", "photos", cwd=work)
+    assert done.code == 0
+    kept = "Going on with the options it was started with: search.max_epochs = 1, search.seed = 5."
+    assert kept in done.text
+    done = tlstudy("search", "photos", "--seed", "6", cwd=work)
+    assert done.code == 2
+    assert "search.seed: 5 -> 6" in done.err
+    assert learnt(aside) == before
+
+
+def test_quiet_is_the_result_alone(tlstudy: Tlstudy, work: Path) -> None:
+    done = tlstudy("search", "photos", "-q", cwd=work)
+    assert done.code == 0
+    assert len(done.out.splitlines()) < 10
+    assert "Best configuration" in done.out
+
+
+# ---- stopped -------------------------------------------------------------------------------------------------------
+
+
+def until(search: subprocess.Popen[str], beginning: str) -> None:
+    """Reads on until a line begins so, then freezes the process where it is."""
+    assert search.stdout is not None
+    for line in search.stdout:
+        if line.startswith(beginning):
+            search.send_signal(signal.SIGSTOP)
+            return
+    pytest.fail(f"the search ended before {beginning!r}")
+
+
+def stopped(search: subprocess.Popen[str], number: signal.Signals) -> Outcome:
+    """Sends the signal to the frozen process, lets it go on, and returns how it ended."""
+    search.send_signal(number)
+    search.send_signal(signal.SIGCONT)
+    out, err = search.communicate(timeout=120)
+    return Outcome(search.returncode, out, err)
+
+
+def go_on_with(done: Outcome) -> list[str]:
+    """The arguments of the command that it printed."""
+    words = shlex.split(done.err.rpartition("Go on with: ")[2].strip())
+    assert words[0] == "tlstudy"
+    return words[1:]
+
+
+def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
+    tlstudy: Tlstudy, finished_work: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished_work[0] / "photos", work / "photos")
+    study = work / "studies" / "photos"
+
+    with start("search", "--data", "photos", *SMALL, "--verbose", cwd=work) as search:
+        until(search, "trial 2/24")
+        assert report(tlstudy, work)["study"]["state"] == "running"
+        other = tlstudy("search", "photos", cwd=work)
+        assert other.code == 2
+        assert f"another search works on this study (process {search.pid} on " in other.text
+        done = stopped(search, signal.SIGINT)
+    assert done.code == 130
+    assert "Stopping after this epoch; once more to leave at once." in done.err
+    assert "Traceback" not in done.err
+    assert go_on_with(done) == ["search", "studies/photos"]
+    first = learnt(study)
+    assert 2 <= len(first["trials"]) < 24
+    assert report(tlstudy, work)["study"]["state"] == "interrupted"
+    assert tlstudy("report", cwd=work).code == 0
+
+    with start(*go_on_with(done), cwd=work) as search:
+        until(search, "trial 12/24")
+        done = stopped(search, signal.SIGTERM)
+    assert done.code == 143
+    assert "Traceback" not in done.err
+    second = learnt(study)
+    assert first["predictions"][0] in second["predictions"]
+    assert len(first["trials"]) < len(second["trials"]) < 24
+
+    assert process(*go_on_with(done), cwd=work).code == 0
+    assert learnt(study) == learnt(finished_work[0] / "studies" / "photos")
+    with Store(study / "study.db", readonly=True) as store:
+        assert [row[0] for row in store.rows("SELECT outcome FROM sessions ORDER BY id")] == [
+            "interrupted",
+            "interrupted",
+            "finished",
+        ]
+
+
+CHANGES = {
+    "search.seed": 7,
+    "search.optimizer": "sgd",
+    "data.path": '/a b/it\'s "here"',
+    "data.allow_leak": True,
+    "backbone.weights": ["imagenet", "random"],
+    "space.unfrozen_layers": [0, 10],
+    "space.head_width": 16,
+    "space.learning_rate": {"min": 1e-5, "max": 1e-3, "sampling": "log"},
+    "space.dropout": {"min": 0.0, "max": 0.5, "step": 0.1},
+}
+
+
+def test_the_command_that_resumes_repeats_what_is_not_stored_yet(tmp_path: Path) -> None:
+    """A stop before the first trial leaves nothing in the store: the options would be lost."""
+    folder, spec = StudyFolder(tmp_path / "my study"), Spec().override(CHANGES)
+    words = shlex.split(_resume_command(folder, spec, CHANGES))
+    assert words[:2] == ["tlstudy", "search"]
+    assert words[3::2] == ["--set"] * len(CHANGES)
+    assert Spec().override(assignments(words[4::2])) == spec
+    folder.root.mkdir()
+    with Store(folder.database) as store:
+        assert shlex.split(_resume_command(folder, spec, CHANGES)) == words
+        store.set_meta(overrides=CHANGES)
+    assert shlex.split(_resume_command(folder, spec, CHANGES)) == words[:3]

@@ -1,0 +1,136 @@
+"""What every room's tests share: a cache of their own, one small ResNet-50, one finished tiny study.
+
+Nothing here imports Keras before a test asks for a fixture that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from photographs import pixels
+
+_FOLDER = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The cache of the whole session, subprocesses included, is a temporary folder: never the user's own."""
+    made = tempfile.mkdtemp(prefix="tlstudy-tests-")
+    config.stash[_FOLDER] = made
+    os.environ["TLSTUDY_CACHE"] = str(Path(made) / "cache")
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(made) / "hypothesis")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    settings.register_profile("tlstudy", deadline=None, derandomize=True, database=None, print_blob=False)
+    settings.load_profile("tlstudy")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    return Path(os.environ["TLSTUDY_CACHE"])
+
+
+SIDE = 48
+"""Small, and odd on the way: conv3 has 6 x 6 activations, conv4 3 x 3, conv5 2 x 2."""
+
+
+@pytest.fixture(scope="session")
+def squares() -> np.ndarray:
+    """uint8 (37, 48, 48, 3): all different, and more than one feature batch, the last one not full."""
+    return np.stack([pixels(seed, SIDE, SIDE) for seed in range(37)])
+
+
+@pytest.fixture(scope="session")
+def backbone(squares: np.ndarray, cache: Path) -> Any:
+    """The product's backbone at 48 pixels with calibrated random weights."""
+    from tuner.backbone.resnet import IMAGENET_MEAN_RGB, Backbone
+    from tuner.backbone.weights import Weights
+
+    weights = Weights("random", "random", None, "random-tests")
+    return Backbone(SIDE, weights, cache, lambda: squares[:32].astype(np.float32) - np.float32(IMAGENET_MEAN_RGB))
+
+
+@pytest.fixture(scope="session")
+def bgr_weights(backbone: Any) -> list[np.ndarray]:
+    """The backbone's numbers as stock Keras has them: the first kernel takes BGR."""
+    values = [np.array(v) for v in backbone.stock.get_weights()]
+    values[0] = values[0][:, :, ::-1, :]
+    return values
+
+
+@pytest.fixture(scope="session")
+def stock_resnet(bgr_weights: list[np.ndarray]) -> Callable[[], Any]:
+    """Makes stock `keras.applications.ResNet50(include_top=False)` with the backbone's numbers; takes
+    `preprocess_input`'s BGR."""
+
+    def make() -> Any:
+        import keras
+
+        model = keras.applications.ResNet50(
+            weights=None, include_top=False, input_tensor=keras.Input((SIDE, SIDE, 3), name="input_layer")
+        )
+        model.set_weights(bgr_weights)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def preprocessed(squares: np.ndarray, backbone: Any) -> np.ndarray:
+    """The squares as Keras's own preprocessing gives them: float32, BGR, mean subtracted."""
+    assert backbone.image_size == SIDE  # the backend is started by now
+    import keras
+
+    return np.asarray(keras.applications.resnet.preprocess_input(squares.astype(np.float32)), np.float32)
+
+
+@pytest.fixture(scope="session")
+def workshop(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[..., Any]:
+    """Makes `trial.Workshop`s over the squares, 26 to train on and 11 to validate: one a setting, kept, so that
+    networks are traced once."""
+    made: dict[tuple[Any, ...], Any] = {}
+
+    def make(
+        classes: int = 2,
+        batch_norm: str = "frozen",
+        optimizer: str = "adam",
+        precision: str = "float32",
+        cuts: tuple[str, ...] = ("conv5_block2", "pooled"),
+    ) -> Any:
+        from tuner.backbone import features
+        from tuner.search.network import Networks
+        from tuner.search.trial import Workshop
+
+        key = (classes, batch_norm, optimizer, precision, cuts)
+        if key not in made:
+            stored = features.ensure(backbone, squares, "squares", cuts, cache)
+            networks = Networks(backbone, classes, batch_norm, optimizer, precision)
+            labels = np.arange(len(squares)) * 7 % 10 % classes
+            rows = np.arange(len(squares))
+            made[key] = Workshop(stored, labels, rows[:26], rows[26:], networks, classes)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny study that a search has finished: 10 photographs to train on, 8 to validate, depths 0 and 10, 3 epochs.
+
+    Look, don't touch: copy its folder to change anything.
+    """
+    from search.studies import make, search
+
+    folder = make(tmp_path_factory.mktemp("finished") / "study")
+    search(folder)
+    return folder

@@ -1,0 +1,195 @@
+"""Nothing is decoded twice, nothing damaged is used, nothing half-written is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from photographs import folder, photograph, unsplit
+from PIL import Image
+
+from tuner.errors import DataError
+from tuner.images import dataset, reading
+from tuner.images.dataset import Dataset, prepare
+from tuner.images.decode import load_photograph, to_square
+from tuner.study.spec import DataSpec
+
+SPEC = DataSpec(path="data", image_size=32)
+
+
+class Decodes:
+    """Counts how often a photograph's pixels are decoded, by way of the one function that does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        decode = reading.decode
+
+        def counted(image: Image.Image) -> object:
+            self.number += 1
+            return decode(image)
+
+        monkeypatch.setattr(reading, "decode", counted)
+
+    def take(self) -> int:
+        number, self.number = self.number, 0
+        return number
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> Decodes:
+    return Decodes(monkeypatch)
+
+
+def run(tmp_path: Path, spec: DataSpec = SPEC, seed: int = 0) -> Dataset:
+    return prepare(spec, tmp_path, tmp_path / "cache", seed)
+
+
+def refused(tmp_path: Path, spec: DataSpec = SPEC) -> str:
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, spec)
+    return str(caught.value)
+
+
+def entry(tmp_path: Path, data: Dataset) -> Path:
+    return tmp_path / "cache" / "images" / data.key
+
+
+def check_rows(data: Dataset, size: int = 32, mode: str = "crop") -> None:
+    for row, photo in enumerate(data.photographs):
+        np.testing.assert_array_equal(data.images[row], to_square(load_photograph(data.root / photo.path), size, mode))
+
+
+# ---- nothing is computed twice ----
+
+
+def test_decoded_once(tmp_path: Path, decodes: Decodes) -> None:
+    folder(tmp_path / "data", 3, 3)
+    (tmp_path / "data/train/cat/bad.jpg").write_bytes((tmp_path / "data/train/cat/00.jpg").read_bytes()[:-300])
+    first = run(tmp_path)
+    assert decodes.take() == 13
+    second = run(tmp_path)
+    assert decodes.take() == 0
+    assert (first.key, first.photographs, first.left_out) == (second.key, second.photographs, second.left_out)
+
+
+def test_renamed_moved_and_added_files(tmp_path: Path, decodes: Decodes) -> None:
+    root = folder(tmp_path / "data", 3, 3)
+    first = run(tmp_path)
+    decodes.take()
+    os.rename(root / "train/cat/00.jpg", root / "train/cat/zz.jpg")
+    os.rename(root / "train/cat", root / "train/ape")
+    os.rename(root / "val/cat", root / "val/ape")
+    second = run(tmp_path)
+    assert decodes.take() == 0
+    assert second.key != first.key
+    check_rows(second)
+    photograph(root / "train/dog/new.png", 77)
+    check_rows(run(tmp_path))
+    assert decodes.take() == 1
+
+
+def test_another_seed_splits_anew_and_decodes_nothing(tmp_path: Path, decodes: Decodes) -> None:
+    unsplit(tmp_path / "data", 10)
+    first = run(tmp_path, seed=0)
+    decodes.take()
+    second = run(tmp_path, seed=1)
+    assert decodes.take() == 0
+    assert first.key != second.key
+    check_rows(second)
+
+
+def test_a_bad_file_added_later_is_tried_once(tmp_path: Path, decodes: Decodes) -> None:
+    root = folder(tmp_path / "data", 3, 3)
+    first = run(tmp_path)
+    content = bytearray((root / "train/cat/00.jpg").read_bytes()[:-300])
+    (root / "train/cat/bad.jpg").write_bytes(bytes(content))
+    decodes.take()
+    assert run(tmp_path).key == first.key
+    assert decodes.take() == 1
+    assert [left.reason for left in run(tmp_path).left_out] == ["truncated JPEG"]
+    assert decodes.take() == 0
+
+
+def test_other_settings_decode_again(tmp_path: Path, decodes: Decodes) -> None:
+    folder(tmp_path / "data", 2, 2)
+    keys = {run(tmp_path, replace(SPEC, **change)).key for change in ({}, {"image_size": 33}, {"resize": "pad"})}
+    assert len(keys) == 3
+    assert decodes.take() == 24
+
+
+def test_what_was_decoded_survives_a_refusal(tmp_path: Path, decodes: Decodes) -> None:
+    root = unsplit(tmp_path / "data", 6)
+    shutil.copy(root / "cat/00.jpg", root / "dog/copy.jpg")
+    assert "two classes" in refused(tmp_path)
+    assert decodes.take() == 12
+    (root / "dog/copy.jpg").unlink()
+    check_rows(run(tmp_path))
+    assert decodes.take() == 0
+
+
+# ---- nothing is lost, nothing damaged is used ----
+
+
+@pytest.mark.parametrize("name", ["images.npy", "manifest.json"])
+@pytest.mark.parametrize("how", ["flip", "cut", "remove"])
+def test_damaged_entries_are_rebuilt(tmp_path: Path, decodes: Decodes, name: str, how: str) -> None:
+    folder(tmp_path / "data", 2, 2)
+    first = run(tmp_path)
+    decodes.take()
+    path = entry(tmp_path, first) / name
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if how == "flip":
+        content[len(content) // 2] ^= 1
+    if how != "remove":
+        path.write_bytes(bytes(content[: len(content) // 2] if how == "cut" else content))
+    second = run(tmp_path)
+    assert second.key == first.key
+    assert decodes.take() == 8
+    check_rows(second)
+
+
+def test_nothing_but_the_entry_is_left_behind(tmp_path: Path) -> None:
+    folder(tmp_path / "data", 2, 2)
+    data = run(tmp_path)
+    assert os.listdir(tmp_path / "cache" / "images") == [data.key]
+    assert sorted(os.listdir(entry(tmp_path, data))) == ["images.npy", "manifest.json"]
+
+
+def test_an_interrupt_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "data", 2, 2)
+
+    def stop(done: int, total: int) -> None:
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(SPEC, tmp_path, tmp_path / "cache", 0, stop)
+    assert os.listdir(tmp_path / "cache" / "images") == []
+
+
+def test_stale_temporary_folders_go_and_fresh_ones_stay(tmp_path: Path) -> None:
+    folder(tmp_path / "data", 2, 2)
+    old, new = tmp_path / "cache/images/.tlstudy-tmp-old", tmp_path / "cache/images/.tlstudy-tmp-new"
+    old.mkdir(parents=True)
+    new.mkdir()
+    os.utime(old, (0, 0))
+    run(tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path / "data", 2, 2)
+    hash_files = dataset.hash_files
+
+    def hash_then_change(paths: list[Path]) -> object:
+        hashed = hash_files(paths)
+        photograph(root / "val/dog/01.jpg", 12345, 64, 64)
+        return hashed
+
+    monkeypatch.setattr(dataset, "hash_files", hash_then_change)
+    assert "changed while" in refused(tmp_path)

@@ -1,0 +1,120 @@
+"""Tables on real studies, drawn at the widths people have."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_study import (
+    FINISHED,
+    INTERRUPTED,
+    MANY,
+    NO_TRIAL_YET,
+    SIX_CLASSES,
+    THREE_CLASSES,
+    UNTRAINED,
+    Made,
+    make_study,
+)
+from rich.console import Console
+
+from tuner.evidence.results import Results
+from tuner.report import tables
+from tuner.report.best import hyperparameter_table
+from tuner.study.store import Store
+
+VARIANTS = {
+    "finished": FINISHED,
+    "interrupted": INTERRUPTED,
+    "none": NO_TRIAL_YET,
+    "six": SIX_CLASSES,
+    "three": THREE_CLASSES,
+    "many": MANY,
+    "untrained": UNTRAINED,
+}
+
+
+def drawn(found: Results, width: int, *, colour: bool = False) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=colour, color_system="truecolor" if colour else None).print(
+        tables.report(found)
+    )
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [100, 80])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_nothing_is_wider_than_the_terminal_and_no_value_is_cut(tmp_path: Path, name: str, width: int) -> None:
+    text = drawn(Results.open(make_study(tmp_path, VARIANTS[name])), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_the_best_stand_once_with_counts_interval_loss_and_difference(tmp_path: Path, width: int) -> None:
+    found = Results.open(make_study(tmp_path))
+    text = drawn(found, width)
+    winner = found.winner()
+    assert winner is not None
+    rows = re.findall(rf"(?m)^{winner['id']} .*$", text)
+    assert len(rows) == 1
+    for value in (
+        f"{winner['correct']}/{winner['validation']}",
+        f"{winner['val_loss']:.3f}",
+        f"{winner['loss_over_baseline']:+.3f}",
+        "525 k",
+    ):
+        assert value in rows[0]
+    assert re.search(r"(?m)^baseline .*17/20", text)
+    assert re.search(r"(?m)^reference .*17/20", text)
+
+
+def test_the_sentence_on_top_claims_no_more_than_the_images_show(tmp_path: Path) -> None:
+    said = tables.headline(Results.open(make_study(tmp_path)))
+    assert "best configuration c001: 17/20 (85%, interval 64 to 95%)" in said.replace("Best", "best")
+    assert "a difference below 6 images cannot be told from luck" in said
+    assert "cannot show a gain" in said
+    assert "looks better here than it is" in said
+    few = tables.headline(Results.open(make_study(tmp_path / "few", replace(FINISHED, validation=4))))
+    assert "With only 4 validation images no difference can be told from luck." in few
+
+
+def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
+    cut = tables.headline(Results.open(make_study(tmp_path / "cut", INTERRUPTED)))
+    assert cut.startswith("Interrupted: best configuration c001 after 3 of 9 epochs")
+    database = make_study(tmp_path / "none", NO_TRIAL_YET)
+    assert tables.headline(Results.open(database, running=True)).startswith(
+        "Still running: no configuration has finished"
+    )
+    Store(tmp_path / "study.db").close()
+    empty = Results.open(tmp_path / "study.db")
+    assert tables.headline(empty).startswith("Not started")
+    assert "not started" in drawn(empty, 80)
+
+
+def test_no_pretraining_stands_on_every_table(tmp_path: Path) -> None:
+    text = drawn(Results.open(make_study(tmp_path, UNTRAINED)), 100)
+    for title in ("Study", "Best configurations against the frozen baseline", "Brackets and rungs"):
+        assert f"{title} (no pretraining)" in text
+    assert "no pretraining" not in drawn(Results.open(make_study(tmp_path / "other")), 100)
+
+
+NASTY: tuple[str, ...] = ("[/x] <script>alert(1)</script>", "[bold red]\x1b[31m\x1b]0;t\x07", "\u202egnp.exe")
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_names_from_outside_are_text_and_steer_nothing(tmp_path: Path, colour: bool) -> None:
+    made = Made(classes=NASTY, warnings=("[/x] and \x1b[2J",), reason="[/red] \x1b]8;;http://x\x07")
+    text = drawn(Results.open(make_study(tmp_path, made)), 100, colour=colour)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert "[/x] <script>alert(1)</script>" in plain
+    assert "[bold red]\\x1b[31m" in plain
+    assert not set("\x1b\x07\u202e") & set(plain)
+
+
+def test_searched_extras_have_their_own_table_and_usual_ones_none(tmp_path: Path) -> None:
+    assert hyperparameter_table(Results.open(make_study(tmp_path / "six", SIX_CLASSES))) is not None
+    assert hyperparameter_table(Results.open(make_study(tmp_path / "two"))) is None

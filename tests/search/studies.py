@@ -1,0 +1,138 @@
+"""Makes tiny studies on real photographs, runs them, and says what their databases hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from photographs import folder as photographs
+
+from tuner.search.events import Event
+from tuner.study.folder import StudyFolder
+from tuner.study.spec import Spec
+from tuner.study.store import Store
+
+ROOT = Path(__file__).parents[2]
+
+
+def spec(**changes: Any) -> Spec:
+    """The tiny question; dotted keys change it, with a double underscore for the dot."""
+    plain = Spec.from_dict(
+        {
+            "data": {"path": "photos", "image_size": 32},
+            "backbone": {"weights": "random"},
+            "space": {
+                "unfrozen_layers": [0, 10],
+                "learning_rate": {"min": 1e-4, "max": 1e-2, "sampling": "log"},
+                "head_width": [0, 8],
+                "dropout": [0.0, 0.3],
+            },
+            "search": {"max_epochs": 3, "factor": 3, "batch_size": 4},
+        }
+    )
+    return plain.override({name.replace("__", "."): value for name, value in changes.items()})
+
+
+def make(root: Path, classes: tuple[str, ...] = ("cat", "dog")) -> StudyFolder:
+    """A study folder with its photographs: 5 a class to train on, 4 to validate."""
+    photographs(root / "photos", train=5, val=4, classes=classes)
+    return StudyFolder(root)
+
+
+def search(
+    folder: StudyFolder,
+    question: Spec | None = None,
+    on: Callable[[Event], None] = lambda event: None,
+    stop: threading.Event | None = None,
+) -> list[Event]:
+    """Runs a session in this process and returns its events."""
+    from tuner.search.session import Session
+
+    events: list[Event] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        on(event)
+
+    Session(folder, question or spec(), listen, stop or threading.Event(), "test").run()
+    return events
+
+
+KILLED = """
+    import json, os, signal, sys, threading
+    from pathlib import Path
+    from tuner.search import trial
+    from tuner.search.session import Session
+    from tuner.study.folder import StudyFolder
+    from tuner.study.spec import Spec
+    from tuner.study.store import Store
+
+    root, question, kind, number = json.loads(sys.argv[1])
+    trial.SAVE_EVERY = 0.0  # a checkpoint in every epoch
+    seen = 0
+
+    def die_at(what):
+        global seen
+        seen += what == kind
+        if seen == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ending = Store.end_trial
+    recording = Store.record_epoch
+
+    def end_trial(self, *args):
+        ending(self, *args)
+        die_at("inside the transaction that ends a trial")
+
+    def record_epoch(self, *args):
+        die_at("between a checkpoint and its row")
+        recording(self, *args)
+
+    Store.end_trial, Store.record_epoch = end_trial, record_epoch
+    spec = Spec.from_dict(question)
+    die = lambda event: die_at(type(event).__name__ + (f" {event.phase}" if hasattr(event, "phase") else ""))
+    Session(StudyFolder(Path(root)), spec, die, threading.Event(), "killed").run()
+"""
+
+
+def start(folder: StudyFolder, kind: str, number: int) -> subprocess.Popen[str]:
+    """A process that searches and kills itself with SIGKILL at the `number`-th event of a kind."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(KILLED), json.dumps([str(folder.root), spec().to_dict(), kind, number])],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def facts(folder: StudyFolder) -> dict[str, Any]:
+    """Everything in the database that is a result: no times, no attempts."""
+    queries = {
+        "configurations": "SELECT id, kind, number, hyperparameters, cut, trained_parameters FROM configurations "
+        "ORDER BY id",
+        "trials": "SELECT id, configuration, iteration, bracket, rung, first_epoch, last_epoch, parent, status, score, "
+        "best_epoch, reason FROM trials ORDER BY id",
+        "epochs": "SELECT configuration, epoch, trial, loss, accuracy, val_loss, val_accuracy, images FROM epochs "
+        "ORDER BY configuration, epoch",
+        "predictions": "SELECT configuration, epoch, probabilities FROM predictions ORDER BY configuration",
+        "checkpoints": "SELECT configuration, role, epoch, sha256 FROM checkpoints ORDER BY configuration, role",
+        "oracle": "SELECT state FROM oracle",
+        "photographs": "SELECT * FROM photographs ORDER BY number",
+    }
+    with Store(folder.database, readonly=True) as store:
+        return {name: [tuple(row) for row in store.rows(query)] for name, query in queries.items()}
+
+
+def count(folder: StudyFolder, table: str) -> int:
+    """Rows of a table, 0 while there is no database."""
+    if not folder.database.exists():
+        return 0
+    with Store(folder.database, readonly=True) as store:
+        return int(store.rows(f"SELECT COUNT(*) FROM {table}")[0][0])

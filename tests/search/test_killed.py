@@ -1,0 +1,47 @@
+"""Killed at any moment, a search resumes to the same result, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from search.studies import count, facts, make, search, start
+
+from tuner.study.folder import StudyFolder
+from tuner.study.store import Store
+
+
+def test_killed_again_and_again_the_result_is_the_uninterrupted_one(
+    finished: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While features are computed, inside a transaction and, from outside, when the store shows the searched trials'
+    epochs; with a cache of its own, so that everything is made anew."""
+    monkeypatch.setenv("TLSTUDY_CACHE", str(tmp_path / "cache"))
+    folder = make(tmp_path / "killed")
+    points = [
+        ("Progress features", 1),
+        ("inside the transaction that ends a trial", 5),
+    ]
+    done = [0]
+    for kind, number in points:
+        process = start(folder, kind, number)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, errors
+        done.append(count(folder, "epochs"))
+        assert not folder.is_running(), "the kernel let go of the lock"
+    assert done[1] == 0 and done[2] == 5 * 3
+
+    process = start(folder, "never", 1)
+    while count(folder, "epochs") < 9 * 3 + 4 and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    search(folder)
+    assert facts(folder) == facts(finished)
+    with Store(folder.database, readonly=True) as store:
+        outcomes = [r["outcome"] for r in store.rows("SELECT outcome FROM sessions")]
+        files = store.checkpoint_files()
+    assert outcomes[-1] == "finished" and set(outcomes[:2]) == {None}
+    assert {p.name for p in folder.checkpoints.iterdir()} == files

@@ -1,0 +1,169 @@
+"""What the design says about the package as a whole, read from its source."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tuner.study import locate
+from tuner.study.template import render
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "tuner"
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = [str(path.relative_to(REPOSITORY)) for path in FILES]
+
+ROOMS = {"errors": 0, "study": 1, "images": 2, "backbone": 3, "search": 4, "export": 5, "evidence": 5, "report": 6}
+"""Imports go to a lower number or stay in the room; `cli` may use them all."""
+TOP = {"__init__", "__main__", "cli"}
+
+LONGEST_FILE, LONGEST_FUNCTION, NEEDS_DOCSTRING = 355, 70, 8
+
+BACKENDS = ("tensorflow", "jax", "torch")
+KERAS = ("keras", "keras_tuner", *BACKENDS)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(node: ast.AST, top_only: bool = False) -> Iterator[tuple[str, int]]:
+    """(module, line) of every import that runs; what stands under `if TYPE_CHECKING` does not."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if top_only and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, child.lineno) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute here"
+            yield from ((f"{child.module}.{alias.name}", child.lineno) for alias in child.names)
+        else:
+            yield from imports(child, top_only)
+
+
+def room(module: str) -> str | None:
+    """The room of `tuner.study.spec.load`: study; None for what is not ours."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "tuner" and len(parts) > 1 else None
+
+
+def starts_with(module: str, names: tuple[str, ...]) -> bool:
+    return module.split(".")[0] in names
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_imports_go_down_the_rooms_only(path: Path) -> None:
+    here = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if here in TOP:
+        return
+    for module, line in imports(tree(path)):
+        there = room(module)
+        if there is None or there == "__version__":
+            continue
+        assert there in ROOMS, f"{path}:{line} imports {module}"
+        assert there == here or ROOMS[there] < ROOMS[here], f"{path}:{line}: {here} must not import {module}"
+
+
+def test_the_rooms_are_those_of_the_design_and_all_are_packaged() -> None:
+    folders = {p.parent.relative_to(REPOSITORY).as_posix().replace("/", ".") for p in PACKAGE.rglob("__init__.py")}
+    loose = {p.stem for p in PACKAGE.glob("*.py")}
+    assert {f.removeprefix("tuner.") for f in folders if f != "tuner"} | loose == {*ROOMS, *TOP}
+    assert all((p / "__init__.py").exists() for p in PACKAGE.rglob("*") if p.is_dir() and list(p.glob("*.py")))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert set(project["tool"]["setuptools"]["packages"]) == folders
+
+
+def importers(names: tuple[str, ...]) -> dict[str, set[str]]:
+    """Which files import modules that begin so, wherever in the file."""
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        for module, _ in imports(tree(path)):
+            if any(module == name or module.startswith(name + ".") for name in names):
+                found.setdefault(path.relative_to(PACKAGE).as_posix(), set()).add(module)
+    return found
+
+
+def test_one_file_alone_knows_the_backends() -> None:
+    assert set(importers(BACKENDS)) <= {"backbone/backend.py"}
+
+
+def test_one_file_alone_knows_keras_tuners_private_names() -> None:
+    assert set(importers(("keras_tuner.src",))) == {"search/oracle.py"}
+
+
+def keras_at_import() -> set[str]:
+    """Our modules that import Keras, a backend or KerasTuner as soon as they are imported, directly or through ours."""
+    names = {p: ".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__") for p in FILES}
+    needs = {names[p]: {m for m, _ in imports(tree(p), top_only=True)} for p in FILES}
+    heavy = {name for name, modules in needs.items() if any(starts_with(m, KERAS) for m in modules)}
+    while True:
+        more = {
+            name
+            for name, modules in needs.items()
+            if name not in heavy and any(m in heavy or m.rpartition(".")[0] in heavy for m in modules)
+        }
+        if not more:
+            return heavy
+        heavy |= more
+
+
+@pytest.mark.parametrize("room_", ["errors", "study", "images", "evidence", "report"])
+def test_these_rooms_work_without_keras(room_: str) -> None:
+    heavy = keras_at_import()
+    assert heavy, "the search itself needs Keras"
+    for path in FILES:
+        if path.relative_to(PACKAGE).with_suffix("").parts[0] == room_:
+            for module, line in imports(tree(path)):
+                assert not starts_with(module, KERAS), f"{path}:{line}"
+                assert module not in heavy and module.rpartition(".")[0] not in heavy, f"{path}:{line}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_only_the_command_line_prints_or_exits(path: Path) -> None:
+    if "cli" in path.relative_to(PACKAGE).parts:
+        return
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "input", "exit", "quit", "sys.exit", "os._exit"), f"{path}:{node.lineno}"
+
+
+def public_functions_and_classes(
+    node: ast.AST, inside: str = ""
+) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.ClassDef)) and not child.name.startswith("_"):
+            yield f"{inside}{child.name}", child
+            if isinstance(child, ast.ClassDef):
+                yield from public_functions_and_classes(child, f"{child.name}.")
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_what_is_public_and_longer_than_a_glance_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(tree(path)), f"{path} opens with what it is for"
+    for name, node in public_functions_and_classes(tree(path)):
+        body = (node.end_lineno or 0) - node.body[0].lineno + 1
+        if body > NEEDS_DOCSTRING and isinstance(node, ast.FunctionDef):
+            assert ast.get_docstring(node), f"{path}:{node.lineno}: {name} has no docstring"
+        if isinstance(node, ast.ClassDef) and body > NEEDS_DOCSTRING:
+            assert ast.get_docstring(node), f"{path}:{node.lineno}: class {name} has no docstring"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+    for node in ast.walk(tree(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = (node.end_lineno or 0) - node.body[0].lineno + 1
+            assert lines <= LONGEST_FUNCTION, f"{path}:{node.lineno}: {node.name} has {lines} lines"
+
+
+def test_the_demo_in_the_repository_is_the_one_the_program_writes() -> None:
+    written = (REPOSITORY / "studies" / "demo" / "study.toml").read_text(encoding="utf-8")
+    assert written == render(locate.demo_spec(), locate.DEMO_HEADING)

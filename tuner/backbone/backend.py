@@ -1,0 +1,264 @@
+"""The only file that knows which backend Keras runs on.
+
+Everything else is written against Keras 3. Here: choosing the backend before Keras is imported, what machine this is,
+and the two things Keras has no public call for, a compiled forward pass and a compiled training step over our own loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tuner.errors import UsageError
+
+SUPPORTED = ("tensorflow", "jax")
+
+
+def choose() -> str:
+    """Sets KERAS_BACKEND if nobody did (TensorFlow where it is installed, else JAX) and quietens the log."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    chosen = os.environ.get("KERAS_BACKEND") or next(
+        (b for b in SUPPORTED if importlib.util.find_spec(b)), SUPPORTED[0]
+    )
+    if chosen not in SUPPORTED:
+        raise UsageError(
+            f"KERAS_BACKEND is {chosen!r}; tlstudy runs on {' or '.join(SUPPORTED)}. Set one of them, or unset it."
+        )
+    if importlib.util.find_spec(chosen) is None:
+        raise UsageError(
+            f"KERAS_BACKEND is {chosen!r}, but {chosen} is not installed. "
+            f"Install it (pip install {'tensorflow' if chosen == 'tensorflow' else 'jax'}) or choose another backend."
+        )
+    os.environ["KERAS_BACKEND"] = chosen
+    if chosen == "jax" and "xla_gpu_deterministic_ops" not in os.environ.get("XLA_FLAGS", ""):
+        # The same study must end the same way twice, on a GPU too.
+        os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true").strip()
+    return chosen
+
+
+@lru_cache(maxsize=1)
+def start() -> str:
+    """Imports Keras and sets the backend up: deterministic kernels, GPU memory taken as needed. Returns its name."""
+    chosen = choose()
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        import keras
+
+        if chosen == "tensorflow":
+            import tensorflow as tf
+
+            gpus = tf.config.list_physical_devices("GPU")
+            for gpu in gpus:
+                tf.config.experimental.set_memory_growth(gpu, True)
+            if gpus:
+                tf.config.experimental.enable_op_determinism()
+    keras.config.disable_traceback_filtering()
+    return str(keras.backend.backend())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what a backend's C++ part writes to the terminal while it starts; shows it if starting fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        before = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(before, kept.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+
+
+def environment() -> dict[str, Any]:
+    """What numbers depend on besides the study: backend, versions, devices, threads. Plain JSON values."""
+    chosen = start()
+    import keras
+
+    facts: dict[str, Any] = {
+        "backend": chosen,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+    }
+    if chosen == "tensorflow":
+        import tensorflow as tf
+
+        facts["tensorflow"] = tf.__version__
+        facts["devices"] = [_tf_device(d) for d in tf.config.list_physical_devices() if d.device_type != "CPU"] or [
+            "CPU"
+        ]
+    else:
+        import jax
+
+        facts["jax"] = jax.__version__
+        facts["devices"] = [str(d.device_kind) for d in jax.devices() if d.platform != "cpu"] or ["CPU"]
+    return facts
+
+
+def on_gpu() -> bool:
+    return bool(environment()["devices"] != ["CPU"])
+
+
+def forward(model: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """A compiled inference pass: an array with the model's input shape in, one float32 array per output out."""
+    call: Any
+    if start() == "tensorflow":
+        import tensorflow as tf
+
+        call = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    else:
+        import jax
+
+        trained = [v.value for v in model.trainable_variables]
+        fixed = [v.value for v in model.non_trainable_variables]
+        compiled = jax.jit(lambda t, n, x: model.stateless_call(t, n, x, training=False)[0])
+
+        def call(x: np.ndarray) -> Any:
+            return compiled(trained, fixed, x)
+
+    def run(batch: np.ndarray) -> list[np.ndarray]:
+        outputs = call(batch)
+        return [np.asarray(o, dtype=np.float32) for o in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+
+    return run
+
+
+class Stepper:
+    """A compiled training step and a compiled forward pass over one model, kept for the life of the process.
+
+    The model's variables and the optimizers' slots are the state; `reset` of a trial assigns them, nothing is traced
+    again. `groups` pairs each optimizer with the trainable variables it moves; together they are all of the model's, in
+    the model's order. `loss(targets, logits)` gives one value per row.
+
+    `train` takes inputs (b, ...), targets (b, k), row weights (b,) with 0 for padding rows, the number of real rows,
+    and one weight-decay amount per group (decay times learning rate; it shrinks kernels only). It returns the sum over
+    real rows of the weighted loss and the number of rows predicted rightly, both float.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        groups: Sequence[tuple[Any, list[Any]]],
+        loss: Callable[[Any, Any], Any],
+        correct: Callable[[Any, Any], Any],
+    ) -> None:
+        self.model, self.groups, self.loss, self.correct = model, list(groups), loss, correct
+        self.traces = 0
+        self._kind = start()
+        self._tf_train: Any = None
+        self._tf_call: Any = None
+        if self._kind == "tensorflow":
+            self._build_tensorflow()
+        else:
+            self._build_jax()
+
+    def train(
+        self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, rows: int, decays: Sequence[float]
+    ) -> tuple[Any, Any]:
+        args = (x, y, weights, np.float32(rows), tuple(np.float32(d) for d in decays))
+        return self._tf_train(*args) if self._kind == "tensorflow" else self._jax_train(*args)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Inference: float32 (b, k)."""
+        out = self._tf_call(x) if self._kind == "tensorflow" else self._jax_logits(x)
+        return np.asarray(out, dtype=np.float32)
+
+    # ---- TensorFlow ----
+
+    def _build_tensorflow(self) -> None:
+        import tensorflow as tf
+
+        def train(x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> tuple[Any, Any]:
+            self.traces += 1
+            with tf.GradientTape() as tape:
+                logits = self.model(x, training=True)
+                total = tf.reduce_sum(self.loss(y, logits) * weights)
+                mean = total / rows
+            gradients = tape.gradient(mean, self.model.trainable_variables)
+            by_variable = {id(v): g for v, g in zip(self.model.trainable_variables, gradients, strict=True)}
+            for (optimizer, variables), decay in zip(self.groups, decays, strict=True):
+                for v in variables:
+                    if len(v.shape) > 1:
+                        v.assign(v - v * decay)
+                optimizer.apply([by_variable[id(v)] for v in variables], variables)
+            return total, tf.reduce_sum(self.correct(y, logits) * tf.cast(weights > 0, tf.float32))
+
+        self._tf_train = tf.function(train)
+        self._tf_call = tf.function(lambda x: self.model(x, training=False))
+
+    # ---- JAX ----
+
+    def _build_jax(self) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        model = self.model
+        position = {id(v): i for i, v in enumerate(model.trainable_variables)}
+        members = [[position[id(v)] for v in variables] for _, variables in self.groups]
+        kernel = [len(v.shape) > 1 for v in model.trainable_variables]
+
+        def objective(trained: Any, fixed: Any, x: Any, y: Any, weights: Any, rows: Any) -> Any:
+            logits, fixed = model.stateless_call(trained, fixed, x, training=True)
+            total = jnp.sum(self.loss(y, logits) * weights)
+            return total / rows, (total, jnp.sum(self.correct(y, logits) * (weights > 0)), fixed)
+
+        def train(trained: Any, fixed: Any, slots: Any, x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> Any:
+            self.traces += 1
+            gradients, (total, right, fixed) = jax.grad(objective, has_aux=True)(trained, fixed, x, y, weights, rows)
+            trained, new_slots = list(trained), []
+            for (optimizer, _), mine, slot, decay in zip(self.groups, members, slots, decays, strict=True):
+                values = [trained[i] - trained[i] * decay if kernel[i] else trained[i] for i in mine]
+                values, slot = optimizer.stateless_apply(slot, [gradients[i] for i in mine], values)
+                for i, value in zip(mine, values, strict=True):
+                    trained[i] = value
+                new_slots.append(slot)
+            return trained, fixed, new_slots, total, right
+
+        self._jax_step = jax.jit(train, donate_argnums=(0, 2))
+        self._jax_forward = jax.jit(lambda t, n, x: model.stateless_call(t, n, x, training=False)[0])
+
+    def _jax_train(self, *args: Any) -> tuple[Any, Any]:
+        model = self.model
+        trained = [v.value for v in model.trainable_variables]
+        fixed = [v.value for v in model.non_trainable_variables]
+        slots = [[v.value for v in optimizer.variables] for optimizer, _ in self.groups]
+        trained, fixed, slots, total, right = self._jax_step(trained, fixed, slots, *args)
+        for variable, value in zip(model.trainable_variables, trained, strict=True):
+            variable.assign(value)
+        for variable, value in zip(model.non_trainable_variables, fixed, strict=True):
+            variable.assign(value)
+        for (optimizer, _), values in zip(self.groups, slots, strict=True):
+            for variable, value in zip(optimizer.variables, values, strict=True):
+                variable.assign(value)
+        return total, right
+
+    def _jax_logits(self, x: np.ndarray) -> Any:
+        model = self.model
+        return self._jax_forward(
+            [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables], x
+        )
+
+
+def _tf_device(device: Any) -> str:
+    import tensorflow as tf
+
+    return str(tf.config.experimental.get_device_details(device).get("device_name", device.device_type))

@@ -1,0 +1,121 @@
+"""The ResNet-50 itself: loaded once, then replayed in parts, the frozen prefix up to the cuts and the suffix above one.
+
+The backbone takes RGB with ImageNet's mean subtracted, not Keras's BGR: the first convolution's kernel is turned round
+once when the weights are loaded, which is the same function (to rounding) and lets one Rescaling layer do the
+preprocessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.backbone import backend, cuts
+from tuner.backbone.weights import Weights, load_into
+
+IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
+"""`keras/src/applications/imagenet_utils.py`, mode "caffe", in RGB order."""
+
+
+class Backbone:
+    """The stock Keras ResNet-50 with its weights, made on first use, and copies of its parts.
+
+    Loading is lazy because a search whose features are all stored needs no prefix and no layer below its deepest cut.
+    """
+
+    def __init__(
+        self, image_size: int, weights: Weights, cache: Path, calibration_images: Callable[[], np.ndarray]
+    ) -> None:
+        self.image_size, self.weights = image_size, weights
+        self._cache, self._calibration_images = cache, calibration_images
+        self._stock: Any = None
+
+    @property
+    def stock(self) -> Any:
+        """`keras.applications.ResNet50(include_top=False)` at this image size, frozen, taking mean-free RGB."""
+        if self._stock is None:
+            backend.start()
+            import keras
+
+            side = self.image_size
+            # A name of our own: Keras numbers unnamed inputs, so the second model's would be "input_layer_1".
+            photograph = keras.Input((side, side, 3), name=cuts.STEM[0])
+            model = keras.applications.ResNet50(weights=None, include_top=False, input_tensor=photograph)
+            load_into(model, self.weights, self._cache, lambda: self._calibration_images()[..., ::-1])
+            first = model.get_layer("conv1_conv")
+            kernel, bias = first.get_weights()
+            first.set_weights([kernel[:, :, ::-1, :], bias])
+            model.trainable = False
+            self._stock = model
+        return self._stock
+
+    def parameters(self) -> int:
+        """Number of parameters of the whole backbone."""
+        return int(self.stock.count_params())
+
+    def prefix(self, start: str, wanted: Iterable[str]) -> Any:
+        """The frozen layers from the cut `start` to each cut of `wanted`: input (b, *shape of start), a list of one
+        output a cut, or the output itself when only one is wanted.
+
+        The layers are the stock ones, not copies. `start` "image" takes RGB 0..255 of any dtype.
+        """
+        import keras
+
+        wanted = list(wanted)
+        shape = cuts.feature_shape(start, self.image_size)
+        inputs = keras.Input(shape, name="photograph" if start == "image" else start)
+        taken = {cuts.cut_layer(start): preprocess(inputs) if start == "image" else inputs}
+        self._replay(taken, max((cuts.cut_layer(c) for c in wanted), key=cuts.layer_names().index), lambda layer: layer)
+        outputs = [taken[cuts.cut_layer(c)] for c in wanted]
+        outputs = [
+            keras.layers.GlobalAveragePooling2D(name="pooled")(o) if c == "pooled" else o
+            for c, o in zip(wanted, outputs, strict=True)
+        ]
+        return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name="prefix")
+
+    def suffix(self, start: str, unfrozen_layers: int, batch_norm: str, precision: str) -> Any:
+        """Copies of the layers above `start`, with the trained ones trainable: (b, *shape of start) to (b, 2048)
+        pooled.
+
+        Frozen BatchNorm stays in inference mode whatever mode the model is called in (Keras: `trainable = False`).
+        """
+        import keras
+
+        trained = set(cuts.trained_layers(unfrozen_layers, batch_norm))
+
+        def copy(layer: Any) -> Any:
+            config = layer.get_config() | {"dtype": precision, "trainable": layer.name in trained}
+            return type(layer).from_config(config)
+
+        shape = cuts.feature_shape(start, self.image_size)
+        inputs = keras.Input(shape, name="photograph" if start == "image" else start)
+        taken = {cuts.cut_layer(start): preprocess(inputs) if start == "image" else inputs}
+        copies = self._replay(taken, cuts.cut_layer("pooled"), copy)
+        for name, layer in copies.items():
+            if layer.weights:
+                layer.set_weights(self.stock.get_layer(name).get_weights())
+        pooled = keras.layers.GlobalAveragePooling2D(name="pooled", dtype=precision)(taken[cuts.cut_layer("pooled")])
+        return keras.Model(inputs, pooled, name=f"suffix_{start}_{unfrozen_layers}")
+
+    def _replay(self, taken: dict[str, Any], last: str, use: Callable[[Any], Any]) -> dict[str, Any]:
+        """Applies `use(layer)` for every stock layer above the one in `taken` up to `last`; fills `taken` by layer
+        name.
+        """
+        names = cuts.layer_names()
+        below = max(names.index(n) for n in taken)
+        used = {}
+        for layer in self.stock.layers[below + 1 : names.index(last) + 1]:
+            sources = [taken[node.operation.name] for node in layer._inbound_nodes[0].parent_nodes]
+            used[layer.name] = use(layer)
+            taken[layer.name] = used[layer.name](sources if len(sources) > 1 else sources[0])
+        return used
+
+
+def preprocess(photograph: Any) -> Any:
+    """RGB 0..255 (b, h, w, 3) to float32 with ImageNet's mean subtracted: caffe preprocessing in RGB order."""
+    import keras
+
+    return keras.layers.Rescaling(1.0, offset=[-m for m in IMAGENET_MEAN_RGB], name="preprocess")(photograph)

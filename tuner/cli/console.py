@@ -1,0 +1,49 @@
+"""Where text goes: consoles of at most 100 columns, a spinner, paths as the user would type them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+WIDTH = 100
+
+StudyArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="STUDY", help="Study folder, its study.toml, or its name under studies/.", show_default=False
+    ),
+]
+
+
+@contextmanager
+def status(text: str) -> Iterator[Any]:
+    """A spinner on a terminal; gives a function that changes its text."""
+    console = err()
+    if console.is_terminal:
+        with console.status(text) as spinner:
+            yield spinner.update
+    else:
+        yield lambda _text: None
+
+
+def short(path: Path) -> str:
+    """A path as the user would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith(os.pardir + os.sep + os.pardir) else relative
+
+
+def out() -> Console:
+    """Standard output."""
+    console = Console(highlight=False)
+    return Console(highlight=False, width=min(console.width, WIDTH) if console.is_terminal else WIDTH)
+
+
+def err() -> Console:
+    """Standard error: what is not a result."""
+    return Console(stderr=True, highlight=False)

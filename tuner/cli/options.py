@@ -1,0 +1,55 @@
+"""Options that stand for keys of study.toml, as dotted changes."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import UsageError
+from tuner.study import spec as specs
+
+
+def only_given(changes: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in changes.items() if v is not None}
+
+
+def from_here(changes: dict[str, Any]) -> dict[str, Any]:
+    """Paths given on the command line count from the working folder, those in study.toml from the study's."""
+    weights = changes.get("backbone.weights")
+    if isinstance(weights, str) and weights not in ("imagenet", "random") and os.path.isfile(home(weights)):
+        changes = changes | {"backbone.weights": str(home(weights).absolute())}
+    return changes
+
+
+def home(path: str | Path) -> Path:
+    """The path with its ~ replaced; one of an unknown user stays, so that it is not found by the name it was given."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises
+
+
+def numbers(text: str | None, option: str) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option}: found {text!r}, expected whole numbers with commas, such as 0,10,20.") from None
+
+
+def assignments(pairs: list[str]) -> dict[str, Any]:
+    """--set KEY=VALUE, the value as TOML or else as text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        section, dot, _name = key.strip().partition(".")
+        if not equals or not dot or section not in specs.SECTIONS:
+            raise UsageError(
+                f"--set {pair}: expected SECTION.KEY=VALUE with a section of {', '.join(specs.SECTIONS)}, "
+                "such as search.optimizer=sgd."
+            )
+        try:
+            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except (ValueError, RecursionError):  # also what tomllib raises at thousands of digits or brackets
+            found[key.strip()] = value.strip()
+    return found

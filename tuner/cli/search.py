@@ -1,0 +1,230 @@
+"""`tlstudy search`: runs or resumes a study and shows it live."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from tuner.cli.console import StudyArgument, err, out, short
+from tuner.cli.options import assignments, from_here, numbers, only_given
+from tuner.cli.show import results_of
+from tuner.cli.start import study_for
+from tuner.errors import Interrupted, TlstudyError
+from tuner.study import spec as specs
+from tuner.study.folder import StudyFolder
+from tuner.study.template import toml
+
+if TYPE_CHECKING:
+    from tuner.search.events import Event
+
+PANEL = "Changes to study.toml, for this study"
+
+
+def search(
+    study: StudyArgument = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder or .zip of photographs.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help='"imagenet", a weights file, or "random".', rich_help_panel=PANEL, show_default=False),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the square the network sees, pixels.", rich_help_panel=PANEL, show_default=False),
+    ] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the last rung.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    factor: Annotated[
+        int | None, typer.Option(help="Hyperband keeps one in FACTOR.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Photographs per training step.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Everything random is named from it.", rich_help_panel=PANEL, show_default=False),
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="val_loss or val_accuracy.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    unfrozen_layers: Annotated[
+        str | None, typer.Option(help="Depths to try, such as 0,10,20.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any key of study.toml, such as search.optimizer=sgd.",
+            rich_help_panel=PANEL,
+            show_default=False,
+        ),
+    ] = None,
+    allow_leak: Annotated[
+        bool,
+        typer.Option("--allow-leak", help="Go on although a photograph stands in two splits.", rich_help_panel=PANEL),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start again; old results are moved to previous/, never deleted.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")
+    ] = False,
+) -> None:
+    """Runs or resumes a study: features, frozen baseline, Hyperband; then shows the result."""
+    changes = only_given(
+        {
+            "backbone.weights": weights,
+            "data.image_size": image_size,
+            "search.max_epochs": max_epochs,
+            "search.factor": factor,
+            "search.batch_size": batch_size,
+            "search.seed": seed,
+            "search.objective": objective,
+            "data.allow_leak": allow_leak or None,
+            "space.unfrozen_layers": numbers(unfrozen_layers, "--unfrozen-layers"),
+        }
+    ) | assignments(set_ or [])
+    changes = from_here(changes)
+    folder = study_for(study, data, changes)
+    spec, overrides = _resolve(folder, changes, fresh)
+    if fresh:
+        with folder.locked():
+            if (aside := folder.move_results_aside()) is not None:
+                out().print(Text(f"The old results are in {short(aside)}."))
+    _run(folder, spec, overrides, quiet, verbose)
+    _show(folder, quiet)
+
+
+def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
+    """study.toml with the flags on top; a resumed study keeps the flags it was started with."""
+    spec = specs.load(folder.spec)
+    if folder.has_results and not fresh:
+        from tuner.study.store import Store
+
+        with Store(folder.database, readonly=True) as store:
+            earlier = store.meta("overrides", {})
+        if kept := {k: v for k, v in earlier.items() if k not in changes}:
+            out().print(
+                Text(
+                    "Going on with the options it was started with: "
+                    + ", ".join(f"{k} = {v}" for k, v in kept.items())
+                    + "."
+                )
+            )
+        changes = earlier | changes
+    return spec.override(changes), changes
+
+
+def _run(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet: bool, verbose: bool) -> None:
+    from tuner.search.session import Session
+
+    stop = threading.Event()
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt  # the second one leaves at once; what the store holds is whole
+        received.append(number)
+        stop.set()
+        err().print(Text("\nStopping after this epoch; once more to leave at once."))
+
+    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with _listener(folder, quiet, verbose) as listen:
+            Session(folder, spec, listen, stop, shlex.join(sys.argv), overrides).run()
+    except (Interrupted, KeyboardInterrupt) as error:
+        message = str(error) or "Left at once; the store holds every finished epoch."
+        text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)}"
+        raise Interrupted(text, 143 if signal.SIGTERM in received else 130) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _resume_command(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any]) -> str:
+    """What goes on with this study: the options are repeated as long as the store does not hold them."""
+    from tuner.study.store import Store
+
+    stored: dict[str, Any] = {}
+    with suppress(TlstudyError), Store(folder.database, readonly=True) as store:
+        stored = store.meta("overrides", {})
+    options = []
+    for dotted in sorted(overrides.keys() - stored.keys()):
+        section, _, key = dotted.partition(".")
+        options += ["--set", f"{dotted}={toml(getattr(getattr(spec, section), key))}"]
+    return shlex.join(["tlstudy", "search", short(folder.root), *options])
+
+
+@contextmanager
+def _listener(folder: StudyFolder, quiet: bool, verbose: bool) -> Iterator[Any]:
+    """Where events go: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
+    from tuner.report.live import Live, PlainLines
+
+    console = out()
+    if quiet:
+        yield lambda event: None
+    elif console.is_terminal and not verbose:
+        from rich.live import Live as Screen
+
+        live = Live()
+        for event in _earlier(folder):
+            live.on(event)
+        with Screen(live, console=console, refresh_per_second=4, transient=True):
+            yield live.on
+    else:
+        plain = PlainLines()
+
+        def say(event: Event) -> None:
+            from tuner.search.events import EpochEnded
+
+            if (line := plain.on(event)) is not None:
+                console.print(Text(line), soft_wrap=True)
+            elif verbose and isinstance(event, EpochEnded):
+                r = event.row
+                console.print(
+                    Text(
+                        f"  {event.configuration} epoch {r.epoch}: loss {r.loss:.4f}, accuracy {r.accuracy:.3f}, "
+                        f"validation loss {r.val_loss:.4f}, accuracy {r.val_accuracy:.3f}, "
+                        f"{event.images_per_second:.0f} images/s"
+                    )
+                )
+
+        yield say
+
+
+def _earlier(folder: StudyFolder) -> list[Event]:
+    """What earlier sessions did, so that the display of a resumed search starts where it stands."""
+    if not folder.has_results:
+        return []
+    from tuner.report.replay import earlier
+    from tuner.study.store import Store
+
+    with Store(folder.database, readonly=True) as store:
+        return list(earlier(store))
+
+
+def _show(folder: StudyFolder, quiet: bool) -> None:
+    from tuner.report import best, tables
+
+    results = results_of(folder)
+    console = out()
+    if not quiet:
+        console.print(best.best_table(results))
+    console.print(Text(tables.headline(results)))
+    console.print(
+        Text(f"More: tlstudy report {short(folder.root)}    tlstudy best {short(folder.root)} --export model.keras"),
+        soft_wrap=True,
+    )

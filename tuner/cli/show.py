@@ -1,0 +1,145 @@
+"""`tlstudy report` and `tlstudy best`: what a study found, and its best model as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from tuner.cli.console import StudyArgument, err, out, short, status
+from tuner.errors import StudyError, UsageError
+from tuner.study import locate as studies
+from tuner.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    from tuner.evidence.results import Results
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+def report(
+    study: StudyArgument = None,
+    format: Annotated[
+        Format, typer.Option(help="table also draws the figures; json and csv print data alone.")
+    ] = Format.table,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for figures and data.", show_default="STUDY/report")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Configurations shown.")] = 10,
+) -> None:
+    """Shows a study, finished or not: tables here, figures and data in its report folder."""
+    located = existing(study, to_stderr=format is not Format.table)
+    results = results_of(located)
+    if format is not Format.table:
+        text = results.to_json() if format is Format.json else results.to_csv()
+        if output is not None:
+            with _writing(output):
+                _save(output / f"configurations.{format.value}", text)
+        typer.echo(text, nl=not text.endswith("\n"))
+        return
+    from tuner.report import tables
+
+    console = out()
+    console.print(tables.report(results, top))
+    folder = output or located.report
+    with _writing(folder), status("Drawing"):
+        written = _draw(results, folder)
+    console.print(Text(f"\nWrote {len(written)} files to {short(folder)}: " + ", ".join(written), style="dim"))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # of our output, not of the folder
+        raise
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: figures and data cannot be written there ({error.strerror or error}); name another folder with "
+            "--output."
+        ) from error
+
+
+def _draw(results: Results, folder: Path) -> list[str]:
+    from tuner.report.figures import draw_all
+
+    drawn = draw_all(results, folder)
+    for name, text in (
+        ("configurations.csv", results.to_csv()),
+        ("trials.csv", results.to_csv("trials")),
+        ("epochs.csv", results.to_csv("epochs")),
+        ("report.json", results.to_json()),
+    ):
+        _save(folder / name, text)
+        drawn.files.append(folder / name)
+    for name, reason in drawn.left_out.items():
+        out().print(Text(f"Not drawn: {name}: {reason}", style="dim"))
+    return sorted(path.name for path in drawn.files)
+
+
+def _save(path: Path, text: str) -> None:
+    from tuner.study.folder import put, write_atomically
+
+    write_atomically(path, lambda file: put(file, text.encode(errors="backslashreplace")))
+
+
+def best(
+    study: StudyArgument = None,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Configurations shown.")] = 5,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.keras",
+            help="Write the best model as one file that takes raw photographs.",
+            show_default=False,
+        ),
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Export the frozen baseline instead of the best configuration.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Shows the best configurations; with --export writes the best model, checked against its trial."""
+    folder = existing(study)
+    results = results_of(folder)
+    from tuner.report import best as best_configurations
+
+    console = out()
+    console.print(best_configurations.best_table(results, top))
+    further = best_configurations.hyperparameter_table(results, top)
+    if further is not None:
+        console.print(further)
+    if export is None:
+        return
+    from tuner import export as exports
+
+    exports.check_target(export, force)
+    with status("Building, saving and checking the model") as say:
+        model, done = exports.export_study(folder, results, export, baseline=baseline, force=force, say=say)
+    model.summary(print_fn=lambda line, **_: console.print(Text(str(line)), soft_wrap=True), line_length=80)
+    console.print(Text(done.sentence(short(export))), soft_wrap=False)
+
+
+def existing(study: str | None, to_stderr: bool = False) -> StudyFolder:
+    located = studies.locate(study, Path.cwd())
+    (err() if to_stderr else out()).print(Text(f"Study {short(located.folder.root)} ({located.why})."))
+    if not located.folder.has_results:
+        raise StudyError(
+            f"{short(located.folder.root)}: no results yet. Run: tlstudy search {short(located.folder.root)}"
+        )
+    return located.folder
+
+
+def results_of(folder: StudyFolder) -> Results:
+    from tuner.evidence.results import Results
+
+    return Results.open(folder.database, running=folder.is_running())

@@ -1,0 +1,111 @@
+"""`tlstudy init` and the study a `tlstudy search` is about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from tuner.cli.console import out, short, status
+from tuner.cli.options import from_here, home, only_given
+from tuner.errors import StudyError, UsageError
+from tuner.study import locate as studies
+from tuner.study import spec as specs
+from tuner.study.folder import StudyFolder, cache_root
+
+
+def init(
+    photos: Annotated[
+        Path, typer.Argument(help="Folder or .zip of photographs, a folder per class.", show_default=False)
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The study's name under studies/.", show_default="the folder's name")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help='"imagenet", a weights file, or "random".', show_default="imagenet")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels.", show_default="224")] = None,
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Go on although a photograph stands in two splits.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing study.toml.")] = False,
+) -> None:
+    """Looks at a folder of photographs and writes studies/NAME/study.toml, every key explained."""
+    changes: dict[str, Any] = {
+        "data.image_size": image_size,
+        "backbone.weights": weights,
+        "data.allow_leak": allow_leak or None,
+    }
+    folder = StudyFolder(Path.cwd() / studies.STUDIES / _checked_name(name or studies.name_for(photos.absolute())))
+    if folder.spec.exists() and not force:
+        raise UsageError(
+            f"{short(folder.spec)} exists and is kept. Choose another --name, or overwrite it with --force."
+        )
+    dataset = _write_study(folder, photos, changes)
+    console = out()
+    for line in _found(dataset):
+        console.print(Text(line))
+    console.print(Text(f"Wrote {short(folder.spec)}. Next: tlstudy search {folder.root.name}"))
+
+
+def _write_study(folder: StudyFolder, photos: Path, changes: dict[str, Any]) -> Any:
+    """Checks the photographs as a search would (what is decoded is kept for it), then writes study.toml."""
+    from dataclasses import replace
+
+    from tuner.images.dataset import prepare
+
+    path = home(photos).absolute()
+    spec = specs.Spec().override({"data.path": str(path)} | only_given(from_here(changes)))
+    with status("Looking at the photographs"):
+        dataset = prepare(spec.data, Path.cwd(), cache_root(), spec.search.seed)
+    spec = replace(spec, data=replace(spec.data, path=studies.written_path(path, folder.root)))
+    studies.write_study(
+        folder, spec, f"The study {folder.root.name}: change what you like, then `tlstudy search {folder.root.name}`."
+    )
+    return dataset
+
+
+def _found(dataset: Any) -> list[str]:
+    from tuner.report.words import visible
+
+    lines = [f"Found {len(dataset.photographs)} photographs in {len(dataset.classes)} classes."]
+    for split, counts in dataset.counts().items():
+        lines.append(f"  {split:<6}" + ", ".join(f"{visible(name)} {n}" for name, n in counts.items()))
+    lines += [f"  left out: {visible(x.path)} ({visible(x.reason)})" for x in dataset.left_out]
+    return lines + [f"Warning: {visible(w)}" for w in dataset.warnings]
+
+
+def _checked_name(name: str) -> str:
+    if name != studies.name_for(Path(name)):
+        raise UsageError(
+            f"--name {name!r}: expected letters, digits, - and _ only, such as {studies.name_for(Path(name))}."
+        )
+    return name
+
+
+def study_for(study: str | None, data: Path | None, changes: dict[str, Any]) -> StudyFolder:
+    """The study to search: with --data and no STUDY the one under studies/ about these photographs, new if need be."""
+    if data is None or study is not None:
+        located = studies.locate(study, Path.cwd())
+        out().print(Text(f"Study {short(located.folder.root)} ({located.why})."))
+        if located.folder.root.name == "demo" and studies.write_demo(located.folder):
+            out().print(Text(f"Wrote {short(located.folder.spec)}."))
+        if data is not None:
+            changes["data.path"] = str(home(data).absolute())
+        return located.folder
+    path = home(data).absolute()
+    base = studies.name_for(path)
+    for number in range(1, 1000):
+        folder = StudyFolder(Path.cwd() / studies.STUDIES / (base if number == 1 else f"{base}-{number}"))
+        if not folder.spec.exists():
+            dataset = _write_study(folder, path, dict(changes))
+            found = f"new: {len(dataset.photographs)} photographs, wrote {short(folder.spec)}"
+            out().print(Text(f"Study {short(folder.root)} ({found})."))
+            changes.clear()  # they stand in the new file now
+            return folder
+        if (folder.root / specs.load(folder.spec).data.path).resolve() == path.resolve():
+            out().print(Text(f"Study {short(folder.root)} (the one about {short(path)})."))
+            return folder
+    raise StudyError(f"{base}: a thousand studies of this name; name one of them.")

@@ -1,0 +1,141 @@
+"""A study's results as pandas tables: configurations merged along their rungs, ranked, set against the baseline."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tuner.evidence import formats, merging
+from tuner.evidence.rungs import rungs
+from tuner.evidence.snapshot import Snapshot, Study, read
+from tuner.evidence.statistics import confusion
+
+
+class Results:
+    """One moment of a study. Every table is a fresh copy: changing it changes nothing here.
+
+    Metrics are natural-log losses and accuracies in [0, 1]; a number that is missing or was not finite is NaN or NA.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._values: dict[str, dict[str, Any]] = {
+            r["id"]: json.loads(r["hyperparameters"]) for r in snapshot.configurations
+        }
+        self._kinds: dict[str, str] = {r["id"]: r["kind"] for r in snapshot.configurations}
+
+    @classmethod
+    def open(cls, database: Path, running: bool = False) -> Results:
+        """Reads a snapshot of study.db, consistent while a search writes.
+
+        `running`: some process holds the study's lock, which the database cannot know.
+        Raises StoreError when there is no database, or it is another program's, newer or damaged.
+        """
+        return cls(read(database, running))
+
+    @property
+    def study(self) -> Study:
+        return self._snapshot.study
+
+    # ---- tables ----
+
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, in the order they were started."""
+        return merging.table(
+            [
+                {**dict(r), "kind": self._kinds[r["configuration"]], "status": merging.status(r["status"], self.study)}
+                for r in self._snapshot.trials
+            ],
+            merging.TRIAL_COLUMNS,
+        )
+
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch of a configuration, with its kind and hyperparameters; epochs count from 1."""
+        rows = [
+            {**dict(r), "kind": self._kinds[r["configuration"]], **self._values[r["configuration"]]}
+            for r in self._snapshot.epochs
+        ]
+        return merging.table(rows, merging.EPOCH_COLUMNS)
+
+    def configurations(self) -> pd.DataFrame:
+        """One row a configuration, merged along its rungs, with the metrics of its best epoch by the objective.
+
+        `correct` of `validation` photographs, `low` and `high` their 95 % Wilson interval; `*_over_baseline` is the
+        configuration's figure minus the baseline's; `full`: trained to max_epochs; `rung`: the last one begun.
+        """
+        return self._configurations.copy()
+
+    def ranking(self, kind: str | None = "search") -> pd.DataFrame:
+        """The configurations of a kind (None: all), best first.
+
+        Those that reached max_epochs come first, then the objective decides, then validation loss, more epochs, the
+        lower number. Failed ones come last, whatever they had reached.
+        """
+        table = self._configurations if kind is None else self._configurations[self._configurations["kind"] == kind]
+        rows = table.to_dict(orient="records")
+        objective = self.study.spec.search.objective
+        order = sorted(range(len(rows)), key=lambda i: merging.rank(rows[i], objective))
+        return table.iloc[order].reset_index(drop=True)
+
+    def rungs(self) -> pd.DataFrame:
+        """One row a rung of the plan, with how many configurations ended there and which went on."""
+        return rungs(self.study, self.trials())
+
+    def winner(self) -> pd.Series | None:
+        """The best searched configuration; None while none has a finished epoch."""
+        return self._best("search")
+
+    def baseline(self) -> pd.Series | None:
+        """The best frozen configuration by the same rule; None while none has a finished epoch."""
+        return self._best("baseline")
+
+    def reference(self) -> pd.Series | None:
+        """The tutorial's recipe: frozen, no hidden head layer, Adam 1e-3."""
+        return self._best("reference")
+
+    def predictions(self, configuration: str) -> NDArray[np.float32] | None:
+        """Class probabilities of the best epoch, float32 of shape (validation photographs, classes).
+
+        None when none are stored, or not for all photographs and classes of this study.
+        """
+        found = self._snapshot.predictions.get(configuration)
+        shape = (self.study.validation, len(self.study.classes))
+        if found is None or len(found[1]) != 4 * shape[0] * shape[1]:
+            return None
+        return np.frombuffer(found[1], dtype="<f4").reshape(shape).astype(np.float32)
+
+    def confusion(self, configuration: str) -> NDArray[np.int64] | None:
+        """Counts of the best epoch, rows the true class; None if no predictions are stored."""
+        shares = self.predictions(configuration)
+        if shares is None:
+            return None
+        return confusion(self.study.val_labels, shares.argmax(axis=1), len(self.study.classes))
+
+    # ---- files ----
+
+    def to_json(self) -> str:
+        """Everything here as one JSON object; missing numbers are null."""
+        tables = {"configurations": self.ranking(None), "trials": self.trials(), "epochs": self.epochs()}
+        return formats.to_json({"study": formats.study_facts(self.study), **tables})
+
+    def to_csv(self, table: str = "configurations") -> str:
+        """One table, "configurations", "trials" or "epochs", as CSV; text is made safe for spreadsheets."""
+        made = {"configurations": lambda: self.ranking(None), "trials": self.trials, "epochs": self.epochs}
+        return formats.to_csv(made[table]())
+
+    # ---- what they share ----
+
+    @cached_property
+    def _configurations(self) -> pd.DataFrame:
+        return merging.configurations(self._snapshot)
+
+    def _best(self, kind: str) -> pd.Series | None:
+        table = self.ranking(kind)
+        found = [i for i, row in enumerate(table.to_dict(orient="records")) if merging.usable(row)]
+        return table.iloc[found[0]] if found else None

@@ -1,0 +1,152 @@
+"""A .zip of photographs, unpacked once and safely: nothing is written outside its folder, and no bomb goes off."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+from tuner.errors import DataError
+from tuner.images.cache import temporary_folder
+from tuner.images.names import ignored, shown
+
+MAX_MEMBERS = 200_000
+MAX_BYTES = 20 * 10**9
+MAX_RATIO = 200
+"""Bytes unpacked over bytes packed, for members above RATIO_FROM: photographs hardly compress at all."""
+RATIO_FROM = 10**6
+
+_CHUNK = 1 << 20
+
+
+def unpack(path: Path, cache: Path) -> Path:
+    """Unpacks a zip into `<cache>/archives/<sha256 of the zip>/`, or finds it there, and returns that folder.
+
+    A single folder that wraps everything is stepped into. Atomic: the folder exists whole or not at all.
+    Raises DataError for what is not a zip, is damaged, encrypted, too large, or would write outside its folder.
+    """
+    try:
+        with open(path, "rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise DataError(
+                    f"{shown(str(path))}: a file that is not a zip; expected a folder or a .zip of one. "
+                    "Unpack it, or pack it as .zip."
+                )
+            stream.seek(0)
+            target = cache / "archives" / hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{shown(str(path))}: cannot be read ({error.strerror}).") from error
+    if not target.is_dir():
+        _unpack(path, target)
+    return _inner(target)
+
+
+def _unpack(path: Path, target: Path) -> None:
+    temporary = temporary_folder(target.parent)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _checked(archive, path, temporary)
+            for member, place in members.items():
+                _extract(archive, member, place)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if not target.is_dir():  # else another process was quicker, with the same bytes
+                raise
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(
+            f"{shown(str(path))}: cannot be unpacked into {shown(str(target.parent))} ({error.strerror or error})."
+        ) from error
+    except Exception as error:  # zipfile raises BadZipFile, zlib.error, EOFError, NotImplementedError and more
+        raise DataError(
+            f"{shown(str(path))}: a damaged zip ({shown(str(error) or type(error).__name__)}); expected one "
+            "that unpacks completely. Fetch or pack it again."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _checked(archive: zipfile.ZipFile, path: Path, folder: Path) -> dict[zipfile.ZipInfo, Path]:
+    """Where each file goes, after every check that needs no unpacking."""
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise DataError(
+            f"{shown(str(path))}: {len(members):,} files in the zip, at most {MAX_MEMBERS:,} are unpacked. Unpack it."
+        )
+    total = sum(member.file_size for member in members)
+    free = shutil.disk_usage(folder).free
+    if total > min(MAX_BYTES, free):
+        limit = (
+            f"at most {MAX_BYTES / 1e9:.0f} GB are unpacked"
+            if total > MAX_BYTES
+            else f"{free / 1e9:.1f} GB are free on the cache's disk"
+        )
+        raise DataError(
+            f"{shown(str(path))}: {total / 1e9:.1f} GB when unpacked; {limit}. Unpack it yourself and give the folder."
+        )
+    places: dict[zipfile.ZipInfo, Path] = {}
+    taken: set[Path] = set()
+    for member in members:
+        place = _place(member, path, folder)
+        if place is None or member.is_dir():
+            continue
+        if place in taken:
+            raise DataError(
+                f"{shown(str(path))}: {shown(member.filename)} is in the zip twice, expected once. Pack it again."
+            )
+        taken.add(place)
+        places[member] = place
+    return places
+
+
+def _place(member: zipfile.ZipInfo, path: Path, folder: Path) -> Path | None:
+    """The member's path inside the folder, None for the system's own files; DataError for anything that is not safe."""
+    name = member.orig_filename.replace("\\", "/")  # orig_filename: zipfile cuts `filename` at a NUL byte
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    mode = member.external_attr >> 16
+    refused = ""
+    if name.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+        refused = "its path leaves the folder"
+    elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        refused = "it is a link or a special file"
+    elif member.flag_bits & 1:
+        refused = "it is encrypted"
+    elif member.file_size > RATIO_FROM and member.file_size > MAX_RATIO * member.compress_size:
+        refused = f"it grows more than {MAX_RATIO}-fold ({member.compress_size:,} to {member.file_size:,} bytes)"
+    if refused:
+        raise DataError(
+            f"{shown(str(path))}: {shown(name)} in the zip is refused: {refused}; expected plain photographs. "
+            "Nothing was unpacked."
+        )
+    if not parts or any(ignored(part) for part in parts):
+        return None
+    place = folder.joinpath(*parts)
+    if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
+        raise DataError(f"{shown(str(path))}: {shown(name)} in the zip is refused: its path leaves the folder.")
+    return place
+
+
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path) -> None:
+    """Writes at most the size the directory states; zipfile checks the CRC at the end."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    left = member.file_size
+    with archive.open(member) as source, open(place, "xb") as sink:
+        while chunk := source.read(_CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                raise zipfile.BadZipFile(f"{member.filename} is larger than the zip says")
+            sink.write(chunk)
+
+
+def _inner(folder: Path) -> Path:
+    """Steps into one wrapping folder, as zipping a folder makes it."""
+    entries = [path for path in folder.iterdir() if not ignored(path.name)]
+    if len(entries) == 1 and entries[0].is_dir() and any(path.is_dir() for path in entries[0].iterdir()):
+        return entries[0]
+    return folder

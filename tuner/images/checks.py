@@ -1,0 +1,125 @@
+"""What photographs must be before anything trains, and what is worth a warning: plain sentences, no printing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from tuner.errors import DataError
+from tuner.images.cache import Verdict
+from tuner.images.names import listed, shown
+
+if TYPE_CHECKING:
+    from tuner.images.dataset import LeftOut, Photograph
+
+FEW = 5
+MAY_BE_LEFT_OUT = 0.05
+MAY_ALWAYS_BE_LEFT_OUT = 3
+
+_SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "MPO": {".jpg", ".jpeg", ".mpo"},
+    "PNG": {".png", ".apng"},
+    "WEBP": {".webp"},
+    "GIF": {".gif"},
+    "BMP": {".bmp", ".dib"},
+    "TIFF": {".tif", ".tiff"},
+    "AVIF": {".avif", ".avifs"},
+    "HEIF": {".heic", ".heif", ".hif"},
+}
+_GREY = {"1", "L", "LA", "La", "I", "F"}
+
+
+def check_left_out(left_out: Sequence[LeftOut], total: int) -> None:
+    """Raises DataError when more than 5 % of `total` files (and more than 3) are left out."""
+    allowed = max(MAY_ALWAYS_BE_LEFT_OUT, math.floor(MAY_BE_LEFT_OUT * total))
+    if len(left_out) > allowed:
+        said = listed((f"{shown(left.path)}: {left.reason}" for left in left_out), between="; ")
+        raise DataError(
+            f"{len(left_out)} of {total} files cannot be used: {said}. At most {allowed} may be left out; "
+            "repair or remove them."
+        )
+
+
+def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Raises DataError under 2 photographs of a class in train or none elsewhere; returns warnings under 5.
+
+    counts: {split: {class: number}}.
+    """
+    warnings = []
+    for split, classes in counts.items():
+        needed = 2 if split == "train" else 1
+        for name, number in classes.items():
+            if number < needed:
+                raise DataError(
+                    f"{split}, class {shown(name)}: usable photographs: {number}, expected at least {needed}. "
+                    "Add photographs, or see the reasons of those left out."
+                )
+        few = {name: number for name, number in classes.items() if number < FEW}
+        if few:
+            said = listed(f"{number} of {shown(name)}" for name, number in few.items())
+            total = sum(classes.values())
+            step = (
+                ""
+                if split == "train"
+                else f" One photograph more or less right moves its accuracy by {100 / total:.1f} points."
+            )
+            warnings.append(f"{split} holds few photographs: {said}.{step}")
+    return warnings
+
+
+def left_out_warning(left_out: Sequence[LeftOut], classes: Mapping[str, str]) -> list[str]:
+    """The count per class folder. classes: {path: class folder}."""
+    counts = Counter(classes[left.path] for left in left_out)
+    if not counts:
+        return []
+    said = listed(f"{number} in {shown(name)}" for name, number in sorted(counts.items()))
+    return [f"{len(left_out)} file{'s' * (len(left_out) > 1)} left out: {said}."]
+
+
+def content_warnings(
+    photographs: Sequence[Photograph], verdicts: Mapping[str, Verdict], classes: Sequence[str]
+) -> list[str]:
+    """Wrong suffixes, uniform images, several frames, and ways of storing that give the class away."""
+    warnings = []
+    wrong = [
+        f"{p.path} is {p.format}"
+        for p in photographs
+        if (suffix := PurePosixPath(p.path).suffix.casefold()) and suffix not in _SUFFIXES.get(p.format, {suffix})
+    ]
+    if wrong:
+        warnings.append(f"Suffixes that do not fit the content, read by content: {listed(wrong)}.")
+    uniform = [p.path for p in photographs if verdicts[p.sha256].uniform]
+    if uniform:
+        warnings.append(f"Images of a single colour: {listed(uniform)}.")
+    frames = [p.path for p in photographs if verdicts[p.sha256].frames]
+    if frames:
+        warnings.append(f"Several frames or pages, the first is used: {listed(frames)}.")
+    return warnings + _tell_tales(photographs, classes)
+
+
+def _tell_tales(photographs: Sequence[Photograph], classes: Sequence[str]) -> list[str]:
+    """A property that all photographs of one class have and none of the others': the network may learn that instead."""
+    seen: dict[int, set[tuple[str, bool]]] = defaultdict(set)
+    for photograph in photographs:
+        grey = photograph.mode in _GREY or photograph.mode.startswith("I;16")
+        seen[photograph.label].add(("JPEG" if photograph.format == "MPO" else photograph.format, grey))
+    warnings, alone = [], []
+    greys = {label: {grey for _, grey in kinds} for label, kinds in seen.items()}
+    formats = {label: {name for name, _ in kinds} for label, kinds in seen.items()}
+    for label in sorted(seen):
+        others = [other for other in seen if other != label]
+        if greys[label] == {True} and all(greys[other] == {False} for other in others):
+            warnings.append(
+                f"All photographs of {shown(classes[label])} are grey and no others: the network may learn that."
+            )
+        if others and not any(formats[label] & formats[other] for other in others):
+            alone.append(f"{shown(classes[label])} as {' and '.join(sorted(formats[label]))}")
+    if alone:
+        warnings.append(
+            f"Classes that are stored in a format of their own: {listed(alone)}. Its traces may give the class away."
+        )
+    return warnings

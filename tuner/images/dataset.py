@@ -1,0 +1,199 @@
+"""The photographs of a study: found, checked, split and decoded, as one read-only array in a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.errors import DataError
+from tuner.images import archive, checks, duplicates, split
+from tuner.images.cache import Cache, Known, Verdict
+from tuner.images.decode import Pixels, version
+from tuner.images.names import shown
+from tuner.images.reading import Hashed, hash_files, squares
+from tuner.images.scan import LAYOUTS, SPLITS, Found, Scan, scan
+from tuner.study.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One usable photograph.
+
+    path: relative to the data folder, posix. split: "train", "val" or "test". sha256: of the file's bytes. pixels:
+    sha256 of the decoded full-size pixels. width, height: upright. format, mode: Pillow's names of how it is stored.
+    """
+
+    path: str
+    split: str
+    label: int
+    sha256: str
+    pixels: str
+    width: int
+    height: int
+    format: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not used. path: relative to the data folder, posix."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """photographs: train, then val, then test; inside a split by class, then name. Rows of `images` follow that order.
+
+    images: uint8 (n, size, size, 3), RGB, a read-only memory map. labels: int64 (n,). key: hex sha256 of what the
+    pixels depend on. left_out: files in class folders. beside: entries outside them, which count as nothing. ignored:
+    number of hidden and system entries.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    photographs: tuple[Photograph, ...]
+    left_out: tuple[LeftOut, ...]
+    warnings: tuple[str, ...]
+    images: Pixels
+    labels: NDArray[np.int64]
+    key: str
+    beside: tuple[LeftOut, ...] = ()
+    ignored: int = 0
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """Rows of a split, int64 (k,), ascending; empty for a split the data do not have."""
+        return np.array([i for i, p in enumerate(self.photographs) if p.split == split], dtype=np.int64)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """{split: {class: number of photographs}}, only splits that the data have."""
+        return _counts(self.photographs, self.classes)
+
+
+def prepare(
+    data: DataSpec, base: Path, cache: Path, seed: int, on_progress: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """Finds, checks, splits and decodes the photographs that `data` names; what the cache holds is not decoded again.
+
+    base: the folder a relative `data.path` counts from. on_progress(done, total) counts files as they are decoded or
+    found decoded. Raises DataError: before anything is written for every fault of the layout; after decoding for
+    duplicates across splits or classes, too many unusable files and classes that are too small.
+    """
+    found = scan(_folder(base / Path(data.path).expanduser(), cache))
+    paths = [found.root / file.path for file in found.files]
+    hashed = hash_files(paths)
+    store = Cache(cache, f"{version()}, size {data.image_size}, resize {data.resize}", data.image_size)
+    try:
+        with squares(paths, hashed, store, data.resize, on_progress) as (known, passing):
+            verdicts = {**known.verdicts, **passing}
+            try:
+                left_out = _left_out(found, hashed, verdicts)
+                photographs = _photographs(found, hashed, verdicts, data, seed)
+                warnings = _checked(found, photographs, left_out, verdicts, data)
+            except DataError:  # what was decoded is kept: the user mends a file and comes again
+                if decoded := [h.sha256 for h in hashed if h.sha256 in known.rows]:
+                    _keep(store, decoded, known, hashed)
+                raise
+            files = [photograph.sha256 for photograph in photographs]
+            images = _keep(store, files, known, hashed)
+    except OSError as error:
+        raise DataError(
+            f"{shown(str(cache))}: decoded photographs cannot be kept there ({error.strerror or error}); "
+            f"about {len(paths) * data.image_size**2 * 6 / 1e6:.0f} MB are needed. Free space, or choose another cache."
+        ) from error
+    key = store.key(files)
+    labels = np.array([photograph.label for photograph in photographs], dtype=np.int64)
+    labels.flags.writeable = False
+    beside = tuple(LeftOut(path, reason) for path, reason in found.beside)
+    return Dataset(
+        found.root,
+        found.classes,
+        tuple(photographs),
+        tuple(left_out),
+        tuple(warnings),
+        images,
+        labels,
+        key,
+        beside,
+        found.ignored,
+    )
+
+
+def _folder(path: Path, cache: Path) -> Path:
+    if not path.exists():
+        raise DataError(f"{shown(str(path))}: no such folder or .zip. {LAYOUTS}")
+    return archive.unpack(path, cache) if path.is_file() else path
+
+
+def _keep(store: Cache, files: list[str], known: Known, hashed: list[Hashed]) -> Pixels:
+    """The published array for these photographs; what was learnt about the other files is kept beside it."""
+    mine = {h.sha256: known.verdicts[h.sha256] for h in hashed if h.sha256 in known.verdicts}
+    images = store.open(store.key(files))
+    if images is None:
+        return store.publish(files, Known(known.rows, mine))
+    store.remember(store.key(files), mine)
+    return images
+
+
+def _left_out(found: Scan, hashed: list[Hashed], verdicts: Mapping[str, Verdict]) -> list[LeftOut]:
+    """By path: what the scan refused, what could not be read or decoded. Raises DataError for too many."""
+    left_out = [LeftOut(path, reason) for path, reason in found.left_out]
+    for file, h in zip(found.files, hashed, strict=True):
+        reason = verdicts[h.sha256].reason if h.sha256 else h.reason
+        if reason:
+            left_out.append(LeftOut(file.path, reason))
+    left_out.sort(key=lambda left: left.path)
+    checks.check_left_out(left_out, len(found.files) + len(found.left_out))
+    return left_out
+
+
+def _photographs(
+    found: Scan, hashed: list[Hashed], verdicts: Mapping[str, Verdict], data: DataSpec, seed: int
+) -> list[Photograph]:
+    """The usable files in the dataset's order, split if they come unsplit."""
+    usable = [
+        (file, h.sha256, verdicts[h.sha256])
+        for file, h in zip(found.files, hashed, strict=True)
+        if h.sha256 and not verdicts[h.sha256].reason
+    ]
+    photographs = [_photograph(file, sha, verdict, file.split or "train") for file, sha, verdict in usable]
+    duplicates.check_labels(photographs, found.classes)
+    if not found.split:
+        labels, groups = [p.label for p in photographs], [p.pixels for p in photographs]
+        checks.check_counts({"all": {name: labels.count(i) for i, name in enumerate(found.classes)}})
+        splits = split.assign(labels, groups, data.validation_fraction, data.test_fraction, seed, found.classes)
+        photographs = [_photograph(*one, to) for one, to in zip(usable, splits, strict=True)]
+    return sorted(photographs, key=lambda p: (SPLITS.index(p.split), p.label, p.path))
+
+
+def _photograph(file: Found, sha: str, verdict: Verdict, split: str) -> Photograph:
+    return Photograph(
+        file.path, split, file.label, sha, verdict.pixels, verdict.width, verdict.height, verdict.format, verdict.mode
+    )
+
+
+def _checked(
+    found: Scan, photographs: list[Photograph], left_out: list[LeftOut], verdicts: Mapping[str, Verdict], data: DataSpec
+) -> list[str]:
+    """All warnings; raises DataError for leaks and for classes that are too small."""
+    folders = {left.path: PurePosixPath(left.path).parent.as_posix() for left in left_out}
+    warnings = checks.left_out_warning(left_out, folders)
+    warnings += checks.check_counts(_counts(photographs, found.classes, found))
+    warnings += duplicates.check_splits(photographs, data.allow_leak)
+    return warnings + checks.content_warnings(photographs, verdicts, found.classes)
+
+
+def _counts(
+    photographs: tuple[Photograph, ...] | list[Photograph], classes: tuple[str, ...], found: Scan | None = None
+) -> dict[str, dict[str, int]]:
+    """`found` adds the splits that exist on disk although nothing in them is usable."""
+    present = {p.split for p in photographs} | ({file.split or "train" for file in found.files} if found else set())
+    table = {name: dict.fromkeys(classes, 0) for name in SPLITS if name in present}
+    for photograph in photographs:
+        table[photograph.split][classes[photograph.label]] += 1
+    return table

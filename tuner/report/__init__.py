@@ -1,0 +1,1 @@
+"""The report: tables (rich), figures (matplotlib) and the live display. Draws, never computes and never prints."""

@@ -1,0 +1,45 @@
+"""Confusion matrices: what was taken for what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from tuner.report import style, words
+
+MOST_NUMBERS = 14  # classes beyond which numbers in the cells could not be read
+
+
+def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], ax: Axes, *, rows: bool = True) -> Axes:
+    """Counts with their share of the true class (row percent), which also gives the shade. `rows`: name the rows."""
+    totals = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    ax.imshow(share, cmap=style.COUNT_MAP, vmin=0, vmax=1)
+    many = len(classes)
+    if many <= MOST_NUMBERS:
+        size = 11 if many <= 3 else 9 if many <= 6 else 6.5
+        for i, j in np.ndindex(counts.shape):
+            text = f"{counts[i, j]}\n{words.percent(float(share[i, j]))}" if counts[i, j] else "0"
+            ax.text(
+                j, i, text, ha="center", va="center", fontsize=size, color="white" if share[i, j] > 0.55 else style.INK
+            )
+    names = [style.label(name, 22) for name in classes]
+    steep = many > 3 or max(map(len, names)) > 12
+    ax.set_xticks(
+        range(many),
+        names,
+        rotation=40 if steep else 0,
+        ha="right" if steep else "center",
+        rotation_mode="anchor" if steep else "default",
+    )
+    ax.set_yticks(range(many), names if rows else [""] * many)
+    ax.set_xlabel("predicted")
+    if rows:
+        ax.set_ylabel("true")
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax

@@ -1,0 +1,114 @@
+"""Where a running search stands, gathered from its events. Both displays draw from this; plain values only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from tuner.search.events import (
+    EpochEnded,
+    Event,
+    Notice,
+    Phase,
+    Planned,
+    PlannedBracket,
+    Progress,
+    TrialEnded,
+    TrialStarted,
+)
+from tuner.study.store import EpochRow
+
+DONE, RUNS, PARTLY, WAITS = "done", "runs", "partly", "waits"
+Place = tuple[int, int, int]
+"""Iteration, bracket, rung."""
+
+
+@dataclass
+class Standing:
+    """A configuration at its best epoch so far; `start` is its latest trial."""
+
+    start: TrialStarted
+    row: EpochRow
+
+
+@dataclass
+class Progressed:
+    """Everything that the events said so far: the state both displays draw from.
+
+    Events of an earlier session may be replayed before `Planned`; they fill the rungs and the best, and are not counted
+    again, since `Planned.done` holds them.
+    """
+
+    plan: Planned | None = None
+    phase: Phase | None = None
+    progress: Progress | None = None
+    running: dict[str, TrialStarted] = field(default_factory=dict)
+    latest: EpochEnded | None = None
+    standings: dict[str, dict[str, Standing]] = field(default_factory=dict)  # kind -> configuration -> where it stands
+    ended: int = 0
+    failed: int = 0
+    seconds_left: float | None = None
+    rungs: dict[Place, dict[str, str]] = field(default_factory=dict)  # place -> trial -> RUNNING, COMPLETED or FAILED
+    notices: list[Notice] = field(default_factory=list)
+    rate: float | None = None
+    starts: dict[str, TrialStarted] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Planned():
+                self.plan, self.ended = event, event.done
+            case Phase():
+                self.phase, self.progress = event, None
+            case Progress():
+                self.progress = event
+            case Notice():
+                self.notices.append(event)
+            case TrialStarted():
+                self.running[event.trial] = self.starts[event.trial] = event
+                self.latest = None
+                self._mark(event, "RUNNING")
+            case EpochEnded():
+                self.latest, self.rate = event, event.images_per_second
+            case TrialEnded():
+                self._end(event)
+
+    def _end(self, event: TrialEnded) -> None:
+        self.running.pop(event.trial, None)
+        self.ended += 1
+        self.seconds_left = event.seconds_left
+        start = self.starts.get(event.trial)
+        if start is None:
+            return
+        self._mark(start, event.status)
+        standings = self.standings.setdefault(event.kind, {})
+        if event.status == "FAILED":
+            self.failed += 1
+            standings.pop(event.configuration, None)
+        elif event.best is not None:
+            standings[event.configuration] = Standing(start, event.best)
+
+    def best(self, kind: str) -> Standing | None:
+        """The best configuration of a kind by the study's rule, as `Results.ranking` has it."""
+        return min(self.standings.get(kind, {}).values(), key=self._order, default=None)
+
+    def is_full(self, standing: Standing) -> bool:
+        return self.plan is not None and standing.start.last_epoch >= self.plan.max_epochs
+
+    def _mark(self, start: TrialStarted, status: str) -> None:
+        if start.iteration is not None and start.bracket is not None and start.rung is not None:
+            self.rungs.setdefault((start.iteration, start.bracket, start.rung), {})[start.trial] = status
+
+    def _order(self, standing: Standing) -> tuple[float, ...]:
+        row = standing.row
+        loss = row.val_loss if math.isfinite(row.val_loss) else math.inf
+        accuracy = -row.val_accuracy if math.isfinite(row.val_accuracy) else math.inf
+        by_accuracy = self.plan is not None and self.plan.objective == "val_accuracy"
+        return (not self.is_full(standing), *((accuracy, loss) if by_accuracy else (loss,)), -standing.start.last_epoch)
+
+    def rung(self, bracket: PlannedBracket, rung: int) -> tuple[str, int]:
+        """A rung's state and how many configurations ended there."""
+        trials = self.rungs.get((bracket.iteration, bracket.bracket, rung), {})
+        ended = sum(status != "RUNNING" for status in trials.values())
+        if ended >= bracket.sizes[rung]:
+            return DONE, ended
+        return (RUNS if "RUNNING" in trials.values() else PARTLY if trials else WAITS), ended

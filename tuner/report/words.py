@@ -1,0 +1,139 @@
+"""How the report words numbers and names. Plain text: no rich, no pandas, so that the live display stays light."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NAMES = {
+    "unfrozen_layers": "unfrozen layers",
+    "learning_rate": "learning rate",
+    "head_width": "head width",
+    "dropout": "dropout",
+    "weight_decay": "weight decay",
+    "label_smoothing": "label smoothing",
+    "backbone_rate": "backbone rate",
+    "val_loss": "validation loss",
+    "val_accuracy": "validation accuracy",
+}
+
+NO_PRETRAINING = "no pretraining"
+
+JOINERS = "\u200c\u200d"  # invisible, but part of how Persian, Indic scripts and emoji are spelled
+
+DEFAULTS = {"dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "backbone_rate": 1.0}
+"""The hyperparameters that are only worth a word when they differ from this."""
+
+
+def remarks(pretrained: bool, leaked: int) -> list[str]:
+    """What must stand on every table and figure: features from nowhere, or a validation set that leaks."""
+    said = [] if pretrained else [NO_PRETRAINING]
+    return said + ([f"{leaked} photograph{'s' * (leaked > 1)} in two splits"] if leaked else [])
+
+
+def visible(text: object) -> str:
+    """The text with everything that would steer a terminal or hide from the eye written out: ESC becomes \\x1b."""
+    return "".join(c if c in JOINERS or unicodedata.category(c) not in HIDDEN else _escaped(c) for c in str(text))
+
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escaped(c: str) -> str:
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c) or (
+        f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters; the middle goes, because names that differ mostly differ at an end."""
+    if len(text) <= width:
+        return text
+    left = (width - 1 + 1) // 2
+    return text[:left].rstrip() + "…" + text[len(text) - (width - 1 - left) :].lstrip()
+
+
+def missing(value: Any) -> bool:
+    """None, NaN and pandas's NA, without importing pandas."""
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    return isinstance(value, float) and math.isnan(value)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None or missing(share) else f"{100 * share:.0f}%"
+
+
+def number(value: Any, form: str = ".3f") -> str:
+    return "-" if missing(value) else format(value, form)
+
+
+def signed(value: Any, form: str = "+.3f") -> str:
+    """With its sign; a plain 0 for no difference."""
+    return "-" if missing(value) else "0" if value == 0 else format(value, form)
+
+
+def rate(value: Any) -> str:
+    """A learning rate or weight decay: 3.2e-4, 0."""
+    if missing(value):
+        return "-"
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def amount(value: Any) -> str:
+    """A count in few characters: 2,049, 525 k, 14.8 M."""
+    if missing(value):
+        return "-"
+    if value < 10_000:
+        return f"{int(value):,}"
+    return f"{value / 1e3:.0f} k" if value < 999_500 else f"{value / 1e6:.1f} M"
+
+
+def seconds(value: Any) -> str:
+    """A duration: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if missing(value) or not math.isfinite(value):
+        return "-"
+    whole = round(value)
+    if value < 9.95:
+        return f"{value:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def hyperparameter(name: str, value: Any) -> str:
+    if missing(value):
+        return "-"
+    if name in ("learning_rate", "weight_decay"):
+        return rate(value)
+    return f"{value:g}" if isinstance(value, (int, float)) else visible(value)
+
+
+def configuration(values: Mapping[str, Any]) -> str:
+    """A configuration in words: "20 layers unfrozen, rate 3.2e-4, head 64, dropout 0.3"."""
+    depth, head = values.get("unfrozen_layers"), values.get("head_width")
+    parts = ["frozen" if depth == 0 else f"{hyperparameter('unfrozen_layers', depth)} layers unfrozen"]
+    parts.append(f"rate {rate(values.get('learning_rate'))}")
+    parts.append("no hidden layer" if head == 0 else f"head {hyperparameter('head_width', head)}")
+    return ", ".join([*parts, *extras(values)])
+
+
+def extras(values: Mapping[str, Any]) -> list[str]:
+    """The further hyperparameters that are not at their usual value, in words."""
+    return [
+        f"{NAMES[k]} {hyperparameter(k, values[k])}"
+        for k, usual in DEFAULTS.items()
+        if k in values and not missing(values[k]) and values[k] != usual
+    ]
+
+
+def listed(things: Sequence[str], most: int = 8) -> str:
+    """A comma-separated list, its tail counted instead of written when it is long."""
+    return ", ".join(things[:most]) + (f" and {len(things) - most} more" if len(things) > most else "")

@@ -1,0 +1,1 @@
+"""The search: space, oracle, trial, loop and baseline."""

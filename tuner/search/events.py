@@ -1,0 +1,106 @@
+"""What a running search says. The loop emits these; whoever shows them decides how. Plain values, no Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuner.study.store import EpochRow
+
+
+@dataclass(frozen=True)
+class PlannedBracket:
+    """A bracket of a Hyperband iteration: per rung the number of configurations and the epoch they train to."""
+
+    iteration: int
+    bracket: int
+    sizes: tuple[int, ...]
+    epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Said once before training: everything the search is going to do."""
+
+    brackets: tuple[PlannedBracket, ...]
+    baseline: int  # frozen configurations trained for the baseline, the reference not counted
+    max_epochs: int
+    objective: str
+    done: int  # trials that an earlier session finished
+    total: int  # trials in all, baseline and reference included
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stage begins: "images", "backbone", "features", "baseline", "search"."""
+
+    name: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Inside a phase: `done` of `total` things (photographs)."""
+
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A sentence the user should read; `warning` when it qualifies the result."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    trial: str
+    configuration: str
+    kind: str  # "search", "baseline" or "reference"
+    hyperparameters: Mapping[str, Any]
+    iteration: int | None
+    bracket: int | None
+    rung: int | None
+    first_epoch: int  # epochs already trained before this trial
+    last_epoch: int
+    cut: str
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    trial: str
+    configuration: str
+    kind: str
+    row: EpochRow
+    is_best: bool
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    trial: str
+    configuration: str
+    kind: str
+    status: str  # "COMPLETED" or "FAILED"
+    score: float | None
+    best: EpochRow | None  # the configuration's best epoch so far
+    reason: str | None
+    seconds_left: float | None  # of the whole search, from what each remaining trial costs; None while unknown
+
+
+Event = Planned | Phase | Progress | Notice | TrialStarted | EpochEnded | TrialEnded
+Listener = Callable[[Event], None]
+
+
+@dataclass
+class Phases:
+    """Seconds spent in each phase of a session."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -1,0 +1,287 @@
+"""Ask, train, tell: the baseline first, then Hyperband, each event in the store before the next one starts.
+
+The loop owns the oracle and the store; `trial.run` only trains. Everything it needs to go on is in the store, so a run
+that was stopped or killed continues from the last finished event.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.backbone import cuts
+from tuner.errors import SearchError, StoreError
+from tuner.search import trial as trials
+from tuner.search.cost import CostModel, Place, seconds_left
+from tuner.search.events import EpochEnded, Listener, Notice, Phase, Planned, TrialEnded, TrialStarted
+from tuner.search.oracle import StudyOracle, trials_at_full_budget
+from tuner.search.space import REFERENCE, Space, depths, frozen_configurations
+from tuner.search.standing import Standing, bracket_of, sweep
+from tuner.search.trial import EpochDone, TrialResult, TrialTask, Workshop
+from tuner.study.folder import StudyFolder, sha256_of
+from tuner.study.spec import Spec
+from tuner.study.store import Store, TrialRow
+
+ATTEMPTS = 3
+LEAST_BASELINE = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial to run; `next_size` is how many the next rung of its bracket takes, None when there is none."""
+
+    row: TrialRow
+    kind: str
+    number: int
+    hyperparameters: Mapping[str, int | float]
+    next_size: int | None
+
+
+class Stopped(Exception):
+    """The search was asked to stop and everything finished is in the store."""
+
+
+class Search:
+    """One session of a study's search. `run` returns when everything planned has ended."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        store: Store,
+        spec: Spec,
+        space: Space,
+        workshop: Workshop,
+        listen: Listener,
+        stop: threading.Event,
+        rate: float | None = None,
+    ) -> None:
+        self.folder, self.store, self.spec, self.space = folder, store, spec, space
+        self.workshop, self.listen, self.stop = workshop, listen, stop
+        s = spec.search
+        self.standing = Standing(store, s.objective, s.max_epochs)
+        self.oracle = StudyOracle(
+            space,
+            objective=s.objective,
+            max_epochs=s.max_epochs,
+            factor=s.factor,
+            hyperband_iterations=s.hyperband_iterations,
+            seed=s.seed,
+            rank=self.standing.of_trial,
+        )
+        if (state := store.oracle_state()) is not None:
+            self.oracle.restore(state)
+        self.plan = self.oracle.plan()
+        self.frozen = frozen_configurations(space, max(LEAST_BASELINE, trials_at_full_budget(self.plan)), s.seed)
+        self.cost = CostModel(
+            spec.data.image_size, len(workshop.train), len(workshop.validation), spec.backbone.batch_norm, rate
+        )
+
+    def run(self) -> None:
+        """Trains all that has not ended. Raises Stopped on request, SearchError when a first rung has no survivor."""
+        sweep(self.folder.checkpoints, self.store.checkpoint_files())
+        total = len(self.frozen) + 1 + sum(sum(b.sizes) for b in self.plan)
+        done = self.store.rows("SELECT COUNT(*) FROM trials WHERE status <> 'RUNNING'")[0][0]
+        s = self.spec.search
+        self.listen(Planned(self.plan, len(self.frozen), s.max_epochs, s.objective, done, total))
+        if done == total:
+            self.listen(Notice("Everything planned was trained before; nothing is left to compute."))
+        for row in self.store.rows("SELECT id, hyperparameters FROM configurations"):
+            hyperparameters = json.loads(row["hyperparameters"])
+            self.cost.observe(self._place(hyperparameters), [e.seconds for e in self.standing.epochs(row["id"])])
+        self.listen(Phase("baseline", f"{len(self.frozen)} frozen configurations and the reference"))
+        for candidate in self._baseline():
+            self._one(candidate)
+        self.listen(Phase("search", f"Hyperband, {sum(b.sizes[0] for b in self.plan)} configurations"))
+        while (asked := self._ask()) is not None:
+            self._one(asked)
+            self._check_survivors(asked)
+        sweep(self.folder.checkpoints, self.store.checkpoint_files())
+
+    # ---- what to run next ----
+
+    def _baseline(self) -> list[Candidate]:
+        ended = {r[0] for r in self.store.rows("SELECT id FROM trials WHERE status <> 'RUNNING'")}
+        epochs = self.spec.search.max_epochs
+        named: list[tuple[str, str, int, Mapping[str, int | float]]] = [("ref", "reference", 0, REFERENCE)]
+        named += [(f"b{i:02d}", "baseline", i, hp) for i, hp in enumerate(self.frozen)]
+        return [
+            Candidate(TrialRow(id, id, None, None, None, 0, epochs, None), kind, number, hp, None)
+            for id, kind, number, hp in named
+            if id not in ended
+        ]
+
+    def _ask(self) -> Candidate | None:
+        asked = self.oracle.ask()
+        if asked is None:
+            return None
+        values = dict(asked.hyperparameters.values)
+        iteration, bracket, rung = self.oracle.bracket_of(asked.trial_id)
+        parent = values.get("tuner/trial_id")
+        row = TrialRow(
+            asked.trial_id,
+            self._configuration(asked.trial_id, parent),
+            iteration,
+            bracket,
+            rung,
+            int(values["tuner/initial_epoch"]),
+            int(values["tuner/epochs"]),
+            parent,
+        )
+        hyperparameters = {n: v for n, v in values.items() if not n.startswith("tuner/")}
+        sizes = bracket_of(self.plan, row).sizes
+        number = int(row.configuration[1:])
+        return Candidate(row, "search", number, hyperparameters, sizes[rung + 1] if rung + 1 < len(sizes) else None)
+
+    def _configuration(self, trial: str, parent: str | None) -> str:
+        """The configuration a trial belongs to: its parent's, its own from an earlier attempt, or a new one."""
+        for known in (parent, trial):
+            found = self.store.rows("SELECT configuration FROM trials WHERE id = ?", known) if known else []
+            if found:
+                return str(found[0][0])
+            if known == parent and parent:
+                raise StoreError(
+                    f"{self.store.path}: trial {trial} goes on from {parent}, which is not recorded; "
+                    "the database is damaged."
+                )
+        number = self.store.rows("SELECT COUNT(*) FROM configurations WHERE kind = 'search'")[0][0]
+        return f"c{number:03d}"
+
+    # ---- one trial ----
+
+    def _one(self, candidate: Candidate) -> None:
+        row, hp = candidate.row, candidate.hyperparameters
+        cut = cuts.cut_for(int(hp["unfrozen_layers"]), self.spec.backbone.batch_norm)
+        with self.store.transaction():
+            self.store.add_configuration(row.configuration, candidate.kind, candidate.number, hp, cut, None)
+            attempts = self.store.begin_trial(row, self._oracle_state(candidate))
+        self.listen(
+            TrialStarted(
+                row.id,
+                row.configuration,
+                candidate.kind,
+                hp,
+                row.iteration,
+                row.bracket,
+                row.rung,
+                row.first_epoch,
+                row.last_epoch,
+                cut,
+            )
+        )
+        if attempts > ATTEMPTS:
+            result = TrialResult("FAILED", None, f"the process died {ATTEMPTS} times while it ran", 0.0, None)
+        else:
+            task = self._task(candidate)
+            result = trials.run(task, self.workshop, lambda done: self._record(candidate, done), self.stop)
+        if result.status == "STOPPED":
+            self.store.excuse_attempt(row.id)
+            raise Stopped
+        self._tell(candidate, result)
+        if self.stop.is_set():
+            raise Stopped
+
+    def _task(self, candidate: Candidate) -> TrialTask:
+        row, s = candidate.row, self.spec.search
+        start_epoch, checkpoint = self._resume_point(row.configuration)
+        best_bar, last_bar = self.standing.bars(row, candidate.kind, candidate.next_size)
+        return TrialTask(
+            trial=row.id,
+            configuration=row.configuration,
+            hyperparameters=candidate.hyperparameters,
+            start=self._place(candidate.hyperparameters)[0],
+            first_epoch=row.first_epoch,
+            start_epoch=start_epoch,
+            last_epoch=row.last_epoch,
+            seed=s.seed,
+            batch_size=s.batch_size,
+            objective=s.objective,
+            balanced=s.class_weight == "balanced",
+            checkpoint=checkpoint,
+            folder=str(self.folder.checkpoints),
+            earlier=tuple(e for e in self.standing.epochs(row.configuration) if e.epoch <= start_epoch),
+            keep_last=candidate.next_size is not None,
+            last_bar=last_bar,
+            best_bar=best_bar,
+        )
+
+    def _resume_point(self, configuration: str) -> tuple[int, str | None]:
+        """Epochs done and the checkpoint that holds them; (0, None) when none is whole: the same numbers come again."""
+        saved = self.store.checkpoint(configuration, "last")
+        if saved is None:
+            return 0, None
+        path = self.folder.checkpoints / saved.file
+        if not path.is_file() or sha256_of(path) != saved.sha256:
+            text = (
+                f"Checkpoint {saved.file} is missing or damaged: {configuration} is trained again from its first epoch."
+            )
+            self.listen(Notice(text, warning=True))
+            return 0, None
+        return saved.epoch, str(path)
+
+    def _record(self, candidate: Candidate, done: EpochDone) -> None:
+        row = candidate.row
+        chances = None if done.probabilities is None else done.probabilities.astype("<f4").tobytes()
+        self.store.record_epoch(row.id, row.configuration, done.row, chances, done.saved)
+        rate = done.row.images / done.row.seconds if done.row.seconds > 0 else 0.0
+        if done.saved:
+            sweep(self.folder.checkpoints, self.store.checkpoint_files(), row.configuration)
+        self.listen(EpochEnded(row.id, row.configuration, candidate.kind, done.row, done.is_best, rate))
+
+    def _tell(self, candidate: Candidate, result: TrialResult) -> None:
+        row, completed = candidate.row, result.status == "COMPLETED"
+        score = getattr(result.best, self.spec.search.objective) if result.best and completed else None
+        if candidate.kind == "search":
+            self.oracle.tell(row.id, result.status, score, result.reason)
+        with self.store.transaction():
+            self.store.end_trial(
+                row.id,
+                result.status,
+                score,
+                result.best.epoch if result.best else None,
+                result.reason,
+                result.seconds,
+                self._oracle_state(candidate),
+                result.trained_parameters,
+            )
+            self.standing.forget_checkpoints(self.oracle.keeps)
+        sweep(self.folder.checkpoints, self.store.checkpoint_files(), "")
+        fresh = [e.seconds for e in self.standing.epochs(row.configuration) if e.epoch > row.first_epoch]
+        self.cost.observe(self._place(candidate.hyperparameters), fresh)
+        places = [self._place({"unfrozen_layers": d}) for d in depths(self.space)]
+        left = seconds_left(self.store, self.cost, self.plan, len(self.frozen) + 1, self.spec.search.max_epochs, places)
+        self.listen(
+            TrialEnded(
+                row.id, row.configuration, candidate.kind, result.status, score, result.best, result.reason, left
+            )
+        )
+
+    def _check_survivors(self, candidate: Candidate) -> None:
+        """Stops when every configuration of a first rung failed: the next ones would too."""
+        row = candidate.row
+        ended = self.store.rows(
+            "SELECT status, reason FROM trials WHERE iteration = ? AND bracket = ? AND rung = 0",
+            row.iteration,
+            row.bracket,
+        )
+        size = bracket_of(self.plan, row).sizes[0]
+        if len(ended) >= size and all(r["status"] == "FAILED" for r in ended):
+            reasons = [str(r["reason"]) for r in ended]
+            raise SearchError(
+                f"Every configuration of bracket {row.bracket}'s first rung failed ({len(ended)}). The commonest "
+                "reason: "
+                f"{max(set(reasons), key=reasons.count)}. Lower space.learning_rate or look at the photographs; "
+                "`tlstudy report` shows every trial."
+            )
+
+    # ---- small things ----
+
+    def _oracle_state(self, candidate: Candidate) -> str | None:
+        return self.oracle.dump() if candidate.kind == "search" else None
+
+    def _place(self, hyperparameters: Mapping[str, Any]) -> Place:
+        depth, batch_norm = int(hyperparameters["unfrozen_layers"]), self.spec.backbone.batch_norm
+        start = self.workshop.features.start_for(cuts.cut_for(depth, batch_norm))
+        return start, cuts.canonical(depth, batch_norm)

@@ -1,0 +1,257 @@
+"""One `tlstudy search`: from the study file to the last trial, in the order the data flow.
+
+study.toml -> photographs -> weights -> features at the cuts the space can need -> baseline and Hyperband. Whoever calls
+it gives a listener and an event that asks it to stop; nothing is printed here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from tuner import __version__
+from tuner.backbone import backend, cuts, features
+from tuner.backbone import weights as backbone_weights
+from tuner.backbone.resnet import IMAGENET_MEAN_RGB, Backbone
+from tuner.errors import Interrupted, RunError, StudyError
+from tuner.images import demo
+from tuner.images.dataset import Dataset, prepare
+from tuner.search import space as spaces
+from tuner.search.events import Listener, Notice, Phase, Progress
+from tuner.study import spec as specs
+from tuner.study.folder import StudyFolder, cache_root
+from tuner.study.locate import DRAWN
+from tuner.study.spec import Spec
+from tuner.study.store import Store
+
+SAME = ("backend", "keras", "tensorflow", "jax", "devices", "machine")
+"""Facts of the environment that a resumed study must share: other ones may round differently."""
+
+
+@dataclass
+class Session:
+    """What one run of the command knows; `resume_command` is what the user types to go on."""
+
+    folder: StudyFolder
+    spec: Spec
+    listen: Listener
+    stop: threading.Event
+    command: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Searches until everything planned has ended.
+
+        Raises Interrupted when asked to stop (all that finished is kept), UsageError for input that cannot be used,
+        RunError.
+        """
+        began = time.perf_counter()
+        with self.folder.locked():
+            with self._phase("start", "importing Keras"):
+                environment = backend.environment() | {"tlstudy": __version__}
+            dataset = self._photographs()
+            self._stop_here()
+            with Store(self.folder.database) as store:
+                self._check_same(store, dataset, environment)
+                session = store.begin_session(
+                    datetime.now(UTC).isoformat(timespec="seconds"),
+                    socket.gethostname(),
+                    os.getpid(),
+                    self.command,
+                    environment,
+                )
+                outcome: str | None = "failed"
+                try:
+                    self._search(store, dataset, environment)
+                    outcome = "finished"
+                except (Interrupted, KeyboardInterrupt):
+                    outcome = "interrupted"
+                    raise
+                except OSError as error:
+                    raise RunError(
+                        f"{error.filename or self.folder.root}: {error.strerror or error}. Everything finished so "
+                        "far is kept; "
+                        "mend this and run the same command again."
+                    ) from error
+                finally:
+                    store.update_session(session, time.perf_counter() - began, outcome, self.phases)
+
+    # ---- the stages ----
+
+    def _photographs(self) -> Dataset:
+        with self._phase("images", self.spec.data.path):
+            dataset = photographs(self.spec, self.folder, self._progress("images"))
+        for warning in dataset.warnings:
+            self.listen(Notice(warning, warning=True))
+        return dataset
+
+    def _search(self, store: Store, dataset: Dataset, environment: Mapping[str, Any]) -> None:
+        # Only now: this module has to import before a backend is chosen, and these two import Keras.
+        from tuner.search.loop import Search, Stopped
+        from tuner.search.network import Networks
+        from tuner.search.trial import Workshop
+
+        space = spaces.build(self.spec)
+        for notice in space.notices:
+            self.listen(Notice(notice))
+        with self._phase("backbone", " or ".join(self.spec.backbone.weights)):
+            backbone = self._backbone(store, dataset)
+        with self._phase("features", f"{len(dataset.images)} photographs"):
+            stored = self._features(backbone, dataset, space)
+        self._record(store, dataset, backbone, space)
+        networks = Networks(
+            backbone,
+            len(dataset.classes),
+            self.spec.backbone.batch_norm,
+            self.spec.search.optimizer,
+            self.spec.search.precision,
+        )
+        workshop = Workshop(
+            stored, dataset.labels, dataset.indices("train"), dataset.indices("val"), networks, len(dataset.classes)
+        )
+        search = Search(self.folder, store, self.spec, space, workshop, self.listen, self.stop, stored.rate)
+        if (sentence := search.oracle.shrunk()) is not None:
+            self.listen(Notice(sentence, warning=True))
+        store.set_meta(
+            plan=[vars(b) | {"sizes": list(b.sizes), "epochs": list(b.epochs)} for b in search.plan],
+            searched=list(space.searched()),
+        )
+        try:
+            with self._phase("training", quiet=True):
+                search.run()
+        except Stopped:
+            raise Interrupted("Stopped as asked; everything finished is kept.") from None
+
+    def _backbone(self, store: Store, dataset: Dataset) -> Backbone:
+        used = store.meta("weights_kind")
+        wanted = self.spec.backbone.weights
+        if used is not None and len(wanted) > 1:
+            # A study that began with one of the list stays with it, whatever the network allows today.
+            wanted = tuple(w for w in wanted if w == used) or wanted
+        weights, reasons = backbone_weights.find(wanted, self.folder.root, self.spec.search.seed, dataset.key)
+        for reason in reasons:
+            self.listen(Notice(reason, warning=True))
+        known = store.meta("weights_key")
+        if known is not None and known != weights.key:
+            raise StudyError(
+                f"{self.folder.root}: the results here were made with other weights ({store.meta('weights')}), "
+                f"now {weights.name} with "
+                "different numbers. Name the same file, or start again with --fresh (the old results are moved aside)."
+            )
+        return load_backbone(self.spec, dataset, weights)
+
+    def _features(self, backbone: Backbone, dataset: Dataset, space: spaces.Space) -> features.Features:
+        needed: dict[str, int] = {"pooled": 1}
+        for depth in spaces.depths(space):
+            cut = cuts.cut_for(depth, self.spec.backbone.batch_norm)
+            needed[cut] = needed.get(cut, 0) + 1
+        budget = self.spec.search.feature_budget_gb * 1e9
+        wanted = features.worth_storing(needed, len(dataset.images), backbone.image_size, budget)
+        left_out = [c for c in needed if c not in wanted and c != "image"]
+        if left_out:
+            text = f"search.feature_budget_gb is too small for the features at {', '.join(left_out)}: "
+            self.listen(Notice(text + "they are recomputed from the stored cut below in every epoch."))
+        try:
+            return features.ensure(
+                backbone,
+                dataset.images,
+                dataset.key,
+                wanted,
+                cache_root(),
+                self._progress("features"),
+                self.stop,
+                budget,
+            )
+        except KeyboardInterrupt:
+            raise Interrupted("Stopped while the features were computed; what was whole is kept.") from None
+
+    # ---- the record, and whether it is still the same question ----
+
+    def _record(self, store: Store, dataset: Dataset, backbone: Backbone, space: spaces.Space) -> None:
+        with store.transaction():
+            store.set_meta(
+                spec=self.spec.to_dict(),
+                overrides=dict(self.overrides),
+                classes=list(dataset.classes),
+                data_path=self.spec.data.path,
+                data_key=dataset.key,
+                weights=backbone.weights.name,
+                weights_kind=backbone.weights.kind,
+                weights_key=backbone.weights.key,
+                pretrained=backbone.weights.pretrained,
+                warnings=[*dataset.warnings, *space.notices],
+                val_labels=dataset.labels[dataset.indices("val")].tolist(),
+                backbone_parameters=backbone.parameters(),
+                environment={k: v for k, v in (backend.environment()).items() if k in SAME},
+            )
+            store.record_photographs(
+                ((p.path, p.split, p.label, p.sha256, p.width, p.height) for p in dataset.photographs),
+                ((x.path, x.reason) for x in dataset.left_out),
+            )
+
+    def _check_same(self, store: Store, dataset: Dataset, environment: Mapping[str, Any]) -> None:
+        """Refuses to mix two questions in one database. Raises StudyError with each difference."""
+        if store.meta("spec") is None:
+            return
+        lines = specs.differences(Spec.from_dict(store.meta("spec")), self.spec)
+        if not lines and store.meta("data_key") != dataset.key:
+            lines.append("the photographs changed: other files, other bytes, or another order")
+        if store.meta("classes") != list(dataset.classes):
+            lines.append(f"classes: {store.meta('classes')} -> {list(dataset.classes)}")
+        before = store.meta("environment", {})
+        lines += [f"{k}: {before.get(k)} -> {environment.get(k)}" for k in SAME if before.get(k) != environment.get(k)]
+        if lines:
+            raise StudyError(
+                f"{self.folder.root}: the results here answer another question:\n  "
+                + "\n  ".join(lines)
+                + "\nPut it back as it was to go on, or start again with --fresh (the old results are moved aside)."
+            )
+
+    # ---- small things ----
+
+    @contextmanager
+    def _phase(self, name: str, detail: str = "", quiet: bool = False) -> Iterator[None]:
+        if not quiet:
+            self.listen(Phase(name, detail))
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - began
+
+    def _progress(self, phase: str) -> Any:
+        return lambda done, total: self.listen(Progress(phase, done, total))
+
+    def _stop_here(self) -> None:
+        if self.stop.is_set():
+            raise Interrupted("Stopped before anything was trained.")
+
+
+def photographs(spec: Spec, folder: StudyFolder, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """The study's photographs, decoded or from the cache; the demo's are drawn first. Raises DataError."""
+    data = spec.data
+    if data.path.startswith(DRAWN):
+        demo.draw(folder.root / "photos")
+        data = replace(data, path="photos")
+    return prepare(data, folder.root, cache_root(), spec.search.seed, on_progress)
+
+
+def load_backbone(spec: Spec, dataset: Dataset, weights: backbone_weights.Weights) -> Backbone:
+    """The backbone of a study; random weights are calibrated on training photographs spread over the classes."""
+
+    def calibration() -> np.ndarray:
+        rows = dataset.indices("train")
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), backbone_weights.CALIBRATION_IMAGES)).astype(int)]
+        return np.asarray(dataset.images[some], np.float32) - np.array(IMAGENET_MEAN_RGB, np.float32)
+
+    return Backbone(spec.data.image_size, weights, cache_root(), calibration)

@@ -1,0 +1,148 @@
+"""The space of study.toml as KerasTuner HyperParameters, and what is finite in it.
+
+`unfrozen_layers` values that train the same variables are one value here: searching both would be computing twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+from tuner.backbone import cuts
+from tuner.study.seeds import generator
+from tuner.study.spec import Range, Searched, SpaceSpec, Spec
+
+WHOLE = ("unfrozen_layers", "head_width")
+NAMES = tuple(f.name for f in fields(SpaceSpec))
+HEAD_NAMES = tuple(n for n in NAMES if n not in ("unfrozen_layers", "backbone_rate"))
+"""What still means something when the backbone is frozen."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """The searched values by name, equal depths merged. `notices` says what was merged."""
+
+    values: Mapping[str, Searched]
+    notices: tuple[str, ...]
+
+    @property
+    def size(self) -> int | None:
+        """Number of configurations, None when there is no end of them."""
+        total = 1
+        for name in NAMES:
+            choices = self.choices(name)
+            if choices is None:
+                return None
+            total *= len(choices)
+        return total
+
+    def choices(self, name: str) -> tuple[int | float, ...] | None:
+        """The values of one hyperparameter, None for a continuous range."""
+        value = self.values[name]
+        if not isinstance(value, Range):
+            return value if isinstance(value, tuple) else (value,)
+        if value.step is None and name not in WHOLE:
+            return None
+        step = value.step or 1
+        count = math.floor((value.max - value.min) / step + 1e-9) + 1
+        found = tuple(value.min + i * step for i in range(count))
+        return tuple(int(v) for v in found) if name in WHOLE else found
+
+    def searched(self) -> tuple[str, ...]:
+        """Names with more than one value."""
+        return tuple(n for n in NAMES if (c := self.choices(n)) is None or len(c) > 1)
+
+    def everything(self) -> Iterator[dict[str, int | float]]:
+        """Every configuration of a finite space, in a fixed order."""
+        lists = [self.choices(n) or () for n in NAMES]
+        for values in itertools.product(*lists):
+            yield dict(zip(NAMES, values, strict=True))
+
+    def hyperparameters(self) -> Any:
+        """`keras_tuner.HyperParameters` with every name, the fixed ones as Fixed."""
+        import keras_tuner
+
+        hp = keras_tuner.HyperParameters()
+        for name in NAMES:
+            choices, value = self.choices(name), self.values[name]
+            if choices is not None and len(choices) == 1:
+                hp.Fixed(name, choices[0])
+            elif choices is not None:
+                hp.Choice(name, list(choices), ordered=True)
+            else:
+                limits = cast(Range, value)  # only a range is continuous
+                hp.Float(name, limits.min, limits.max, sampling=limits.sampling)
+        return hp
+
+
+def build(spec: Spec) -> Space:
+    """The space of a study, with depths that train the same variables merged into the first of them."""
+    values: dict[str, Searched] = {n: getattr(spec.space, n) for n in NAMES}
+    notices = []
+    depths = Space(values, ()).choices("unfrozen_layers") or ()
+    kept: dict[int, int] = {}
+    for depth in (int(d) for d in depths):
+        same = kept.setdefault(cuts.canonical(depth, spec.backbone.batch_norm), depth)
+        if same != depth and not isinstance(values["unfrozen_layers"], Range):
+            notices.append(f"unfrozen_layers {depth} trains the same variables as {same} and is searched as {same}.")
+    values["unfrozen_layers"] = tuple(kept.values()) if len(kept) > 1 else next(iter(kept.values()))
+    return Space(values, tuple(notices))
+
+
+def depths(space: Space) -> tuple[int, ...]:
+    """Every depth that can be asked for."""
+    return tuple(int(d) for d in space.choices("unfrozen_layers") or ())
+
+
+def frozen_configurations(space: Space, count: int, seed: int) -> list[dict[str, int | float]]:
+    """`count` distinct configurations of the frozen backbone, spread over the head's part of the space.
+
+    A Latin hypercube (McKay, Beckman and Conover 1979): each continuous range is cut into `count` equal parts (in the
+    logarithm where the space is), one value is drawn in each, choices come equally often, and the columns are shuffled
+    independently. Fewer come back when the head's part of the space has fewer.
+    """
+    columns: dict[str, list[int | float]] = {}
+    column: list[int | float]
+    for name in HEAD_NAMES:
+        draw = generator(seed, "baseline", name)
+        choices, value = space.choices(name), space.values[name]
+        if choices is not None:
+            shuffled = [choices[i] for i in draw.permutation(len(choices))]
+            column = [shuffled[i % len(shuffled)] for i in range(count)]
+        else:
+            limits = cast(Range, value)
+            points = (draw.permutation(count) + draw.random(count)) / count
+            if limits.sampling == "log":
+                column = [float(limits.min * (limits.max / limits.min) ** p) for p in points]
+            else:
+                column = [float(limits.min + (limits.max - limits.min) * p) for p in points]
+        columns[name] = [column[i] for i in draw.permutation(count)]
+    found: list[dict[str, int | float]] = []
+    for i in range(count):
+        row: dict[str, int | float] = {"unfrozen_layers": 0, "backbone_rate": 1.0} | {
+            n: columns[n][i] for n in HEAD_NAMES
+        }
+        if row not in found:
+            found.append(row)
+    heads = [space.choices(n) for n in HEAD_NAMES]
+    if all(c is not None for c in heads):
+        for values in itertools.product(*[c for c in heads if c is not None]):
+            row = {"unfrozen_layers": 0, "backbone_rate": 1.0} | dict(zip(HEAD_NAMES, values, strict=True))
+            if len(found) < count and row not in found:
+                found.append(row)
+    return [{n: row[n] for n in NAMES} for row in found]
+
+
+REFERENCE: dict[str, int | float] = {
+    "unfrozen_layers": 0,
+    "learning_rate": 1e-3,
+    "head_width": 0,
+    "dropout": 0.0,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "backbone_rate": 1.0,
+}
+"""The tutorial's own recipe: pooled features straight to the classes, Adam at 1e-3."""

@@ -1,0 +1,279 @@
+"""One trial: a configuration trained from one epoch to another. Plain picklable values in, plain values out.
+
+Nothing here knows the oracle or the store, so the same function can run in another process: `TrialTask` says
+everything, `on_epoch` reports each finished epoch, `TrialResult` closes. Checkpoints are written by the trial, named by
+the store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from tuner.backbone.features import Features
+from tuner.search.network import Network, Networks, log_loss, probabilities
+from tuner.study.folder import write_atomically
+from tuner.study.seeds import generator
+from tuner.study.store import EpochRow, Saved
+
+SAVE_EVERY = 10.0
+"""Seconds of training between checkpoints: a kill costs the epoch in flight, or this much of short epochs."""
+EVALUATION_BATCH = 32
+
+Key = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """All that a trial depends on. `checkpoint` is the file its state after `start_epoch` epochs lies in."""
+
+    trial: str
+    configuration: str
+    hyperparameters: Mapping[str, int | float]
+    start: str  # the stored cut the network begins at
+    first_epoch: int
+    start_epoch: int  # where this attempt begins: first_epoch, or later after an interruption
+    last_epoch: int
+    seed: int
+    batch_size: int
+    objective: str
+    balanced: bool
+    checkpoint: str | None
+    folder: str
+    earlier: tuple[EpochRow, ...] = ()  # the configuration's epochs up to start_epoch
+    keep_last: bool = False  # a later rung may go on from the end
+    last_bar: Key | None = None  # ... but only if the rank key is below this
+    best_bar: Key | None = None  # the best epoch's weights are wanted if the rank key is below this
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """A finished epoch. `probabilities` (validation images, classes) float32 when it is the best so far."""
+
+    row: EpochRow
+    is_best: bool
+    probabilities: np.ndarray | None
+    saved: tuple[Saved, ...]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """`status` is COMPLETED, FAILED (see `reason`) or STOPPED on request, its state saved."""
+
+    status: str
+    best: EpochRow | None
+    reason: str | None
+    seconds: float
+    trained_parameters: int | None
+
+
+@dataclass
+class Workshop:
+    """What a process needs to run trials: photographs' features and labels by split, and the compiled networks."""
+
+    features: Features
+    labels: np.ndarray  # int64 (n,), all photographs
+    train: np.ndarray  # int64, rows of the training photographs
+    validation: np.ndarray
+    networks: Networks
+    classes: int
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+class NotFinite(Exception):
+    """The loss became NaN or infinite."""
+
+
+def rank_key(row: EpochRow, objective: str) -> Key:
+    """Smaller is better: the objective, then validation loss, then validation accuracy."""
+    if objective == "val_accuracy":
+        return (-row.val_accuracy, row.val_loss)
+    return (row.val_loss, -row.val_accuracy)
+
+
+def best_of(rows: tuple[EpochRow, ...], objective: str) -> EpochRow | None:
+    """The best epoch by the objective; the earlier one of equals."""
+    return min(rows, key=lambda r: (*rank_key(r, objective), r.epoch), default=None)
+
+
+def run(
+    task: TrialTask, workshop: Workshop, on_epoch: Callable[[EpochDone], None], stop: threading.Event
+) -> TrialResult:
+    """Trains the task's epochs. A loss that is not finite and any exception of a step end it as FAILED with the reason.
+
+    On `stop` it finishes the epoch, saves its state and returns STOPPED.
+    """
+    began = time.perf_counter()
+    hp = task.hyperparameters
+    network: Network | None = None
+    trainer = _Trainer(task)
+    try:
+        network = workshop.networks.get(
+            task.start, int(hp["unfrozen_layers"]), int(hp["head_width"]), hp["dropout"] > 0
+        )
+        trainer.prepare(network)
+        for epoch in range(task.start_epoch + 1, task.last_epoch + 1):
+            if trainer.epoch(network, workshop, epoch, on_epoch, stop):
+                return TrialResult(
+                    "STOPPED", trainer.best, None, time.perf_counter() - began, network.trained_parameters
+                )
+        return TrialResult("COMPLETED", trainer.best, None, time.perf_counter() - began, network.trained_parameters)
+    except NotFinite as error:
+        reason = str(error)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a backend raises: the trial failed, the search goes on
+        reason = f"{type(error).__name__}: {_telling_line(str(error))}"
+    return TrialResult(
+        "FAILED", trainer.best, reason, time.perf_counter() - began, network.trained_parameters if network else None
+    )
+
+
+def _telling_line(text: str) -> str:
+    """The line of a backend's long error that says what went wrong, at most 200 characters."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return next((line for line in reversed(lines) if "OOM" in line or "Error" in line), lines[-1])[:200]
+
+
+class _Trainer:
+    def __init__(self, task: TrialTask) -> None:
+        self.task = task
+        self.best = best_of(task.earlier, task.objective)
+        self._best_weights: dict[str, np.ndarray] | None = None
+        self._saved_at = time.perf_counter()
+
+    def prepare(self, network: Network) -> None:
+        task, hp = self.task, self.task.hyperparameters
+        if task.checkpoint is None:
+            network.reset(task.seed, task.configuration)
+        else:
+            with np.load(task.checkpoint, allow_pickle=False) as arrays:
+                network.load(dict(arrays))
+        network.set_rates(float(hp["learning_rate"]), float(hp["backbone_rate"]), float(hp["dropout"]))
+
+    def epoch(
+        self,
+        network: Network,
+        workshop: Workshop,
+        epoch: int,
+        on_epoch: Callable[[EpochDone], None],
+        stop: threading.Event,
+    ) -> bool:
+        """Trains and reports one epoch. True when the trial is to end here before its last epoch, its state saved."""
+        task = self.task
+        began = time.perf_counter()
+        loss, accuracy = self._train(network, workshop, epoch)
+        logits = self._evaluate(network, workshop)
+        truth = workshop.labels[workshop.validation]
+        chances = probabilities(logits)
+        row = EpochRow(
+            epoch,
+            loss,
+            accuracy,
+            log_loss(logits, truth),
+            float(np.mean(chances.argmax(axis=1) == truth)),
+            time.perf_counter() - began,
+            len(workshop.train) + len(workshop.validation),
+        )
+        if not np.isfinite([row.loss, row.val_loss]).all():
+            which, value = ("validation", row.val_loss) if np.isfinite(row.loss) else ("training", row.loss)
+            raise NotFinite(f"the {which} loss was {value} in epoch {epoch}")
+        is_best = self.best is None or rank_key(row, task.objective) < rank_key(self.best, task.objective)
+        if is_best:
+            self.best, self._best_weights = row, network.weights()
+        # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
+        leaving = stop.is_set() and epoch < task.last_epoch
+        saved = self._save(network, epoch, leaving)
+        on_epoch(EpochDone(row, is_best, chances if is_best else None, saved))
+        return leaving
+
+    def _train(self, network: Network, workshop: Workshop, epoch: int) -> tuple[float, float]:
+        task, hp = self.task, self.task.hyperparameters
+        rows, data = workshop.train, workshop.features.arrays[task.start]
+        order = rows[generator(task.seed, task.configuration, "shuffle", epoch).permutation(len(rows))]
+        network.seed_dropout(task.seed, task.configuration, "dropout", epoch)
+        targets = smoothed_targets(workshop.labels, workshop.classes, float(hp["label_smoothing"]))
+        weights = (
+            class_weights(workshop.labels[rows], workshop.classes)
+            if task.balanced
+            else np.ones(workshop.classes, np.float32)
+        )
+        decay = float(hp["weight_decay"]) * float(hp["learning_rate"])
+        decays = [decay, decay * float(hp["backbone_rate"])][: 1 if task.start == "pooled" else 2]
+        size = min(task.batch_size, len(rows))
+        sums = []
+        for first in range(0, len(order), size):
+            batch = order[first : first + size]
+            real = len(batch)
+            if real < size:
+                # A batch of another size would be another trace; the rows added weigh nothing.
+                batch = np.concatenate([batch, order[: size - real]])
+            weight = weights[workshop.labels[batch]]
+            weight[real:] = 0.0
+            sums.append(network.stepper.train(data[batch], targets[batch], weight, real, decays))
+        loss, right = (sum(float(s[i]) for s in sums) for i in (0, 1))
+        return loss / len(order), right / len(order)
+
+    def _evaluate(self, network: Network, workshop: Workshop) -> np.ndarray:
+        rows, data = workshop.validation, workshop.features.arrays[self.task.start]
+        size = -(-len(rows) // -(-len(rows) // EVALUATION_BATCH))
+        found = []
+        for first in range(0, len(rows), size):
+            batch = rows[first : first + size]
+            padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
+            found.append(network.stepper.logits(data[padded])[: len(batch)])
+        return np.concatenate(found)
+
+    def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
+        """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
+        task = self.task
+        ending = epoch == task.last_epoch
+        key = rank_key(self.best, task.objective) if self.best else ()
+        promotable = task.keep_last and (task.last_bar is None or key < task.last_bar)
+        if ending:
+            last, best = promotable, promotable or task.best_bar is None or key < task.best_bar
+        else:
+            last = best = leaving or time.perf_counter() - self._saved_at >= SAVE_EVERY
+        saved = []
+        if last:
+            saved.append(self._write("last", epoch, network.state()))
+            self._saved_at = time.perf_counter()
+        if best and self._best_weights is not None and self.best is not None:
+            saved.append(self._write("best", self.best.epoch, self._best_weights))
+            self._best_weights = None
+        return tuple(saved)
+
+    def _write(self, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
+        name = f"{self.task.configuration}-{role}-{epoch:05d}.npz"
+        size, digest = write_atomically(Path(self.task.folder) / name, lambda file: write_arrays(file, arrays))
+        return Saved(role, epoch, name, size, digest)
+
+
+def write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """An .npz whose bytes depend on the arrays alone (numpy.savez writes the time of day into it)."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(
+                    member, np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape), allow_pickle=False
+                )
+
+
+def smoothed_targets(labels: np.ndarray, classes: int, smoothing: float) -> np.ndarray:
+    """float32 (n, 1) for two classes, (n, classes) for more: one-hot targets, smoothed towards the uniform."""
+    if classes == 2:
+        return (labels[:, None] * (1.0 - smoothing) + 0.5 * smoothing).astype(np.float32)
+    return np.asarray(np.eye(classes)[labels] * (1.0 - smoothing) + smoothing / classes, dtype=np.float32)
+
+
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """float32 (classes,): n / (classes * count), so that each class weighs the same and the mean weight is 1."""
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    return np.asarray(len(labels) / (classes * counts), dtype=np.float32)

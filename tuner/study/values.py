@@ -1,0 +1,133 @@
+"""What a key of study.toml may be: each check takes the raw TOML value and returns the checked one.
+
+A check raises ValueError with what is expected; `tuner/study/spec.py` adds the file, the key and what was found.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """All values from `min` to `max`; `sampling` is "linear" or "log"; `step`: a grid on the linear scale."""
+
+    min: float
+    max: float
+    sampling: str = "linear"
+    step: float | None = None
+
+
+Searched = int | float | tuple[int | float, ...] | Range
+"""One hyperparameter's values: a number fixes it, a tuple is a choice, a Range a range."""
+
+MOST_STEPS = 10_000  # every value of a stepped range is held in memory
+
+
+def one_of(*allowed: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError("one of " + ", ".join(f'"{a}"' for a in allowed) + nearest(value, allowed))
+        return str(value)
+
+    return check
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def real(low: float, high: float, *, above: bool = False) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # NaN is in no interval, and comparing does not overflow as converting a whole number of 400 digits would.
+        if not good or not low <= value <= high or (above and value == low):
+            raise ValueError(f"a number {'above' if above else 'from'} {low:g} {'up ' if above else ''}to {high:g}")
+        return float(value)
+
+    return check
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("a text that is not empty")
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("a text that UTF-8 can hold, as TOML files are UTF-8 (rename it, or name a link to it)")
+    return value
+
+
+def data_path(value: Any) -> str:
+    path = text(value)
+    if path.startswith("drawn:") and path != "drawn:towns-and-countryside":
+        raise ValueError('a folder, a .zip, or "drawn:towns-and-countryside"')
+    return path
+
+
+def flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def weights(value: Any) -> tuple[str, ...]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    if not values or not all(isinstance(v, str) for v in values):
+        raise ValueError('"imagenet", "random", the path of a weights file, or a list of these')
+    return tuple(text(v) for v in values)
+
+
+def searched(check: Callable[[Any], int | float]) -> Callable[[Any], Searched]:
+    """A check for a hyperparameter: `check` holds for each single value in it."""
+
+    def checked(value: Any) -> Searched:
+        if isinstance(value, Mapping):
+            return _range(value, check)
+        if isinstance(value, (list, tuple)):
+            if not value:
+                raise ValueError("a list with at least one value")
+            values = tuple(check(v) for v in value)
+            if len(set(values)) != len(values):
+                raise ValueError("a list in which no value stands twice")
+            return values
+        return check(value)
+
+    return checked
+
+
+def _range(table: Mapping[str, Any], check: Callable[[Any], int | float]) -> Range:
+    unknown = set(table) - {"min", "max", "sampling", "step"}
+    if unknown or "min" not in table or "max" not in table:
+        raise ValueError("a table with min and max, and sampling or step if wanted")
+    low, high = check(table["min"]), check(table["max"])
+    if low >= high:
+        raise ValueError("min below max")
+    sampling = table.get("sampling", "linear")
+    if sampling not in ("linear", "log"):
+        raise ValueError('sampling "linear" or "log"')
+    if sampling == "log" and low <= 0:
+        raise ValueError("min above 0 when sampling is log")
+    step = table.get("step")
+    if step is not None:
+        if sampling == "log":
+            raise ValueError("no step when sampling is log")
+        if isinstance(step, bool) or not isinstance(step, (int, float)) or not 0 < step <= high - low:
+            raise ValueError("a step above 0 and no larger than max - min")
+        if isinstance(low, int) and not isinstance(step, int):
+            raise ValueError("a whole step, as the values are whole")
+        if (high - low) / step >= MOST_STEPS:
+            raise ValueError(f"a step that makes fewer than {MOST_STEPS:,} values; leave it out for a continuous range")
+    return Range(low, high, str(sampling), step)
+
+
+def nearest(word: object, known: tuple[str, ...]) -> str:
+    """The end of a message about a word that is not known; empty when no known one is near."""
+    match = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
+    return f"; did you mean {match[0]}" if match else ""
