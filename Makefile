@@ -15,8 +15,8 @@ help: ## show the targets
 setup: $(VENV)/.installed ## make .venv and install tlstudy into it
 
 search: $(VENV)/.installed ## run or resume the study, then show its report
-	@$(BIN)/tlstudy search $(STUDY)
-	@$(BIN)/tlstudy report $(STUDY)
+	@$(BIN)/tlstudy search $(STUDY) --report
+	@echo "Here tlstudy is $(BIN)/tlstudy; for plain tlstudy: source $(BIN)/activate"
 
 report: $(VENV)/.installed ## tables here, figures and data in studies/STUDY/report
 	@$(BIN)/tlstudy report $(STUDY)
@@ -28,7 +28,7 @@ doctor: $(VENV)/.installed ## what this machine has and lacks
 	@$(BIN)/tlstudy doctor
 
 test: $(VENV)/.dev ## run the test suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

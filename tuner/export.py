@@ -49,6 +49,7 @@ class Exported:
     configuration: str
 
     def sentence(self, name: str) -> str:
+        """What was written and what the check found; `name`: the file as the user knows it."""
         return (
             f"Wrote {name} ({self.bytes / 1e6:.0f} MB, configuration {self.configuration}). Loaded again and "
             f"checked on the {self.photographs} validation "
@@ -81,18 +82,8 @@ def export_study(
     configuration = str(row["id"])
     with Store(folder.database, readonly=True) as store:
         spec = Spec.from_dict(store.meta("spec"))
-        saved, key, data_key, kind = (
-            store.checkpoint(configuration, "best"),
-            store.meta("weights_key"),
-            store.meta("data_key"),
-            store.meta("weights_kind"),
-        )
-    path = folder.checkpoints / saved.file if saved else None
-    if saved is None or path is None or not path.is_file() or sha256_of(path) != saved.sha256:
-        raise UsageError(
-            f"{folder.root}: the weights of {configuration} are missing or damaged ({path}). Search again: "
-            "tlstudy search --fresh"
-        )
+        key, data_key, kind = (store.meta(k) for k in ("weights_key", "data_key", "weights_kind"))
+        path = _checkpoint(folder, store, row)
     expected = results.predictions(configuration)
     if expected is None:
         raise UsageError(f"{folder.root}: {configuration} has no stored predictions to check an export against.")
@@ -135,6 +126,23 @@ def export_study(
         coarse=spec.search.precision != "float32" or backend.on_gpu(),
         on_progress=lambda done, total: say(f"Checking on raw photographs: {done} of {total}"),
     )
+
+
+def _checkpoint(folder: StudyFolder, store: Store, row: Any) -> Path:
+    """The file with the weights of a configuration's best epoch, whole. Raises UsageError."""
+    configuration, saved = str(row["id"]), store.checkpoint(str(row["id"]), "best")
+    if row["status"] in ("running", "interrupted") and (saved is None or saved.epoch != row["best_epoch"]):
+        raise UsageError(
+            f"{folder.root}: {configuration} was cut off after its best epoch, before the weights of that epoch were "
+            f"kept. Go on with: tlstudy search {folder.root}"
+        )
+    path = folder.checkpoints / saved.file if saved else None
+    if saved is None or path is None or not path.is_file() or sha256_of(path) != saved.sha256:
+        raise UsageError(
+            f"{folder.root}: the weights of {configuration} are missing or damaged ({path or 'no file'}). "
+            "Search again: tlstudy search --fresh"
+        )
+    return path
 
 
 def build(
@@ -262,7 +270,8 @@ def check_target(target: Path, force: bool) -> None:
     """Before anything is loaded: can the file go there? Raises UsageError."""
     if target.suffix != ".keras":
         raise UsageError(
-            f"{target}: found the ending {target.suffix or '(none)'!r}, expected .keras, Keras's own format."
+            f"{target}: found {f'the ending {target.suffix}' if target.suffix else 'no ending'}, expected .keras, "
+            f"Keras's own format: {target.with_suffix('.keras').name}"
         )
     if target.is_dir():
         raise UsageError(f"{target} is a folder; name a file.")
@@ -274,7 +283,8 @@ def check_target(target: Path, force: bool) -> None:
 
 
 def _probabilities(model: Any, images: np.ndarray) -> np.ndarray:
-    found = [np.asarray(model.predict_on_batch(images[i : i + 32])) for i in range(0, len(images), 32)]
+    # Called, not `predict`: that would trace once more for each photograph's size.
+    found = [np.asarray(model(images[i : i + 32], training=False)) for i in range(0, len(images), 32)]
     return np.concatenate(found).astype(np.float32)
 
 

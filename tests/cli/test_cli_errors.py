@@ -94,7 +94,7 @@ WRONG_USE = [
     (["search", "--data", "~no-such-user/x"], "no such folder or .zip"),
     (["search", "--data", "photos", "--factor", "1"], "search.factor: found 1"),
     (["search", "asked", "--set", "data.path=nowhere"], "nowhere: no such folder or .zip"),
-    (["init", "nowhere"], "nowhere: no such folder or .zip. Expected train/ and val/"),
+    (["init", "nowhere"], "nowhere: no such folder or .zip. If the photographs moved"),
     (["init", "one_class"], "two"),
     (["init", "photos", "--name", "a/b"], "--name 'a/b': expected letters, digits, - and _ only, such as"),
     (["init", "photos", "--name", "asked"], "studies/asked/study.toml exists and is kept."),

@@ -24,6 +24,7 @@ from rich.console import Console
 from tuner.evidence.results import Results
 from tuner.report import tables
 from tuner.report.best import hyperparameter_table
+from tuner.report.headline import headline
 from tuner.study.store import Store
 
 VARIANTS = {
@@ -73,26 +74,70 @@ def test_the_best_stand_once_with_counts_interval_loss_and_difference(tmp_path: 
 
 
 def test_the_sentence_on_top_claims_no_more_than_the_images_show(tmp_path: Path) -> None:
-    said = tables.headline(Results.open(make_study(tmp_path)))
-    assert "best configuration c001: 17/20 (85%, interval 64 to 95%)" in said.replace("Best", "best")
+    said = headline(Results.open(make_study(tmp_path)))
+    assert "best configuration c001 (backbone frozen): 17/20 (85%, interval 64 to 95%)" in said.replace("Best", "best")
     assert "a difference below 6 images cannot be told from luck" in said
     assert "cannot show a gain" in said
     assert "looks better here than it is" in said
-    few = tables.headline(Results.open(make_study(tmp_path / "few", replace(FINISHED, validation=4))))
+    few = headline(Results.open(make_study(tmp_path / "few", replace(FINISHED, validation=4))))
     assert "With only 4 validation images no difference can be told from luck." in few
 
 
 def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
-    cut = tables.headline(Results.open(make_study(tmp_path / "cut", INTERRUPTED)))
-    assert cut.startswith("Interrupted: best configuration c001 after 3 of 9 epochs")
+    cut = headline(Results.open(make_study(tmp_path / "cut", INTERRUPTED)))
+    assert cut.startswith("Interrupted: best configuration c001 (backbone frozen) after 3 of 9 epochs")
     database = make_study(tmp_path / "none", NO_TRIAL_YET)
-    assert tables.headline(Results.open(database, running=True)).startswith(
-        "Still running: no configuration has finished"
-    )
+    assert headline(Results.open(database, running=True)).startswith("Still running: no configuration has finished")
     Store(tmp_path / "study.db").close()
     empty = Results.open(tmp_path / "study.db")
-    assert tables.headline(empty).startswith("Not started")
+    assert headline(empty).startswith("Not started")
     assert "not started" in drawn(empty, 80)
+
+
+def test_a_best_that_is_worse_than_the_baseline_is_called_so(tmp_path: Path) -> None:
+    database = make_study(tmp_path)
+    with Store(database) as store, store.transaction():
+        store._db.execute("UPDATE epochs SET val_loss = val_loss + 5 WHERE configuration LIKE 'c%'")
+    results = Results.open(database)
+    assert results.beats_baseline() is False
+    assert "Nothing that was searched did better than the frozen baseline by validation loss" in headline(results)
+    with Store(database) as store, store.transaction():
+        store._db.execute("UPDATE epochs SET val_loss = 0.001 WHERE configuration LIKE 'c%'")
+    results = Results.open(database)
+    assert results.beats_baseline() is True
+    assert "Nothing that was searched" not in headline(results)
+
+
+def test_a_depth_without_a_full_trial_is_named_and_one_without_any_too(tmp_path: Path) -> None:
+    database = make_study(tmp_path)
+    results = Results.open(database)
+    depths = results.depths()
+    assert list(depths["unfrozen_layers"]) == sorted(results.study.spec.space.unfrozen_layers)
+    assert depths["tried"].sum() == len(results.ranking())
+    assert depths["finished"].sum() == results.ranking()["full"].sum()
+    short = int(depths[depths["tried"] > 0]["unfrozen_layers"].iloc[-1])
+    with Store(database) as store, store.transaction():
+        store._db.execute(
+            "DELETE FROM epochs WHERE epoch > 1 AND configuration IN (SELECT id FROM configurations "
+            "WHERE kind = 'search' AND json_extract(hyperparameters, '$.unfrozen_layers') = ?)",
+            (short,),
+        )
+        spec = store.meta("spec")
+        spec["space"]["unfrozen_layers"].append(94)
+        store.set_meta(spec=spec)
+    said = headline(Results.open(database))
+    assert f"No configuration with {short} unfrozen layers was trained for all 9 epochs" in said
+    assert "Depth 94 was never drawn" in said
+
+
+def test_the_wrong_photographs_are_named(tmp_path: Path) -> None:
+    results = Results.open(make_study(tmp_path))
+    said, baseline = results.photographs(), results.baseline()
+    assert baseline is not None
+    assert said["baseline_right"].sum() == baseline["correct"]
+    wrong = said[~said["baseline_right"]]["photograph"]
+    text = drawn(results, 100)
+    assert len(wrong) and all(name in text for name in wrong)
 
 
 def test_no_pretraining_stands_on_every_table(tmp_path: Path) -> None:

@@ -58,6 +58,9 @@ def start() -> str:
         if chosen == "tensorflow":
             import tensorflow as tf
 
+            # It warns of retracing by the line of code a function was made on; each of our networks makes its own
+            # function there and traces it once, which `Stepper.traces` counts.
+            tf.get_logger().setLevel("ERROR")
             gpus = tf.config.list_physical_devices("GPU")
             for gpu in gpus:
                 tf.config.experimental.set_memory_growth(gpu, True)
@@ -174,6 +177,7 @@ class Stepper:
     def train(
         self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, rows: int, decays: Sequence[float]
     ) -> tuple[Any, Any]:
+        """One step; shapes and values as the class says."""
         args = (x, y, weights, np.float32(rows), tuple(np.float32(d) for d in decays))
         return self._tf_train(*args) if self._kind == "tensorflow" else self._jax_train(*args)
 

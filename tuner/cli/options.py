@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,19 @@ def from_here(changes: dict[str, Any]) -> dict[str, Any]:
     """Paths given on the command line count from the working folder, those in study.toml from the study's."""
     weights = changes.get("backbone.weights")
     if isinstance(weights, str) and weights not in ("imagenet", "random") and os.path.isfile(home(weights)):
-        changes = changes | {"backbone.weights": str(home(weights).absolute())}
+        changes = changes | {"backbone.weights": str(place(weights))}
     return changes
 
 
 def home(path: str | Path) -> Path:
     """The path with its ~ replaced; one of an unknown user stays, so that it is not found by the name it was given."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises
+
+
+def place(path: str | Path) -> Path:
+    """An absolute path as a person would write it: ~ replaced, no ".." left, links otherwise kept."""
+    found = home(path)
+    return Path(os.path.realpath(found)) if ".." in found.parts else found.absolute()
 
 
 def numbers(text: str | None, option: str) -> list[int] | None:
@@ -44,9 +51,11 @@ def assignments(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         section, dot, _name = key.strip().partition(".")
         if not equals or not dot or section not in specs.SECTIONS:
+            known = [s for s, kind in specs.SECTIONS.items() if key.strip() in {f.name for f in fields(kind)}]
+            like = f"{known[0]}.{pair.strip()}" if known and equals else "search.optimizer=sgd"
             raise UsageError(
                 f"--set {pair}: expected SECTION.KEY=VALUE with a section of {', '.join(specs.SECTIONS)}, "
-                "such as search.optimizer=sgd."
+                f"such as {like}."
             )
         try:
             found[key.strip()] = tomllib.loads(f"value = {value}")["value"]

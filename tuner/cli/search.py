@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tuner.cli.console import StudyArgument, err, out, short
 from tuner.cli.options import assignments, from_here, numbers, only_given
-from tuner.cli.show import results_of
+from tuner.cli.show import results_of, show_report
 from tuner.cli.start import study_for
 from tuner.errors import Interrupted, TlstudyError
 from tuner.study import spec as specs
@@ -78,6 +78,9 @@ def search(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again; old results are moved to previous/, never deleted.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="At the end the whole report, as `tlstudy report` gives it.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")
@@ -105,7 +108,7 @@ def search(
             if (aside := folder.move_results_aside()) is not None:
                 out().print(Text(f"The old results are in {short(aside)}."))
     _run(folder, spec, overrides, quiet, verbose)
-    _show(folder, quiet)
+    _show(folder, quiet, report)
 
 
 def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
@@ -129,21 +132,25 @@ def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple
 
 
 def _run(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet: bool, verbose: bool) -> None:
+    from tuner.search.events import Notice
     from tuner.search.session import Session
 
     stop = threading.Event()
     received: list[int] = []
+    said: list[Any] = [lambda notice: err().print(Text(notice.text))]
 
     def on_signal(number: int, _frame: Any) -> None:
         if stop.is_set():
             raise KeyboardInterrupt  # the second one leaves at once; what the store holds is whole
         received.append(number)
         stop.set()
-        err().print(Text("\nStopping after this epoch; once more to leave at once."))
+        said[-1](Notice("Stopping after this epoch; once more to leave at once."))
 
     before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _listener(folder, quiet, verbose) as listen:
+            if _is_live(quiet, verbose):
+                said.append(listen)  # a line of its own would tear the display
             Session(folder, spec, listen, stop, shlex.join(sys.argv), overrides).run()
     except (Interrupted, KeyboardInterrupt) as error:
         message = str(error) or "Left at once; the store holds every finished epoch."
@@ -176,7 +183,7 @@ def _listener(folder: StudyFolder, quiet: bool, verbose: bool) -> Iterator[Any]:
     console = out()
     if quiet:
         yield lambda event: None
-    elif console.is_terminal and not verbose:
+    elif _is_live(quiet, verbose):
         from rich.live import Live as Screen
 
         live = Live()
@@ -205,6 +212,10 @@ def _listener(folder: StudyFolder, quiet: bool, verbose: bool) -> Iterator[Any]:
         yield say
 
 
+def _is_live(quiet: bool, verbose: bool) -> bool:
+    return out().is_terminal and not quiet and not verbose
+
+
 def _earlier(folder: StudyFolder) -> list[Event]:
     """What earlier sessions did, so that the display of a resumed search starts where it stands."""
     if not folder.has_results:
@@ -216,15 +227,18 @@ def _earlier(folder: StudyFolder) -> list[Event]:
         return list(earlier(store))
 
 
-def _show(folder: StudyFolder, quiet: bool) -> None:
+def _show(folder: StudyFolder, quiet: bool, whole: bool) -> None:
+    if whole:
+        show_report(folder)
+        return
     from tuner.report import best, tables
+    from tuner.report.headline import headline
 
-    results = results_of(folder)
-    console = out()
+    results, console, name = results_of(folder), out(), short(folder.root)
     if not quiet:
         console.print(best.best_table(results))
-    console.print(Text(tables.headline(results)))
-    console.print(
-        Text(f"More: tlstudy report {short(folder.root)}    tlstudy best {short(folder.root)} --export model.keras"),
-        soft_wrap=True,
-    )
+        if (warnings := tables.warning_list(results)) is not None:
+            console.print(warnings)
+    console.print(Text(headline(results)))
+    for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras"):
+        console.print(Text(line), soft_wrap=True)

@@ -38,19 +38,23 @@ def report(
 ) -> None:
     """Shows a study, finished or not: tables here, figures and data in its report folder."""
     located = existing(study, to_stderr=format is not Format.table)
-    results = results_of(located)
     if format is not Format.table:
+        results = results_of(located)
         text = results.to_json() if format is Format.json else results.to_csv()
         if output is not None:
             with _writing(output):
                 _save(output / f"configurations.{format.value}", text)
         typer.echo(text, nl=not text.endswith("\n"))
         return
+    show_report(located, output, top)
+
+
+def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -> None:
+    """Prints the tables and writes figures and data, by default into the study's report folder."""
     from tuner.report import tables
 
-    console = out()
+    results, console, folder = results_of(study), out(), output or study.report
     console.print(tables.report(results, top))
-    folder = output or located.report
     with _writing(folder), status("Drawing"):
         written = _draw(results, folder)
     console.print(Text(f"\nWrote {len(written)} files to {short(folder)}: " + ", ".join(written), style="dim"))
@@ -77,6 +81,7 @@ def _draw(results: Results, folder: Path) -> list[str]:
         ("configurations.csv", results.to_csv()),
         ("trials.csv", results.to_csv("trials")),
         ("epochs.csv", results.to_csv("epochs")),
+        ("photographs.csv", results.to_csv("photographs")),
         ("report.json", results.to_json()),
     ):
         _save(folder / name, text)
@@ -111,6 +116,10 @@ def best(
     """Shows the best configurations; with --export writes the best model, checked against its trial."""
     folder = existing(study)
     results = results_of(folder)
+    if export is not None:
+        from tuner.export import check_target
+
+        check_target(export, force)
     from tuner.report import best as best_configurations
 
     console = out()
@@ -122,7 +131,11 @@ def best(
         return
     from tuner import export as exports
 
-    exports.check_target(export, force)
+    if not baseline and results.beats_baseline() is False:
+        err().print(
+            Text("Note: the frozen baseline did better than this configuration; --baseline exports that instead."),
+            soft_wrap=True,
+        )
     with status("Building, saving and checking the model") as say:
         model, done = exports.export_study(folder, results, export, baseline=baseline, force=force, say=say)
     model.summary(print_fn=lambda line, **_: console.print(Text(str(line)), soft_wrap=True), line_length=80)

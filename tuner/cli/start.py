@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from tuner.cli.console import out, short, status
-from tuner.cli.options import from_here, home, only_given
+from tuner.cli.options import from_here, only_given, place
 from tuner.errors import StudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study import spec as specs
@@ -56,7 +56,7 @@ def _write_study(folder: StudyFolder, photos: Path, changes: dict[str, Any]) -> 
 
     from tuner.images.dataset import prepare
 
-    path = home(photos).absolute()
+    path = place(photos)
     spec = specs.Spec().override({"data.path": str(path)} | only_given(from_here(changes)))
     with status("Looking at the photographs"):
         dataset = prepare(spec.data, Path.cwd(), cache_root(), spec.search.seed)
@@ -68,13 +68,21 @@ def _write_study(folder: StudyFolder, photos: Path, changes: dict[str, Any]) -> 
 
 
 def _found(dataset: Any) -> list[str]:
+    """The counts, and what a search would say of these photographs."""
+    from tuner.report.words import visible
+
+    lines = _counts(dataset)
+    lines += [f"  left out: {visible(x.path)} ({visible(x.reason)})" for x in dataset.left_out]
+    return lines + [f"Warning: {visible(w)}" for w in dataset.warnings]
+
+
+def _counts(dataset: Any) -> list[str]:
     from tuner.report.words import visible
 
     lines = [f"Found {len(dataset.photographs)} photographs in {len(dataset.classes)} classes."]
     for split, counts in dataset.counts().items():
         lines.append(f"  {split:<6}" + ", ".join(f"{visible(name)} {n}" for name, n in counts.items()))
-    lines += [f"  left out: {visible(x.path)} ({visible(x.reason)})" for x in dataset.left_out]
-    return lines + [f"Warning: {visible(w)}" for w in dataset.warnings]
+    return lines
 
 
 def _checked_name(name: str) -> str:
@@ -92,17 +100,20 @@ def study_for(study: str | None, data: Path | None, changes: dict[str, Any]) -> 
         out().print(Text(f"Study {short(located.folder.root)} ({located.why})."))
         if located.folder.root.name == "demo" and studies.write_demo(located.folder):
             out().print(Text(f"Wrote {short(located.folder.spec)}."))
+        if located.is_demo:
+            out().print(Text("The demo's photographs are drawings made here. Yours: tlstudy search --data photos/"))
         if data is not None:
-            changes["data.path"] = str(home(data).absolute())
+            changes["data.path"] = str(place(data))
         return located.folder
-    path = home(data).absolute()
+    path = place(data)
     base = studies.name_for(path)
     for number in range(1, 1000):
         folder = StudyFolder(Path.cwd() / studies.STUDIES / (base if number == 1 else f"{base}-{number}"))
         if not folder.spec.exists():
             dataset = _write_study(folder, path, dict(changes))
-            found = f"new: {len(dataset.photographs)} photographs, wrote {short(folder.spec)}"
-            out().print(Text(f"Study {short(folder.root)} ({found})."))
+            out().print(Text(f"Study {short(folder.root)} (new: wrote {short(folder.spec)})."))
+            for line in _counts(dataset):
+                out().print(Text(line))
             changes.clear()  # they stand in the new file now
             return folder
         if (folder.root / specs.load(folder.spec).data.path).resolve() == path.resolve():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from tuner.evidence.snapshot import Snapshot, Study
 from tuner.evidence.statistics import wilson
+from tuner.study.ranking import metric_key, place
 
 HYPERPARAMETERS = (
     "unfrozen_layers",
@@ -41,10 +41,12 @@ WHOLE = (
     "trained_parameters",
     "images",
     "images_over_baseline",
+    "tried",
+    "finished",
 )
 """Columns of whole numbers that may be missing: pandas's nullable Int64."""
 
-TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut")
+TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best")
 
 TRIAL_COLUMNS = (
     "id",
@@ -131,8 +133,13 @@ def configurations(snapshot: Snapshot) -> pd.DataFrame:
 
 def rank(row: Any, objective: str) -> tuple[Any, ...]:
     """A configuration's place, smaller is better: the rule that `Results.ranking` states."""
-    first, loss = _score(row, objective)[0], _last(row["val_loss"])
-    return row["status"] == "failed", not row["full"], first, loss, -row["epochs"], row["number"]
+    return place(
+        metric_key(objective, _known(row["val_loss"]), _known(row["val_accuracy"])),
+        failed=row["status"] == "failed",
+        full=row["full"],
+        epochs=row["epochs"],
+        number=row["number"],
+    )
 
 
 def usable(row: Any) -> bool:
@@ -169,7 +176,11 @@ def _merge(study: Study, stored: sqlite3.Row, trials: list[sqlite3.Row], epochs:
         row |= {k: trials[-1][k] for k in ("iteration", "bracket", "rung", "reason")}
         row["status"] = status(trials[-1]["status"], study)
     seen = [e for e in epochs if e["val_loss"] is not None]
-    best = min(seen, key=lambda e: (*_score(e, search.objective), e["epoch"]), default=None)
+    best = min(
+        seen,
+        key=lambda e: (metric_key(search.objective, e["val_loss"], e["val_accuracy"]), e["epoch"]),
+        default=None,
+    )
     if best is not None:
         row |= {k: best[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")} | {"best_epoch": best["epoch"]}
         if n and best["val_accuracy"] is not None:
@@ -178,14 +189,8 @@ def _merge(study: Study, stored: sqlite3.Row, trials: list[sqlite3.Row], epochs:
     return row
 
 
-def _score(row: Any, objective: str) -> tuple[float, float]:
-    """An epoch's or a configuration's metrics so that smaller is better, the objective first; missing is worst."""
-    loss, accuracy = _last(row["val_loss"]), _last(row["val_accuracy"], worst=-math.inf)
-    return (loss, -accuracy) if objective == "val_loss" else (-accuracy, loss)
-
-
-def _last(value: Any, worst: float = math.inf) -> float:
-    return worst if value is None or pd.isna(value) else float(value)
+def _known(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)
 
 
 def _seconds(trials: list[sqlite3.Row], epochs: list[sqlite3.Row]) -> float:

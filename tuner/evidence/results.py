@@ -12,9 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.evidence import formats, merging
+from tuner.evidence.depths import by_depth
+from tuner.evidence.photographs import by_photograph
 from tuner.evidence.rungs import rungs
 from tuner.evidence.snapshot import Snapshot, Study, read
 from tuner.evidence.statistics import confusion
+from tuner.study.ranking import metric_key
 
 
 class Results:
@@ -87,6 +90,25 @@ class Results:
         """One row a rung of the plan, with how many configurations ended there and which went on."""
         return rungs(self.study, self.trials())
 
+    def depths(self) -> pd.DataFrame:
+        """One row a depth of the space: how many were `tried` and `finished`, and the best one there."""
+        return by_depth(self.study, self._configurations)
+
+    def photographs(self) -> pd.DataFrame:
+        """One row a validation photograph: its class, and what the best configuration and the baseline said of it."""
+        rows = {"best": self.winner(), "baseline": self.baseline()}
+        said = {name: self.predictions(str(row["id"])) for name, row in rows.items() if row is not None}
+        return by_photograph(self._snapshot, said)
+
+    def beats_baseline(self) -> bool | None:
+        """Whether the winner is better than the baseline by the study's objective; None while there is no pair."""
+        winner, baseline = self.winner(), self.baseline()
+        if winner is None or baseline is None:
+            return None
+        objective = self.study.spec.search.objective
+        keys = [metric_key(objective, row["val_loss"], row["val_accuracy"]) for row in (winner, baseline)]
+        return keys[0] < keys[1]
+
     def winner(self) -> pd.Series | None:
         """The best searched configuration; None while none has a finished epoch."""
         return self._best("search")
@@ -122,11 +144,17 @@ class Results:
     def to_json(self) -> str:
         """Everything here as one JSON object; missing numbers are null."""
         tables = {"configurations": self.ranking(None), "trials": self.trials(), "epochs": self.epochs()}
+        tables |= {"depths": self.depths(), "photographs": self.photographs()}
         return formats.to_json({"study": formats.study_facts(self.study), **tables})
 
     def to_csv(self, table: str = "configurations") -> str:
-        """One table, "configurations", "trials" or "epochs", as CSV; text is made safe for spreadsheets."""
-        made = {"configurations": lambda: self.ranking(None), "trials": self.trials, "epochs": self.epochs}
+        """One table as CSV, made safe for spreadsheets: "configurations", "trials", "epochs" or "photographs"."""
+        made = {
+            "configurations": lambda: self.ranking(None),
+            "trials": self.trials,
+            "epochs": self.epochs,
+            "photographs": self.photographs,
+        }
         return formats.to_csv(made[table]())
 
     # ---- what they share ----

@@ -61,6 +61,7 @@ class Snapshot:
     trials: list[sqlite3.Row]
     epochs: list[sqlite3.Row]
     predictions: Mapping[str, tuple[int, bytes]]  # configuration -> (epoch, float32 probabilities)
+    validation_paths: tuple[str, ...]  # in the order of the stored predictions
 
 
 def read(database: Path, running: bool = False) -> Snapshot:
@@ -81,6 +82,9 @@ def read(database: Path, running: bool = False) -> Snapshot:
                     r["configuration"]: (r["epoch"], r["probabilities"])
                     for r in store.rows("SELECT * FROM predictions")
                 },
+                validation_paths=tuple(
+                    r["path"] for r in store.rows("SELECT path FROM photographs WHERE split = 'val' ORDER BY number")
+                ),
             )
         except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
             raise StoreError(

@@ -126,7 +126,10 @@ def prepare(
 
 def _folder(path: Path, cache: Path) -> Path:
     if not path.exists():
-        raise DataError(f"{shown(str(path))}: no such folder or .zip. {LAYOUTS}")
+        raise DataError(
+            f"{shown(str(path))}: no such folder or .zip. If the photographs moved, name their place with --data or as "
+            f"data.path in study.toml. {LAYOUTS}"
+        )
     return archive.unpack(path, cache) if path.is_file() else path
 
 

@@ -89,7 +89,7 @@ COLUMNS = (
     "loss",
     "right\n+/-",
     "loss\n+/-",
-    "ep-\nochs",
+    "epochs",
     "trained",
     "time",
 )

@@ -128,7 +128,7 @@ class Live:
         epoch = (
             f"epoch {latest.row.epoch} of {start.last_epoch}, val loss {words.number(latest.row.val_loss)}"
             if latest
-            else (f"from epoch {start.first_epoch + 1} to {start.last_epoch}")
+            else f"from epoch {start.first_epoch + 1} of {start.last_epoch}"
         )
         more = f", {len(state.running) - 1} more running" if len(state.running) > 1 else ""
         return [
@@ -224,7 +224,7 @@ class PlainLines:
             case Planned():
                 done = f", {event.done} already done" if event.done else ""
                 rungs = sum(len(b.sizes) for b in event.brackets)
-                where = f"{len(event.brackets)} brackets, {rungs} rungs"
+                where = f"{words.several(len(event.brackets), 'bracket')}, {words.several(rungs, 'rung')}"
                 return f"plan: {event.total} trials in {where}, {event.baseline} for the baseline{done}"
             case TrialEnded():
                 return self._ended(event)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from tuner.search.events import (
@@ -16,6 +15,7 @@ from tuner.search.events import (
     TrialEnded,
     TrialStarted,
 )
+from tuner.study.ranking import metric_key, place
 from tuner.study.store import EpochRow
 
 DONE, RUNS, PARTLY, WAITS = "done", "runs", "partly", "waits"
@@ -54,6 +54,7 @@ class Progressed:
     starts: dict[str, TrialStarted] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
+        """Adds what one event says."""
         match event:
             case Planned():
                 self.plan, self.ended = event, event.done
@@ -98,12 +99,12 @@ class Progressed:
         if start.iteration is not None and start.bracket is not None and start.rung is not None:
             self.rungs.setdefault((start.iteration, start.bracket, start.rung), {})[start.trial] = status
 
-    def _order(self, standing: Standing) -> tuple[float, ...]:
-        row = standing.row
-        loss = row.val_loss if math.isfinite(row.val_loss) else math.inf
-        accuracy = -row.val_accuracy if math.isfinite(row.val_accuracy) else math.inf
-        by_accuracy = self.plan is not None and self.plan.objective == "val_accuracy"
-        return (not self.is_full(standing), *((accuracy, loss) if by_accuracy else (loss,)), -standing.start.last_epoch)
+    def _order(self, standing: Standing) -> tuple[object, ...]:
+        row, name = standing.row, standing.start.configuration
+        objective = self.plan.objective if self.plan is not None else "val_loss"
+        key = metric_key(objective, row.val_loss, row.val_accuracy)
+        number = int("".join(c for c in name if c.isdigit()) or 0)
+        return place(key, failed=False, full=self.is_full(standing), epochs=standing.start.last_epoch, number=number)
 
     def rung(self, bracket: PlannedBracket, rung: int) -> tuple[str, int]:
         """A rung's state and how many configurations ended there."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import pandas as pd
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,9 +11,9 @@ from rich.text import Text
 
 from tuner.evidence.results import Results
 from tuner.evidence.snapshot import Study
-from tuner.evidence.statistics import smallest_telling_difference
 from tuner.report import words
 from tuner.report.best import best_table, hyperparameter_table, title
+from tuner.report.headline import headline
 from tuner.study.spec import Range, Searched
 
 
@@ -26,54 +24,14 @@ def report(results: Results, top: int = 10) -> Group:
         parts += [Text(), best_table(results, top)]
     if (further := hyperparameter_table(results, top)) and len(results.ranking()):
         parts += [Text(), further]
+    if len(results.depths()) > 1 and len(results.ranking()):
+        parts += [Text(), depth_table(results)]
     if results.study.plan:
         parts += [Text(), bracket_table(results)]
+    wrong = wrong_list(results)
+    parts += [Text(), wrong] if wrong else []
     warnings = warning_list(results)
     return Group(*parts, *([Text(), warnings] if warnings else []))
-
-
-def headline(results: Results) -> str:
-    """What the figures show and what they do not, in plain sentences."""
-    study, winner, baseline = results.study, results.winner(), results.baseline()
-    state = {"finished": "", "running": "Still running: ", "interrupted": "Interrupted: ", "not started": ""}[
-        study.state
-    ]
-    if study.state == "not started":
-        return "Not started: nothing has been trained yet."
-    if winner is None and baseline is None:
-        return f"{state}no configuration has finished an epoch yet."
-    said = []
-    if winner is not None:
-        so_far = "" if winner["full"] else f" after {winner['epochs']} of {study.spec.search.max_epochs} epochs"
-        said.append(f"best configuration {winner['id']}{so_far}: {_score(winner)}")
-    if baseline is not None:
-        said.append(f"frozen baseline: {_score(baseline)}")
-    text = state + "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}. {_caution(study, winner, baseline)}"
-
-
-def _score(row: pd.Series) -> str:
-    if words.missing(row["correct"]):
-        return f"validation loss {words.number(row['val_loss'])}"
-    return f"{row['correct']}/{row['validation']} ({words.percent(row['val_accuracy'])}, interval {_interval(row)})"
-
-
-def _interval(row: Any) -> str:
-    return "-" if words.missing(row["low"]) else f"{100 * row['low']:.0f} to {words.percent(row['high'])}"
-
-
-def _caution(study: Study, winner: pd.Series | None, baseline: pd.Series | None) -> str:
-    n, needed = study.validation, smallest_telling_difference(study.validation)
-    if needed is None:
-        told = f"With only {n} validation images no difference can be told from luck."
-    else:
-        told = f"On {n} validation images a difference below {needed} images cannot be told from luck."
-        if baseline is not None and not words.missing(baseline["correct"]) and n - baseline["correct"] < needed:
-            wrong = n - baseline["correct"]
-            told += f" The baseline is wrong on {wrong}, so these images cannot show a gain however good the best is."
-    if winner is not None and winner["unfrozen_layers"] == 0:
-        told += " The best configuration keeps the backbone frozen too."
-    return told + " The search chose the best by these same images, so it looks better here than it is."
 
 
 # ---- the study ----
@@ -147,14 +105,7 @@ def searched(name: str, value: Searched) -> str:
 def bracket_table(results: Results) -> Table:
     """Hyperband's plan and how far it came: a row a rung."""
     study, rungs = results.study, results.rungs()
-    table = Table(
-        title=title("Brackets and rungs", study),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
+    table = _table(title("Brackets and rungs", study))
     for header in ("bracket", "rung", "epochs", "planned", "ended", "failed"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -175,6 +126,70 @@ def bracket_table(results: Results) -> Table:
     return table
 
 
+# ---- depths ----
+
+
+def depth_table(results: Results) -> Table:
+    """How well each depth did at its best, and how much of the search went there."""
+    table = _table(title("Depths", results.study))
+    for header in (
+        "unfrozen\nlayers",
+        "tried",
+        "trained\nin full",
+        "best",
+        "epochs",
+        "right",
+        "loss",
+        "right\n+/-",
+        "loss\n+/-",
+    ):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in results.depths().to_dict(orient="records"):
+        seen = not words.missing(row["correct"])
+        table.add_row(
+            str(row["unfrozen_layers"]),
+            str(row["tried"]),
+            str(row["finished"]),
+            "-" if words.missing(row["best"]) else words.visible(row["best"]),
+            "-" if words.missing(row["epochs"]) else str(row["epochs"]),
+            f"{row['correct']}/{row['validation']}" if seen else "-",
+            words.number(row["val_loss"]),
+            words.signed(row["images_over_baseline"], "+d"),
+            words.signed(row["loss_over_baseline"]),
+        )
+    return table
+
+
+# ---- photographs ----
+
+
+def wrong_list(results: Results, most: int = 12) -> RenderableType | None:
+    """The validation photographs that the best configuration or the baseline gets wrong, the surest mistakes first."""
+    said = results.photographs()
+    names = [name for name in ("best", "baseline") if name in said]
+    if not names:
+        return None
+    said["lowest"] = said[[f"{name}_chance" for name in names]].min(axis=1)
+    wrong = said[~said[[f"{name}_right" for name in names]].all(axis=1)].sort_values("lowest", kind="stable")
+    if wrong.empty:
+        return None
+    table = _table(title(f"Wrong on {len(wrong)} of {len(said)} validation photographs", results.study))
+    table.add_column("photograph", overflow="fold")
+    for name in ("it is", *(f"{name} said" for name in names)):
+        table.add_column(name, overflow="fold")
+    for row in wrong.head(most).to_dict(orient="records"):
+        cells = [
+            f"{words.visible(row[name])} ({words.percent(row[f'{name}_chance'])} {words.visible(row['class'])})"
+            if not row[f"{name}_right"]
+            else "right"
+            for name in names
+        ]
+        table.add_row(*(Text(t) for t in (words.visible(row["photograph"]), words.visible(row["class"]), *cells)))
+    if len(wrong) > most:
+        table.caption, table.caption_justify = Text(f"and {len(wrong) - most} more: photographs.csv"), "left"
+    return table
+
+
 # ---- warnings ----
 
 
@@ -188,6 +203,17 @@ def warning_list(results: Results) -> RenderableType | None:
         for row in failed.to_dict(orient="records")
     ]
     return _bullets("Warnings", lines) if lines else None
+
+
+def _table(heading: Text) -> Table:
+    return Table(
+        title=heading,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
 
 
 def _bullets(title: str, lines: Sequence[str]) -> Table:

@@ -134,6 +134,11 @@ def extras(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def several(count: int, thing: str) -> str:
+    """1 rung, 2 rungs."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def listed(things: Sequence[str], most: int = 8) -> str:
     """A comma-separated list, its tail counted instead of written when it is long."""
     return ", ".join(things[:most]) + (f" and {len(things) - most} more" if len(things) > most else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tuner.study.store import EpochRow
@@ -58,6 +58,8 @@ class Notice:
 
 @dataclass(frozen=True)
 class TrialStarted:
+    """A configuration begins the epochs of one rung, or of the whole baseline."""
+
     trial: str
     configuration: str
     kind: str  # "search", "baseline" or "reference"
@@ -72,6 +74,8 @@ class TrialStarted:
 
 @dataclass(frozen=True)
 class EpochEnded:
+    """An epoch is in the store; `is_best`: the configuration's best so far by the objective."""
+
     trial: str
     configuration: str
     kind: str
@@ -82,6 +86,8 @@ class EpochEnded:
 
 @dataclass(frozen=True)
 class TrialEnded:
+    """A trial is in the store with its outcome."""
+
     trial: str
     configuration: str
     kind: str
@@ -94,13 +100,3 @@ class TrialEnded:
 
 Event = Planned | Phase | Progress | Notice | TrialStarted | EpochEnded | TrialEnded
 Listener = Callable[[Event], None]
-
-
-@dataclass
-class Phases:
-    """Seconds spent in each phase of a session."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds

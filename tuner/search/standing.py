@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tuner.search.events import PlannedBracket
-from tuner.search.trial import Key, best_of, rank_key
+from tuner.search.trial import best_of, rank_key
+from tuner.study.ranking import WORST, Key, place
 from tuner.study.store import EpochRow, Store, TrialRow
-
-WORST: Key = (float("inf"), float("inf"))
 
 
 class Standing:
@@ -39,20 +38,23 @@ class Standing:
         return self.key(row["configuration"], row["last_epoch"])
 
     def leaders(self, kind: str, full: bool = False) -> list[tuple[Key, str]]:
-        """Configurations of a kind, best first: those that reached `max_epochs`, or while there are none, all of them.
-
-        With `full`, never the others.
+        """Configurations of a kind that did not fail, best first by the study's rule; with `full`, only those that
+        reached `max_epochs`.
         """
         rows = self.store.rows(
-            "SELECT configuration, MAX(last_epoch) AS epochs FROM trials "
-            "JOIN configurations ON configurations.id = configuration "
-            "WHERE kind = ? AND status = 'COMPLETED' GROUP BY configuration",
+            "SELECT configuration, number, MAX(last_epoch) AS epochs, MAX(trials.status = 'FAILED') AS failed "
+            "FROM trials JOIN configurations ON configurations.id = configuration "
+            "WHERE kind = ? AND trials.status <> 'RUNNING' GROUP BY configuration HAVING NOT failed",
             kind,
         )
-        rivals = [r for r in rows if r["epochs"] == self.max_epochs]
-        if not rivals and not full:
-            rivals = list(rows)
-        return sorted((self.key(r["configuration"]), r["configuration"]) for r in rivals)
+        ranked = []
+        for r in rows:
+            reached = r["epochs"] == self.max_epochs
+            if reached or not full:
+                key = self.key(r["configuration"])
+                rank = place(key, failed=False, full=reached, epochs=r["epochs"], number=r["number"])
+                ranked.append((rank, key, r["configuration"]))
+        return [(key, configuration) for _, key, configuration in sorted(ranked)]
 
     def bars(self, row: TrialRow, kind: str, next_size: int | None) -> tuple[Key | None, Key | None]:
         """What a trial has to beat for its files to be wanted: (its best epoch's weights, its last epoch's state).

@@ -20,14 +20,13 @@ import numpy as np
 from tuner.backbone.features import Features
 from tuner.search.network import Network, Networks, log_loss, probabilities
 from tuner.study.folder import write_atomically
+from tuner.study.ranking import Key, metric_key
 from tuner.study.seeds import generator
 from tuner.study.store import EpochRow, Saved
 
 SAVE_EVERY = 10.0
 """Seconds of training between checkpoints: a kill costs the epoch in flight, or this much of short epochs."""
 EVALUATION_BATCH = 32
-
-Key = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,8 @@ class NotFinite(Exception):
 
 
 def rank_key(row: EpochRow, objective: str) -> Key:
-    """Smaller is better: the objective, then validation loss, then validation accuracy."""
-    if objective == "val_accuracy":
-        return (-row.val_accuracy, row.val_loss)
-    return (row.val_loss, -row.val_accuracy)
+    """Smaller is better: the objective, then the other metric."""
+    return metric_key(objective, row.val_loss, row.val_accuracy)
 
 
 def best_of(rows: tuple[EpochRow, ...], objective: str) -> EpochRow | None:

@@ -43,6 +43,11 @@ class Located:
     folder: StudyFolder
     why: str
 
+    @property
+    def is_demo(self) -> bool:
+        """Whether it is the demo, made by this program."""
+        return self.folder.root.name == "demo" and self.folder.root.parent.name == STUDIES
+
 
 def locate(given: str | None, cwd: Path) -> Located:
     """The study that STUDY means: a folder, its study.toml or a name under studies/; without one, the study in `cwd`,
