@@ -18,10 +18,12 @@ def agree(database: Path, kind: str) -> None:
     results = Results.open(database)
     search = results.study.spec.search
     with Store(database, readonly=True) as store:
+        running = {r[0] for r in store.rows("SELECT configuration FROM trials WHERE status = 'RUNNING'")}
         leaders = Standing(store, search.objective, search.max_epochs).leaders(kind)
     ranked = results.ranking(kind)
     ended = ranked[ranked["status"] == "completed"]
-    assert [configuration for _, configuration in leaders] == list(ended["id"])
+    # What runs keeps its weights anyway.
+    assert [configuration for _, configuration in leaders if configuration not in running] == list(ended["id"])
 
 
 @pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
