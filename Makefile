@@ -35,7 +35,7 @@ check: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev ## measure against plain and informed KerasTuner, side by side
+bench: $(VENV)/.dev ## measure against plain KerasTuner, side by side
 	$(BIN)/python tests/benchmarks/against_kerastuner.py
 
 clean: ## remove .venv and caches; studies and their results stay

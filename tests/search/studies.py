@@ -51,6 +51,7 @@ def search(
     question: Spec | None = None,
     on: Callable[[Event], None] = lambda event: None,
     stop: threading.Event | None = None,
+    extend: bool = False,
 ) -> list[Event]:
     """Runs a session in this process and returns its events."""
     from tuner.search.session import Session
@@ -61,7 +62,7 @@ def search(
         events.append(event)
         on(event)
 
-    Session(folder, question or spec(), listen, stop or threading.Event(), "test").run()
+    Session(folder, question or spec(), listen, stop or threading.Event(), "test", extend=extend).run()
     return events
 
 

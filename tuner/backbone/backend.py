@@ -152,6 +152,9 @@ class Stepper:
     again. `groups` pairs each optimizer with the trainable variables it moves; together they are all of the model's, in
     the model's order. `loss(targets, logits)` gives one value per row.
 
+    With `parts` above 1 a batch is taken in so many pieces whose gradients add up before the optimizers move: the same
+    step but for rounding (and for trained BatchNorm's statistics) in less memory.
+
     `train` takes inputs (b, ...), targets (b, k), row weights (b,) with 0 for padding rows, the number of real rows,
     and one weight-decay amount per group (decay times learning rate; it shrinks kernels only). It returns the sum over
     real rows of the weighted loss and the number of rows predicted rightly, both float.
@@ -169,16 +172,27 @@ class Stepper:
         self._kind = start()
         self._tf_train: Any = None
         self._tf_call: Any = None
+        self._tf_gradients: Any = None
+        self._tf_move: Any = None
         if self._kind == "tensorflow":
             self._build_tensorflow()
         else:
             self._build_jax()
 
     def train(
-        self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, rows: int, decays: Sequence[float]
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray,
+        rows: int,
+        decays: Sequence[float],
+        parts: int = 1,
     ) -> tuple[Any, Any]:
         """One step; shapes and values as the class says."""
-        args = (x, y, weights, np.float32(rows), tuple(np.float32(d) for d in decays))
+        amounts = tuple(np.float32(d) for d in decays)
+        if parts > 1:
+            return self._train_in_parts(x, y, weights, np.float32(rows), amounts, parts)
+        args = (x, y, weights, np.float32(rows), amounts)
         return self._tf_train(*args) if self._kind == "tensorflow" else self._jax_train(*args)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
@@ -186,27 +200,52 @@ class Stepper:
         out = self._tf_call(x) if self._kind == "tensorflow" else self._jax_logits(x)
         return np.asarray(out, dtype=np.float32)
 
+    def _train_in_parts(
+        self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, rows: np.float32, decays: Any, parts: int
+    ) -> tuple[float, float]:
+        size = -(-len(x) // parts)
+        gradients: list[Any] | None = None
+        total = right = 0.0
+        for first in range(0, len(x), size):
+            # The last piece is filled up with rows that weigh nothing: one shape, one trace.
+            at = np.arange(first, first + size)
+            piece, weight = np.minimum(at, len(x) - 1), np.where(at < len(x), weights[np.minimum(at, len(x) - 1)], 0)
+            call = self._tf_gradients if self._kind == "tensorflow" else self._jax_gradients
+            found, loss, correct = call(x[piece], y[piece], weight.astype(np.float32), rows)
+            gradients = found if gradients is None else [a + b for a, b in zip(gradients, found, strict=True)]
+            total, right = total + float(loss), right + float(correct)
+        (self._tf_move if self._kind == "tensorflow" else self._jax_move)(gradients, decays)
+        return total, right
+
     # ---- TensorFlow ----
 
     def _build_tensorflow(self) -> None:
         import tensorflow as tf
 
-        def train(x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> tuple[Any, Any]:
-            self.traces += 1
+        def gradients(x: Any, y: Any, weights: Any, rows: Any) -> tuple[Any, Any, Any]:
             with tf.GradientTape() as tape:
                 logits = self.model(x, training=True)
                 total = tf.reduce_sum(self.loss(y, logits) * weights)
                 mean = total / rows
-            gradients = tape.gradient(mean, self.model.trainable_variables)
-            by_variable = {id(v): g for v, g in zip(self.model.trainable_variables, gradients, strict=True)}
+            found = tape.gradient(mean, self.model.trainable_variables)
+            return found, total, tf.reduce_sum(self.correct(y, logits) * tf.cast(weights > 0, tf.float32))
+
+        def move(found: Any, decays: Any) -> None:
+            by_variable = {id(v): g for v, g in zip(self.model.trainable_variables, found, strict=True)}
             for (optimizer, variables), decay in zip(self.groups, decays, strict=True):
                 for v in variables:
                     if len(v.shape) > 1:
                         v.assign(v - v * decay)
                 optimizer.apply([by_variable[id(v)] for v in variables], variables)
-            return total, tf.reduce_sum(self.correct(y, logits) * tf.cast(weights > 0, tf.float32))
+
+        def train(x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> tuple[Any, Any]:
+            self.traces += 1
+            found, total, right = gradients(x, y, weights, rows)
+            move(found, decays)
+            return total, right
 
         self._tf_train = tf.function(train)
+        self._tf_gradients, self._tf_move = tf.function(gradients), tf.function(move)
         self._tf_call = tf.function(lambda x: self.model(x, training=False))
 
     # ---- JAX ----
@@ -225,9 +264,11 @@ class Stepper:
             total = jnp.sum(self.loss(y, logits) * weights)
             return total / rows, (total, jnp.sum(self.correct(y, logits) * (weights > 0)), fixed)
 
-        def train(trained: Any, fixed: Any, slots: Any, x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> Any:
-            self.traces += 1
-            gradients, (total, right, fixed) = jax.grad(objective, has_aux=True)(trained, fixed, x, y, weights, rows)
+        def differentiate(trained: Any, fixed: Any, x: Any, y: Any, weights: Any, rows: Any) -> Any:
+            found, (total, right, fixed) = jax.grad(objective, has_aux=True)(trained, fixed, x, y, weights, rows)
+            return found, fixed, total, right
+
+        def move(trained: Any, slots: Any, gradients: Any, decays: Any) -> Any:
             trained, new_slots = list(trained), []
             for (optimizer, _), mine, slot, decay in zip(self.groups, members, slots, decays, strict=True):
                 values = [trained[i] - trained[i] * decay if kernel[i] else trained[i] for i in mine]
@@ -235,31 +276,59 @@ class Stepper:
                 for i, value in zip(mine, values, strict=True):
                     trained[i] = value
                 new_slots.append(slot)
-            return trained, fixed, new_slots, total, right
+            return trained, new_slots
+
+        def train(trained: Any, fixed: Any, slots: Any, x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> Any:
+            self.traces += 1
+            gradients, fixed, total, right = differentiate(trained, fixed, x, y, weights, rows)
+            trained, slots = move(trained, slots, gradients, decays)
+            return trained, fixed, slots, total, right
 
         self._jax_step = jax.jit(train, donate_argnums=(0, 2))
+        self._jax_differentiate, self._jax_apply = jax.jit(differentiate), jax.jit(move)
         self._jax_forward = jax.jit(lambda t, n, x: model.stateless_call(t, n, x, training=False)[0])
 
-    def _jax_train(self, *args: Any) -> tuple[Any, Any]:
+    def _values(self) -> tuple[list[Any], list[Any], list[list[Any]]]:
+        """Trainable variables, the others, and each optimizer's slots, as JAX arrays."""
         model = self.model
-        trained = [v.value for v in model.trainable_variables]
-        fixed = [v.value for v in model.non_trainable_variables]
         slots = [[v.value for v in optimizer.variables] for optimizer, _ in self.groups]
-        trained, fixed, slots, total, right = self._jax_step(trained, fixed, slots, *args)
-        for variable, value in zip(model.trainable_variables, trained, strict=True):
-            variable.assign(value)
-        for variable, value in zip(model.non_trainable_variables, fixed, strict=True):
-            variable.assign(value)
-        for (optimizer, _), values in zip(self.groups, slots, strict=True):
-            for variable, value in zip(optimizer.variables, values, strict=True):
+        return [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables], slots
+
+    def _assign(self, trained: Any = None, fixed: Any = None, slots: Any = None) -> None:
+        pairs = [(self.model.trainable_variables, trained), (self.model.non_trainable_variables, fixed)]
+        pairs += [(o.variables, values) for (o, _), values in zip(self.groups, slots or [], strict=False)]
+        for variables, values in pairs:
+            for variable, value in zip(variables, values if values is not None else [], strict=False):
                 variable.assign(value)
+
+    def _jax_train(self, *args: Any) -> tuple[Any, Any]:
+        trained, fixed, slots, total, right = self._jax_step(*self._values(), *args)
+        self._assign(trained, fixed, slots)
         return total, right
 
+    def _jax_gradients(self, *args: Any) -> tuple[Any, Any, Any]:
+        trained, fixed, _ = self._values()
+        found, fixed, total, right = self._jax_differentiate(trained, fixed, *args)
+        self._assign(fixed=fixed)
+        return found, total, right
+
+    def _jax_move(self, gradients: Any, decays: Any) -> None:
+        trained, _, slots = self._values()
+        trained, slots = self._jax_apply(trained, slots, gradients, decays)
+        self._assign(trained, slots=slots)
+
     def _jax_logits(self, x: np.ndarray) -> Any:
-        model = self.model
-        return self._jax_forward(
-            [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables], x
-        )
+        trained, fixed, _ = self._values()
+        return self._jax_forward(trained, fixed, x)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a backend, or Python, says that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    # TensorFlow's ResourceExhaustedError and JAX's XlaRuntimeError both carry the status code's name.
+    told = f"{type(error).__name__} {error}"
+    return "RESOURCE_EXHAUSTED" in told or "ResourceExhausted" in told
 
 
 def _tf_device(device: Any) -> str:

@@ -10,6 +10,7 @@ image twice.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from tuner.errors import RunError
 from tuner.study.folder import sha256_of, sync_folder
 
 BATCH = 32
+LOCK = "lock"  # held by the process that fills a folder
 VIEW = "plain"  # augmentation will add views; the plain one is the photograph as decoded
 
 
@@ -135,13 +137,19 @@ def _compute(
             "TLSTUDY_CACHE to "
             "another disk, or lower search.feature_budget_gb."
         )
+    _sweep(cache / "features")
     working = {cut: cache / "features" / f".{folders[cut].name}.{os.getpid()}.part" for cut in missing}
+    held: list[int] = []
     try:
         maps = {}
         for cut, folder in working.items():
+            shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had this number
             folder.mkdir(parents=True)
+            held.append(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600))
+            fcntl.flock(held[-1], fcntl.LOCK_EX)
             shape = (len(source), *cuts.feature_shape(cut, backbone.image_size))
             maps[cut] = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
+            _reserve(folder / "features.npy")
         for first in range(0, len(source), BATCH):
             if should_stop is not None and should_stop.is_set():
                 raise KeyboardInterrupt
@@ -166,6 +174,31 @@ def _compute(
     finally:
         for folder in working.values():
             shutil.rmtree(folder, ignore_errors=True)
+        for handle in held:
+            os.close(handle)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the file's blocks now: a full disk is an OSError here, on writing to the map it would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what processes that were killed left behind: the kernel let go of its lock."""
+    for part in folder.glob(".*.part"):
+        try:
+            handle = os.open(part / LOCK, os.O_RDWR)
+        except OSError:
+            continue  # just made, or its owner was quicker
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(part, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(handle)
 
 
 def _publish(working: Path, final: Path, parts: Mapping[str, Any]) -> None:
@@ -178,6 +211,7 @@ def _publish(working: Path, final: Path, parts: Mapping[str, Any]) -> None:
         text.flush()
         os.fsync(text.fileno())
     sync_folder(working)
+    (working / LOCK).unlink()
     if final.exists():
         shutil.rmtree(final)  # a damaged entry, or the same one by another process: either way ours is whole
     os.replace(working, final)

@@ -78,6 +78,9 @@ def search(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again; old results are moved to previous/, never deleted.")
     ] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Go on with more iterations or a wider space, keeping what was done.")
+    ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="At the end the whole report, as `tlstudy report` gives it.")
     ] = False,
@@ -107,7 +110,7 @@ def search(
         with folder.locked():
             if (aside := folder.move_results_aside()) is not None:
                 out().print(Text(f"The old results are in {short(aside)}."))
-    _run(folder, spec, overrides, quiet, verbose)
+    _run(folder, spec, overrides, quiet, verbose, extend)
     _show(folder, quiet, report)
 
 
@@ -131,7 +134,9 @@ def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple
     return spec.override(changes), changes
 
 
-def _run(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet: bool, verbose: bool) -> None:
+def _run(
+    folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet: bool, verbose: bool, extend: bool
+) -> None:
     from tuner.search.events import Notice
     from tuner.search.session import Session
 
@@ -151,7 +156,7 @@ def _run(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet
         with _listener(folder, quiet, verbose) as listen:
             if _is_live(quiet, verbose):
                 said.append(listen)  # a line of its own would tear the display
-            Session(folder, spec, listen, stop, shlex.join(sys.argv), overrides).run()
+            Session(folder, spec, listen, stop, shlex.join(sys.argv), overrides, extend=extend).run()
     except (Interrupted, KeyboardInterrupt) as error:
         message = str(error) or "Left at once; the store holds every finished epoch."
         text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)}"

@@ -16,7 +16,7 @@ from tuner.backbone import cuts
 from tuner.errors import SearchError, StoreError
 from tuner.search import trial as trials
 from tuner.search.cost import CostModel, Place, seconds_left
-from tuner.search.events import EpochEnded, Listener, Notice, Phase, Planned, TrialEnded, TrialStarted
+from tuner.search.events import EpochEnded, Listener, Notice, Phase, Planned, PlannedBracket, TrialEnded, TrialStarted
 from tuner.search.oracle import StudyOracle, trials_at_full_budget
 from tuner.search.space import REFERENCE, Space, depths, frozen_configurations
 from tuner.search.standing import Standing, bracket_of, sweep
@@ -38,6 +38,14 @@ class Candidate:
     number: int
     hyperparameters: Mapping[str, int | float]
     next_size: int | None
+
+
+def planned(store: Store) -> tuple[PlannedBracket, ...]:
+    """The brackets that an earlier session recorded."""
+    return tuple(
+        PlannedBracket(b["iteration"], b["bracket"], tuple(b["sizes"]), tuple(b["epochs"]))
+        for b in store.meta("plan", [])
+    )
 
 
 class Stopped(Exception):
@@ -70,11 +78,13 @@ class Search:
             hyperband_iterations=s.hyperband_iterations,
             seed=s.seed,
             rank=self.standing.of_trial,
+            planned=planned(store),
+            iterations=store.meta("planned_iterations", 0),
         )
         if (state := store.oracle_state()) is not None:
             self.oracle.restore(state)
         self.plan = self.oracle.plan()
-        self.frozen = frozen_configurations(space, max(LEAST_BASELINE, trials_at_full_budget(self.plan)), s.seed)
+        self.frozen = self._frozen()
         self.cost = CostModel(
             spec.data.image_size, len(workshop.train), len(workshop.validation), spec.backbone.batch_norm, rate
         )
@@ -99,6 +109,27 @@ class Search:
             self._one(asked)
             self._check_survivors(asked)
         sweep(self.folder.checkpoints, self.store.checkpoint_files())
+
+    # ---- the plan ----
+
+    def _frozen(self) -> list[dict[str, int | float]]:
+        """The baseline's configurations: what an earlier session fixed, and as many more as the plan now asks for."""
+        kept: list[dict[str, int | float]] = self.store.meta("baseline", [])
+        wanted = max(LEAST_BASELINE, trials_at_full_budget(self.plan))
+        if not kept:
+            return frozen_configurations(self.space, wanted, self.spec.search.seed)
+        if len(kept) >= wanted:
+            return kept
+        drawn = frozen_configurations(self.space, wanted, self.spec.search.seed)
+        return kept + [c for c in drawn if c not in kept][: wanted - len(kept)]
+
+    def record_plan(self) -> None:
+        """Fixes what is going to be trained: a later session, also one with a wider space, keeps it."""
+        self.store.set_meta(
+            plan=[vars(b) | {"sizes": list(b.sizes), "epochs": list(b.epochs)} for b in self.plan],
+            planned_iterations=self.spec.search.hyperband_iterations,
+            baseline=self.frozen,
+        )
 
     # ---- what to run next ----
 
@@ -259,22 +290,26 @@ class Search:
         )
 
     def _check_survivors(self, candidate: Candidate) -> None:
-        """Stops when every configuration of a first rung failed: the next ones would too."""
+        """Stops when every configuration of a rung failed: something is wrong with all of them.
+
+        A later rung of a single configuration is no such sign: its failure is its own.
+        """
         row = candidate.row
-        ended = self.store.rows(
-            "SELECT status, reason FROM trials WHERE iteration = ? AND bracket = ? AND rung = 0",
-            row.iteration,
-            row.bracket,
+        query = "SELECT status, reason FROM trials WHERE iteration = ? AND bracket = ? AND rung = ?"
+        ended = self.store.rows(query, row.iteration, row.bracket, row.rung)
+        rung, size = int(row.rung or 0), bracket_of(self.plan, row).sizes[int(row.rung or 0)]
+        if rung:
+            below = self.store.rows(query, row.iteration, row.bracket, rung - 1)
+            size = min(size, sum(r["status"] == "COMPLETED" for r in below))
+        if len(ended) < size or (rung and size == 1) or any(r["status"] != "FAILED" for r in ended):
+            return
+        reasons = [str(r["reason"]) for r in ended]
+        common = sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))[:3]
+        raise SearchError(
+            f"Every configuration of bracket {row.bracket}, rung {rung} failed ({len(ended)}): "
+            + "; ".join(f"{reasons.count(reason)} times {reason}" for reason in common)
+            + ". Lower space.learning_rate or look at the photographs; `tlstudy report` shows every trial."
         )
-        size = bracket_of(self.plan, row).sizes[0]
-        if len(ended) >= size and all(r["status"] == "FAILED" for r in ended):
-            reasons = [str(r["reason"]) for r in ended]
-            raise SearchError(
-                f"Every configuration of bracket {row.bracket}'s first rung failed ({len(ended)}). The commonest "
-                "reason: "
-                f"{max(set(reasons), key=reasons.count)}. Lower space.learning_rate or look at the photographs; "
-                "`tlstudy report` shows every trial."
-            )
 
     # ---- small things ----
 

@@ -45,8 +45,12 @@ class StudyOracle(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
         hyperband_iterations: int,
         seed: int,
         rank: Rank,
+        planned: tuple[PlannedBracket, ...] = (),
+        iterations: int = 0,
     ) -> None:
+        """`planned`: the brackets of the first `iterations`, as an earlier session of this study fixed them."""
         self._space, self._rank = space, rank
+        self._planned, self._iterations = planned, iterations
         self._brackets: list[dict[str, Any]] = []
         super().__init__(
             objective=keras_tuner.Objective(objective, "max" if objective == "val_accuracy" else "min"),
@@ -62,14 +66,20 @@ class StudyOracle(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
         # Oracle.__init__ says `seed or random.randint(...)`: 0 would be a random seed.
         self.seed = self._seed_state = seed
         self.verbose = 0
+        self._plan = self._plan_all()
 
     # ---- the plan ----
 
     def plan(self) -> tuple[PlannedBracket, ...]:
         """Every bracket of every iteration in the order they run, shrunk to the space; empty brackets are left out."""
+        return self._plan
+
+    def _plan_all(self) -> tuple[PlannedBracket, ...]:
+        brackets = list(self._planned)
         left = self._space.size
-        brackets = []
-        for iteration in range(int(self.hyperband_iterations)):
+        if left is not None:
+            left = max(0, left - sum(b.sizes[0] for b in brackets))
+        for iteration in range(self._iterations, int(self.hyperband_iterations)):
             for bracket in reversed(range(self._get_num_brackets())):
                 rungs = range(self._get_num_rounds(bracket))
                 stock = [self._stock_size(bracket, r) for r in rungs]

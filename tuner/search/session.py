@@ -22,7 +22,7 @@ from tuner import __version__
 from tuner.backbone import backend, cuts, features
 from tuner.backbone import weights as backbone_weights
 from tuner.backbone.resnet import IMAGENET_MEAN_RGB, Backbone
-from tuner.errors import Interrupted, RunError, StudyError
+from tuner.errors import Interrupted, RunError, StudyError, UsageError
 from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
 from tuner.search import space as spaces
@@ -47,6 +47,7 @@ class Session:
     stop: threading.Event
     command: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    extend: bool = False  # more of Hyperband's iterations and a wider space are taken, what was done is kept
     phases: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -122,10 +123,9 @@ class Session:
         search = Search(self.folder, store, self.spec, space, workshop, self.listen, self.stop, stored.rate)
         if (sentence := search.oracle.shrunk()) is not None:
             self.listen(Notice(sentence, warning=True))
-        store.set_meta(
-            plan=[vars(b) | {"sizes": list(b.sizes), "epochs": list(b.epochs)} for b in search.plan],
-            searched=list(space.searched()),
-        )
+        with store.transaction():
+            search.record_plan()
+            store.set_meta(searched=list(space.searched()))
         try:
             with self._phase("training", quiet=True):
                 search.run()
@@ -203,7 +203,12 @@ class Session:
         """Refuses to mix two questions in one database. Raises StudyError with each difference."""
         if store.meta("spec") is None:
             return
-        lines = specs.differences(Spec.from_dict(store.meta("spec")), self.spec)
+        before_spec = Spec.from_dict(store.meta("spec"))
+        lines = specs.differences(before_spec, self.spec)
+        can_extend = bool(lines) and not specs.refused_by_extension(before_spec, self.spec)
+        if self.extend:
+            self._check_extension(store, before_spec)
+            lines = specs.refused_by_extension(before_spec, self.spec)
         if not lines and store.meta("data_key") != dataset.key:
             lines.append("the photographs changed: other files, other bytes, or another order")
         if store.meta("classes") != list(dataset.classes):
@@ -214,7 +219,21 @@ class Session:
             raise StudyError(
                 f"{self.folder.root}: the results here answer another question:\n  "
                 + "\n  ".join(lines)
-                + "\nPut it back as it was to go on, or start again with --fresh (the old results are moved aside)."
+                + "\nPut it back as it was to go on, "
+                + ("go on with the larger question by --extend, " if can_extend and not self.extend else "")
+                + "or start again with --fresh (the old results are moved aside)."
+            )
+
+    def _check_extension(self, store: Store, before: Spec) -> None:
+        """Raises UsageError when an extension would have nothing to train."""
+        more = self.spec.search.hyperband_iterations > before.search.hyperband_iterations
+        left = store.rows("SELECT COUNT(*) FROM trials WHERE iteration IS NOT NULL AND rung = 0")[0][0]
+        planned = sum(b["sizes"][0] for b in store.meta("plan", []))
+        if planned and left >= planned and not more:
+            raise UsageError(
+                f"{self.folder.root}: every configuration that Hyperband's {before.search.hyperband_iterations} "
+                "iterations draw was drawn; more are tried with more iterations: "
+                f"--extend --set search.hyperband_iterations={before.search.hyperband_iterations + 1}"
             )
 
     # ---- small things ----

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from tuner.backbone import backend
 from tuner.backbone.features import Features
 from tuner.search.network import Network, Networks, log_loss, probabilities
 from tuner.study.folder import write_atomically
@@ -27,6 +28,7 @@ from tuner.study.store import EpochRow, Saved
 SAVE_EVERY = 10.0
 """Seconds of training between checkpoints: a kill costs the epoch in flight, or this much of short epochs."""
 EVALUATION_BATCH = 32
+OUT_OF_MEMORY = "out of memory; trained again at half the batch with accumulated gradients"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """`status` is COMPLETED, FAILED (see `reason`) or STOPPED on request, its state saved."""
+    """`status` is COMPLETED, FAILED or STOPPED on request, its state saved; `reason`: of a failure, or what was odd."""
 
     status: str
     best: EpochRow | None
@@ -105,32 +107,39 @@ def run(
 ) -> TrialResult:
     """Trains the task's epochs. A loss that is not finite and any exception of a step end it as FAILED with the reason.
 
+    Out of memory, it begins again at half the batch with accumulated gradients, once, and says so as the reason.
     On `stop` it finishes the epoch, saves its state and returns STOPPED.
     """
     began = time.perf_counter()
     hp = task.hyperparameters
     network: Network | None = None
-    trainer = _Trainer(task)
-    try:
-        network = workshop.networks.get(
-            task.start, int(hp["unfrozen_layers"]), int(hp["head_width"]), hp["dropout"] > 0
-        )
-        trainer.prepare(network)
-        for epoch in range(task.start_epoch + 1, task.last_epoch + 1):
-            if trainer.epoch(network, workshop, epoch, on_epoch, stop):
-                return TrialResult(
-                    "STOPPED", trainer.best, None, time.perf_counter() - began, network.trained_parameters
-                )
-        return TrialResult("COMPLETED", trainer.best, None, time.perf_counter() - began, network.trained_parameters)
-    except NotFinite as error:
-        reason = str(error)
-    except OSError:
-        raise
-    except Exception as error:  # whatever a backend raises: the trial failed, the search goes on
-        reason = f"{type(error).__name__}: {_telling_line(str(error))}"
-    return TrialResult(
-        "FAILED", trainer.best, reason, time.perf_counter() - began, network.trained_parameters if network else None
-    )
+    note: str | None = None
+
+    def ended(status: str, reason: str | None) -> TrialResult:
+        trained = network.trained_parameters if network else None
+        return TrialResult(status, trainer.best, reason, time.perf_counter() - began, trained)
+
+    for parts in (1, 2):
+        trainer = _Trainer(task, parts)
+        try:
+            network = workshop.networks.get(
+                task.start, int(hp["unfrozen_layers"]), int(hp["head_width"]), hp["dropout"] > 0
+            )
+            trainer.prepare(network)
+            for epoch in range(task.start_epoch + 1, task.last_epoch + 1):
+                if trainer.epoch(network, workshop, epoch, on_epoch, stop):
+                    return ended("STOPPED", None)
+            return ended("COMPLETED", note)
+        except NotFinite as error:
+            return ended("FAILED", str(error))
+        except OSError:
+            raise
+        except Exception as error:  # whatever a backend raises: the trial failed, the search goes on
+            reason = f"{type(error).__name__}: {_telling_line(str(error))}"
+            if not backend.out_of_memory(error):
+                return ended("FAILED", reason)
+            note = OUT_OF_MEMORY
+    return ended("FAILED", f"out of memory, at half the batch too; {reason}")
 
 
 def _telling_line(text: str) -> str:
@@ -140,8 +149,8 @@ def _telling_line(text: str) -> str:
 
 
 class _Trainer:
-    def __init__(self, task: TrialTask) -> None:
-        self.task = task
+    def __init__(self, task: TrialTask, parts: int = 1) -> None:
+        self.task, self.parts = task, parts
         self.best = best_of(task.earlier, task.objective)
         self._best_weights: dict[str, np.ndarray] | None = None
         self._saved_at = time.perf_counter()
@@ -214,13 +223,13 @@ class _Trainer:
                 batch = np.concatenate([batch, order[: size - real]])
             weight = weights[workshop.labels[batch]]
             weight[real:] = 0.0
-            sums.append(network.stepper.train(data[batch], targets[batch], weight, real, decays))
+            sums.append(network.stepper.train(data[batch], targets[batch], weight, real, decays, self.parts))
         loss, right = (sum(float(s[i]) for s in sums) for i in (0, 1))
         return loss / len(order), right / len(order)
 
     def _evaluate(self, network: Network, workshop: Workshop) -> np.ndarray:
         rows, data = workshop.validation, workshop.features.arrays[self.task.start]
-        size = -(-len(rows) // -(-len(rows) // EVALUATION_BATCH))
+        size = -(-len(rows) // -(-len(rows) * self.parts // EVALUATION_BATCH))
         found = []
         for first in range(0, len(rows), size):
             batch = rows[first : first + size]

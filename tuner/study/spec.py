@@ -210,6 +210,18 @@ def differences(old: Spec, new: Spec) -> list[str]:
     ]
 
 
+def refused_by_extension(old: Spec, new: Spec) -> list[str]:
+    """The differences that an extension cannot take: all but more of Hyperband's iterations and a wider space."""
+    lines = []
+    for line in differences(old, new):
+        section, _, key = line.partition(":")[0].partition(".")
+        before, after = getattr(getattr(old, section), key), getattr(getattr(new, section), key)
+        more = section == "search" and key == "hyperband_iterations" and after > before
+        if not (more or (section == "space" and values.holds(after, before))):
+            lines.append(line)
+    return lines
+
+
 def _section(kind: type, table: Any, name: str, source: str) -> Any:
     if not isinstance(table, Mapping):
         raise SpecError(f"{source}: [{name}] must be a table, found {_shown(table)}.")

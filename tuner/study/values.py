@@ -102,6 +102,19 @@ def searched(check: Callable[[Any], int | float]) -> Callable[[Any], Searched]:
     return checked
 
 
+def holds(wider: Searched, narrower: Searched) -> bool:
+    """Whether every value of `narrower` is one of `wider`, and every one that stays keeps its place."""
+    if isinstance(narrower, Range):
+        same = isinstance(wider, Range) and (wider.sampling, wider.step) == (narrower.sampling, narrower.step)
+        grid = narrower.step is None or (isinstance(wider, Range) and (narrower.min - wider.min) % narrower.step == 0)
+        return isinstance(wider, Range) and same and grid and wider.min <= narrower.min and narrower.max <= wider.max
+    values = narrower if isinstance(narrower, tuple) else (narrower,)
+    if isinstance(wider, Range):
+        return wider.step is None and all(wider.min <= v <= wider.max for v in values)
+    kept = [v for v in (wider if isinstance(wider, tuple) else (wider,)) if v in values]
+    return kept == list(values)
+
+
 def _range(table: Mapping[str, Any], check: Callable[[Any], int | float]) -> Range:
     unknown = set(table) - {"min", "max", "sampling", "step"}
     if unknown or "min" not in table or "max" not in table:

@@ -1,0 +1,186 @@
+"""Fails every write of a costless search in turn, goes on, and compares with the search that nothing disturbed.
+
+    python tests/faults/every_write.py [--stride 1] [--kinds crash,ENOSPC,EIO,short] [--double 50] [--jobs 2]
+
+For N = 1, 2, 3 ... the N-th write crashes the process, or fails once, or fails from then on; the next process goes on
+without a fault. Ends with status 1 if one of them ended differently, left files behind, or said anything but an error
+of ours. `--double`: crashes in the run that recovers, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from faults import costless, injection  # noqa: E402
+from search.studies import facts  # noqa: E402
+
+from tuner.errors import TlstudyError  # noqa: E402
+from tuner.study.folder import StudyFolder  # noqa: E402
+
+DONE, REFUSED, BROKE = 0, 3, 4
+OK = {DONE, REFUSED, injection.CRASHED}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One disturbance: the `at`-th write of the first process, and for a double the `again`-th of the second."""
+
+    kind: str
+    at: int
+    persistent: bool = False
+    again: int = 0
+
+
+def main() -> None:
+    options = parse()
+    scratch = Path(tempfile.mkdtemp(prefix="every-write-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    try:
+        total = undisturbed(scratch / "expected")
+        expected = facts(StudyFolder(scratch / "expected"))
+        points = list(wanted(options, total))
+        wrong = spread(points, options.jobs, lambda point, where: disturb(point, where, expected), scratch)
+        print(json.dumps({"writes": total, "points": len(points), "wrong": wrong}))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    sys.exit(bool(wrong))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stride", type=int, default=1, help="every so many-th write only")
+    parser.add_argument("--kinds", default=",".join(injection.KINDS))
+    parser.add_argument("--double", type=int, default=50, help="pairs of crashes, at random")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def wanted(o: argparse.Namespace, total: int) -> Iterator[Point]:
+    draw = random.Random(o.seed)
+    for kind, persistent in itertools.product(o.kinds.split(","), (False, True)):
+        if kind == "crash" and persistent:
+            continue
+        for at in range(1 + draw.randrange(o.stride), total + 1, o.stride):
+            yield Point(kind, at, persistent)
+    for _ in range(o.double):
+        at = draw.randrange(1, total + 1)
+        yield Point("crash", at, again=draw.randrange(1, max(2, total - at)))
+
+
+def undisturbed(root: Path) -> int:
+    """Runs to the end and returns how many writes that took, crash points after commits included."""
+
+    def work() -> int:
+        faults = injection.Faults(root, "crash", 0, False)
+        injection.install(faults)
+        costless.run(root)
+        (root.parent / "count").write_text(str(faults.seen))
+        return DONE
+
+    status, said = child(work)
+    assert status == DONE, said
+    return int((root.parent / "count").read_text())
+
+
+def disturb(point: Point, where: Path, expected: dict[str, Any]) -> str | None:
+    """What was wrong, or None."""
+    root = where / "study"
+    try:
+        for at in [point.at] + ([point.again] if point.again else []):
+            status, said = child(lambda at=at: attempt(root, injection.Faults(root, point.kind, at, point.persistent)))
+            if status not in OK:
+                return f"ended with {status}: {said}"
+        status, said = child(lambda: attempt(root, None))
+        if status != DONE:
+            return f"did not go on ({status}): {said}"
+        folder = StudyFolder(root)
+        found = facts(folder)
+        different = [name for name in expected if found[name] != expected[name]]
+        if different:
+            return f"another result: {', '.join(different)}"
+        files, named = {p.name for p in folder.checkpoints.iterdir()}, {row[2] for row in rows(found)}
+        return None if len(files) == len(named) else f"files left behind: {sorted(files)}"
+    finally:
+        shutil.rmtree(where, ignore_errors=True)
+
+
+def rows(found: dict[str, Any]) -> list[Any]:
+    return [(c, role, f"{c}-{role}-{epoch:05d}") for c, role, epoch, _ in found["checkpoints"]]
+
+
+def attempt(root: Path, faults: injection.Faults | None) -> int:
+    if faults is not None:
+        injection.install(faults)
+    try:
+        costless.run(root)
+        return DONE
+    except (TlstudyError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return REFUSED
+
+
+def child(work: Callable[[], int]) -> tuple[int, str]:
+    """Runs in a fork, so that what Python and the libraries need is loaded once; status and the end of stderr."""
+    with tempfile.TemporaryFile() as said:
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(said.fileno(), 2)
+            try:
+                status = work()
+            except BaseException:
+                traceback.print_exc()
+                status = BROKE
+            sys.stderr.flush()
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        said.seek(0)
+        return status, said.read().decode(errors="replace")[-1500:]
+
+
+def spread(
+    points: list[Point], jobs: int, work: Callable[[Point, Path], str | None], scratch: Path
+) -> list[dict[str, Any]]:
+    """Does every point, each `jobs`-th in a process of its own; returns those that went wrong."""
+    children = []
+    for job in range(jobs):
+        report = scratch / f"wrong-{job}"
+
+        def mine(job: int = job, report: Path = report) -> int:
+            wrong = []
+            for number, point in enumerate(points[job::jobs]):
+                if (said := work(point, scratch / f"{job}-{number}")) is not None:
+                    wrong.append(asdict(point) | {"said": said})
+            report.write_text(json.dumps(wrong))
+            return DONE
+
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os._exit(mine())
+            except BaseException:
+                traceback.print_exc()
+                os._exit(BROKE)
+        children.append((pid, report))
+    found: list[dict[str, Any]] = []
+    for pid, report in children:
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        found += json.loads(report.read_text()) if status == DONE else [{"said": f"the harness ended with {status}"}]
+    return found
+
+
+if __name__ == "__main__":
+    main()

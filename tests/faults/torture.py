@@ -1,0 +1,142 @@
+"""Kills real searches with SIGKILL at random moments, lets them go on, and compares with one that was left alone.
+
+    python tests/faults/torture.py [--kills 300] [--seed 0]
+
+Each study is real from the photographs to the last trial, with a cache of its own, and saves after every epoch. A
+process is killed at a moment drawn evenly from the time a whole run takes; the next one goes on and is killed likewise,
+until one comes to its end. Prints kills, how many fell into training and into a recovery (the process after a kill,
+before it had finished an epoch), resumes, differences, and the bound on the share of kills that do harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from search import studies  # noqa: E402
+
+from tuner.study.folder import StudyFolder  # noqa: E402
+from tuner.study.store import Store  # noqa: E402
+
+PROGRAM = """
+import json, sys, threading
+from pathlib import Path
+from tuner.search import trial
+from tuner.search.session import Session
+from tuner.study.folder import StudyFolder
+from tuner.study.spec import Spec
+trial.SAVE_EVERY = 0.0
+root, question = json.loads(sys.argv[1])
+Session(StudyFolder(Path(root)), Spec.from_dict(question), lambda event: None, threading.Event(), "torture").run()
+"""
+
+
+@dataclass
+class Count:
+    kills: int = 0
+    training: int = 0
+    recovery: int = 0
+    studies: int = 0
+    resumes: int = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    draw, count, different = random.Random(options.seed), Count(), []
+    scratch = Path(tempfile.mkdtemp(prefix="torture-"))
+    try:
+        alone = studies.make(scratch / "alone")
+        began = time.monotonic()
+        status, errors = process(alone, None)
+        whole = time.monotonic() - began
+        if status:
+            sys.exit(f"the search that is left alone ended with {status}:\n{errors}")
+        expected = studies.facts(alone)
+        while count.kills < options.kills:
+            folder = studies.make(scratch / f"study-{count.studies}")
+            if said := torment(folder, draw, whole, options.kills, count):
+                different.append(said)
+            elif studies.facts(folder) != expected:
+                found = studies.facts(folder)
+                different.append(f"{folder.root}: {[k for k in expected if found[k] != expected[k]]} differ")
+            if different and different[-1].startswith(str(folder.root)):
+                continue  # kept, to be looked at
+            shutil.rmtree(folder.root)
+            print(f"  {count}, {len(different)} differences", flush=True)
+    finally:
+        if not different:
+            shutil.rmtree(scratch, ignore_errors=True)
+    print("\n".join([*different, summary(count, len(different))]))
+    sys.exit(bool(different))
+
+
+def torment(folder: StudyFolder, draw: random.Random, whole: float, most: int, count: Count) -> str | None:
+    """Starts and kills until a process comes to its end; what went wrong, or None."""
+    count.studies += 1
+    after_kill = False
+    while True:
+        before = studies.count(folder, "epochs")
+        moment = draw.uniform(0, whole) if count.kills < most else None
+        status, errors = process(folder, moment)
+        count.resumes += after_kill
+        if status == 0:
+            return None
+        if status != -signal.SIGKILL:
+            return f"{folder.root}: ended with {status}: {errors[-1500:]}"
+        count.kills += 1
+        count.training += in_training(folder)
+        count.recovery += after_kill and studies.count(folder, "epochs") == before
+        after_kill = True
+
+
+def process(folder: StudyFolder, moment: float | None) -> tuple[int, str]:
+    """Runs a search, killed after `moment` seconds unless it ended before."""
+    with tempfile.TemporaryFile() as said:
+        started = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps([str(folder.root), studies.spec().to_dict()])],
+            env=os.environ | {"PYTHONPATH": str(studies.ROOT), "TLSTUDY_CACHE": str(folder.root / "cache")},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+        )
+        try:
+            status = started.wait(moment)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            status = started.wait()
+        said.seek(0)
+        return status, said.read().decode(errors="replace")
+
+
+def in_training(folder: StudyFolder) -> bool:
+    if not folder.database.exists():
+        return False
+    with Store(folder.database, readonly=True) as store:
+        return bool(store.rows("SELECT 1 FROM trials WHERE status = 'RUNNING'"))
+
+
+def summary(count: Count, differences: int) -> str:
+    """Rule of three, in its exact form: no harm in n kills bounds the share of harmful ones by 1 - 0.05 ** (1 / n)."""
+    bound = f", below {1 - 0.05 ** (1 / count.kills):.2%} of kills at 95 %" if not differences else ""
+    return (
+        f"{count.kills} kills ({count.training} in training, {count.recovery} in a recovery) of {count.studies} "
+        f"studies, {count.resumes} resumes, {differences} differences{bound}"
+    )
+
+
+if __name__ == "__main__":
+    main()
