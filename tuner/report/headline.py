@@ -73,7 +73,8 @@ def _coverage(results: Results) -> list[str]:
     if len(depths) < 2 or results.study.state != "finished":
         return []
     never = [str(d["unfrozen_layers"]) for d in depths if not d["tried"]]
-    short = [str(d["unfrozen_layers"]) for d in depths if d["tried"] and not d["finished"]]
+    # The frozen backbone was trained in full by the baseline.
+    short = [str(d["unfrozen_layers"]) for d in depths if d["tried"] and not d["finished"] and d["unfrozen_layers"]]
     lines = []
     if never:
         lines.append(
