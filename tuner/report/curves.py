@@ -167,8 +167,17 @@ def score_axis(axes: Sequence[Axes], scores: pd.Series, objective: str, baseline
 
 
 def bracket_legend(winner: bool, baseline: bool) -> list[Line2D]:
+    """Handles for `bracket` and its baseline."""
     handles = [
-        Line2D([], [], color=style.OTHER, marker="o", markersize=4, linestyle="", label="stopped after its first rung"),
+        Line2D(
+            [],
+            [],
+            color=style.OTHER,
+            marker="o",
+            markersize=4,
+            linestyle="",
+            label="went no further than its first rung",
+        ),
         Line2D([], [], color=style.INK, marker="o", markersize=4, label="promoted, or trained to the last epoch"),
     ]
     if winner:

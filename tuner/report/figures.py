@@ -75,6 +75,7 @@ def rendered(made: Figure, kind: str) -> bytes:
 
 
 def learning_curves(results: Results) -> Figure:
+    """Accuracy and loss (nats) by epoch of the best configuration and the baseline, from the epoch table."""
     roles = {role: str(row["id"]) for role, row in _lines(results).items() if role != "reference"}
     rows = results.epochs()
     best = {str(row["id"]): int(row["best_epoch"]) for row in _lines(results).values()}
@@ -86,6 +87,7 @@ def learning_curves(results: Results) -> Figure:
 
 
 def depth(results: Results) -> Figure:
+    """Validation accuracy and loss of every configuration by unfrozen layers, the baseline as a line."""
     table, lines, n = _searched(results), _lines(results), results.study.validation
     counted = bool(n) and bool(table["correct"].notna().any())
     made = style.figure(9, 4.4, _title(results, "Accuracy and loss against unfrozen depth"))
@@ -93,23 +95,26 @@ def depth(results: Results) -> Figure:
     if counted:
         landscape.by_depth(table, "correct", lines, n, axes[0]).set_title(f"Right of {n} validation images")
     landscape.by_depth(table, "val_loss", lines, n, axes[-1]).set_title("Validation loss")
-    _legend(made, landscape.depth_legend(lines, counted), 3)
+    _legend(made, landscape.depth_legend(lines, counted), 2)
     return made
 
 
 def rate_by_depth(results: Results) -> Figure:
+    """Learning rate by unfrozen layers, coloured by validation loss, of every configuration and the baseline."""
     table = _searched(results)
-    best = _id(results.winner())
+    best, baseline = _id(results.winner()), results.baseline()
+    square = None if baseline is None else baseline.to_dict()
     made = style.figure(7.5, 4.4, _title(results, "Learning rate by unfrozen depth"))
     ax = made.subplots()
-    bar = made.colorbar(landscape.rate_by_depth(table, best, ax), ax=ax, label="validation loss", pad=0.02)
+    bar = made.colorbar(landscape.rate_by_depth(table, best, square, ax), ax=ax, label="validation loss", pad=0.02)
     if isinstance(bar.norm, LogNorm):
         style.log_axis(bar.ax.yaxis, plain=True)
-    _legend(made, landscape.rate_legend(best), 3)
+    _legend(made, landscape.rate_legend(best, square is not None), 2)
     return made
 
 
 def parallel_coordinates(results: Results) -> Figure:
+    """A line a configuration across its hyperparameters, loss and accuracy."""
     table, baseline = _searched(results), results.baseline()
     space = vars(results.study.spec.space)
     searched = [name for name, value in space.items() if isinstance(value, (tuple, Range))]
@@ -125,11 +130,12 @@ def parallel_coordinates(results: Results) -> Figure:
         _title(results, "Every configuration: hyperparameters, loss and accuracy (both: better is up)"),
     )
     parallel.parallel(table, axes_scales, best, None if baseline is None else baseline.to_dict(), made.subplots())
-    _legend(made, parallel.parallel_legend(best, baseline is not None), 4)
+    _legend(made, parallel.parallel_legend(best, baseline is not None), 2)
     return made
 
 
 def brackets(results: Results) -> Figure:
+    """A panel a bracket: the best score so far of each configuration at the end of each of its rungs."""
     trials = results.trials()
     scored = trials[(trials["kind"] == "search") & trials["bracket"].notna() & trials["score"].notna()]
     plan = [
@@ -156,6 +162,7 @@ def brackets(results: Results) -> Figure:
 
 
 def confusion(results: Results) -> Figure:
+    """Counts by true and predicted class of the best configuration and of the baseline, side by side."""
     found = {
         role: (row, results.confusion(str(row["id"]))) for role, row in _lines(results).items() if role != "reference"
     }

@@ -63,7 +63,7 @@ def spread(
 def by_depth(table: pd.DataFrame, metric: str, lines: Lines, n: int, ax: Axes) -> Axes:
     """A metric against unfrozen depth, the baseline as a line. `metric`: "correct" (images of `n`) or "val_loss".
 
-    Filled points trained to the last epoch, hollow ones were stopped earlier and are not comparable.
+    Filled points trained to the last epoch, hollow ones for fewer epochs and are not comparable.
     """
     table = table[table[metric].notna()]
     places, ticks, names = depth_places(table["unfrozen_layers"])
@@ -123,6 +123,7 @@ def by_depth(table: pd.DataFrame, metric: str, lines: Lines, n: int, ax: Axes) -
 
 
 def depth_legend(lines: Lines, band: bool) -> list[Any]:
+    """Handles for `by_depth`; `band`: the baseline's interval is drawn too."""
     handles: list[Any] = []
     if "best" in lines:
         handles.append(
@@ -146,7 +147,7 @@ def depth_legend(lines: Lines, band: bool) -> list[Any]:
             markersize=5,
             linestyle="",
             markerfacecolor="white",
-            label="stopped earlier",
+            label="trained for fewer epochs",
         ),
     ]
     if "baseline" in lines:
@@ -166,9 +167,16 @@ def depth_legend(lines: Lines, band: bool) -> list[Any]:
     return handles
 
 
-def rate_by_depth(table: pd.DataFrame, best: str | None, ax: Axes) -> ScalarMappable:
-    """Learning rate (log) by unfrozen depth, coloured by validation loss; returns what a colour bar needs."""
+def rate_by_depth(
+    table: pd.DataFrame, best: str | None, baseline: Mapping[Any, Any] | None, ax: Axes
+) -> ScalarMappable:
+    """Learning rate (log) by unfrozen depth, coloured by validation loss; returns what a colour bar needs.
+
+    `table`: a row a searched configuration; `baseline`: the frozen one's row, drawn as a square.
+    """
     table = table[table["val_loss"].notna()]
+    if baseline is not None:
+        table = pd.concat([table, pd.DataFrame([baseline])], ignore_index=True)
     places, ticks, names = depth_places(table["unfrozen_layers"])
     colours = ScalarMappable(
         style.loss_norm(float(table["val_loss"].min()), float(table["val_loss"].max())), style.loss_colours()
@@ -176,17 +184,17 @@ def rate_by_depth(table: pd.DataFrame, best: str | None, ax: Axes) -> ScalarMapp
     rates = [float(np.log10(r)) for r in table["learning_rate"]]
     y = spread([places[int(d)] for d in table["unfrozen_layers"]], rates, near=0.12, step=0.1, most=0.4)
     for height, row in zip(y, table.to_dict(orient="records"), strict=True):
-        won = row["id"] == best
+        won, base = row["id"] == best, row["kind"] == "baseline"
         ax.plot(
             row["learning_rate"],
             height,
             linestyle="",
-            marker="*" if won else "o",
+            marker="*" if won else "s" if base else "o",
             markersize=15 if won else 9 if row["full"] else 5,
             markerfacecolor=colours.to_rgba(row["val_loss"]),
-            markeredgecolor=style.WINNER if won else "#444444",
-            markeredgewidth=1.5 if won else 0.6,
-            zorder=4 if won else 3,
+            markeredgecolor=style.WINNER if won else style.BASELINE if base else "#444444",
+            markeredgewidth=1.5 if won or base else 0.6,
+            zorder=4 if won or base else 3,
         )
     ax.set_xscale("log")
     low, high = float(table["learning_rate"].min()), float(table["learning_rate"].max())
@@ -199,13 +207,17 @@ def rate_by_depth(table: pd.DataFrame, best: str | None, ax: Axes) -> ScalarMapp
     return colours
 
 
-def rate_legend(best: str | None) -> list[Line2D]:
+def rate_legend(best: str | None, baseline: bool) -> list[Line2D]:
+    """Handles for `rate_by_depth`."""
+
     def dot(size: int, label: str) -> Line2D:
         return Line2D([], [], color="#777777", marker="o", linestyle="", markersize=size, label=label)
 
-    handles = [dot(9, "trained to the last epoch"), dot(5, "stopped earlier")]
-    if best is None:
-        return handles
-    star = Line2D([], [], marker="*", markersize=12, linestyle="", markerfacecolor="white", label=f"best ({best})")
-    star.set(markeredgecolor=style.WINNER, markeredgewidth=1.5)
-    return [star, *handles]
+    def hollow(marker: str, size: int, colour: str, label: str) -> Line2D:
+        line = Line2D([], [], marker=marker, markersize=size, linestyle="", markerfacecolor="white", label=label)
+        line.set(markeredgecolor=colour, markeredgewidth=1.5)
+        return line
+
+    stars = [] if best is None else [hollow("*", 12, style.WINNER, f"best ({best})")]
+    squares = [hollow("s", 8, style.BASELINE, "frozen baseline")] if baseline else []
+    return [*stars, *squares, dot(9, "trained to the last epoch"), dot(5, "trained for fewer epochs")]

@@ -34,6 +34,7 @@ class Scale:
         return 1 - share if self.flipped else share
 
     def ticks(self) -> list[tuple[float, str]]:
+        """(height from 0 to 1, text) of each tick; a log axis names its ends too."""
         if self.places is not None:
             return [(place, words.hyperparameter(self.name, value)) for value, place in self.places.items()]
         if self.low == self.high:
@@ -44,6 +45,10 @@ class Scale:
             else MaxNLocator(6, steps=[1, 2, 5, 10])
         )
         values = [float(v) for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high]
+        if self.log:
+            # The ends where no other tick is near: what was tried at most and at least.
+            inner = [v for v in values if min(self.place(v), 1 - self.place(v)) > 0.06]
+            values = [self.low, *inner, self.high]
         return [(self.place(v), self.text(v)) for v in values]
 
     def text(self, value: float) -> str:
@@ -144,6 +149,7 @@ def _frame(ax: Axes, axes_scales: Sequence[Scale]) -> None:
 
 
 def parallel_legend(best: str | None, baseline: bool) -> list[Line2D]:
+    """Handles for `parallel`."""
     handles = []
     if best is not None:
         handles.append(
@@ -165,5 +171,5 @@ def parallel_legend(best: str | None, baseline: bool) -> list[Line2D]:
     return [
         *handles,
         Line2D([], [], color=style.INK, linewidth=1.2, label="trained to the last epoch"),
-        Line2D([], [], color=style.OTHER, linewidth=1.2, alpha=0.6, label="stopped earlier"),
+        Line2D([], [], color=style.OTHER, linewidth=1.2, alpha=0.6, label="trained for fewer epochs"),
     ]
