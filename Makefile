@@ -1,12 +1,13 @@
 # Every target makes .venv and installs what it lacks; the second time it is quick.
 PYTHON ?= python3
 STUDY ?= demo
+KILLS ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search report best doctor test check bench clean
+.PHONY: help setup search report best doctor test check bench torture clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -37,6 +38,10 @@ check: $(VENV)/.dev ## ruff and mypy
 
 bench: $(VENV)/.dev ## measure against plain KerasTuner, side by side
 	$(BIN)/python tests/benchmarks/against_kerastuner.py
+
+torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300)
+	$(BIN)/python tests/faults/every_write.py
+	$(BIN)/python tests/faults/torture.py --kills $(KILLS)
 
 clean: ## remove .venv and caches; studies and their results stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

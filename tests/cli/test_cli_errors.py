@@ -289,7 +289,7 @@ def test_a_report_that_is_interrupted_ends_with_130(made: Callable[..., Path], t
         assert process_.stdout.readline().startswith("Study studies/made")
         process_.send_signal(signal.SIGINT)
         _, said = process_.communicate()
-    assert process_.returncode == 130
+    assert process_.returncode == 130, said
     assert "Traceback" not in said
 
 

@@ -25,10 +25,12 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
+import numpy as np  # noqa: E402
 from faults import costless, injection  # noqa: E402
 from search.studies import facts  # noqa: E402
 
 from tuner.errors import TlstudyError  # noqa: E402
+from tuner.search import loop, trial  # noqa: E402
 from tuner.study.folder import StudyFolder  # noqa: E402
 
 DONE, REFUSED, BROKE = 0, 3, 4
@@ -47,6 +49,8 @@ class Point:
 
 def main() -> None:
     options = parse()
+    if options.without:
+        TEETH[options.without]()
     scratch = Path(tempfile.mkdtemp(prefix="every-write-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     try:
         total = undisturbed(scratch / "expected")
@@ -65,8 +69,38 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kinds", default=",".join(injection.KINDS))
     parser.add_argument("--double", type=int, default=50, help="pairs of crashes, at random")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--without", choices=TEETH, help="take a safeguard away: then it must not pass")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def stream() -> None:
+    """Shuffling draws from one stream of the process, not from a name."""
+    shared = np.random.default_rng(0)
+    trial.generator = lambda *names: shared
+
+
+def in_place() -> None:
+    """Checkpoints keep their names, are written where they lie and are not checked."""
+
+    def write(path: Path, write_to: Callable[[Any], None]) -> tuple[int, str]:
+        path = path.with_name(path.name[: path.name.rindex("-")] + ".npz")
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "wb") as file:
+            write_to(file)
+        return path.stat().st_size, ""
+
+    def resume_point(self: Any, configuration: str) -> tuple[int, str | None]:
+        saved = self.store.checkpoint(configuration, "last")
+        path = self.folder.checkpoints / f"{configuration}-last.npz"
+        return (saved.epoch, str(path)) if saved else (0, None)
+
+    trial.write_atomically = write
+    loop.Search._resume_point = resume_point  # type: ignore[method-assign]
+    loop.sweep = lambda *args: None  # type: ignore[assignment]
+
+
+TEETH = {"named randomness": stream, "whole files": in_place}
 
 
 def wanted(o: argparse.Namespace, total: int) -> Iterator[Point]:

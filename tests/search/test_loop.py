@@ -216,7 +216,7 @@ def test_when_every_configuration_fails_the_search_says_why(tmp_path: Path) -> N
         space__head_width=8,
         search__batch_size=1,
     )
-    with pytest.raises(SearchError, match="bracket 1's first rung failed .3.. .*the (training|validation) loss was"):
+    with pytest.raises(SearchError, match="bracket 1, rung 0 failed .3.: .*the (training|validation) loss was"):
         search(folder, question)
     with Store(folder.database, readonly=True) as store:
         rows = store.rows("SELECT status, reason, score FROM trials WHERE bracket = 1")

@@ -29,6 +29,7 @@ from tuner.study.seeds import generator
 NOTOP = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{NOTOP}"
 DOWNLOAD_MD5 = "4d473c1dd8becc155b73f8504c6f6626"
+LARGEST = 2_000_000_000  # bytes of a .keras file's weights, optimizer state of whole training included
 CALIBRATION_IMAGES = 32
 RESIDUAL = 0.2
 
@@ -153,6 +154,9 @@ def _read(model: Any, path: Path) -> None:
     # Only the numbers: the configuration inside the archive is never read.
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "model.weights.h5"
+        size = archive.getinfo("model.weights.h5").file_size
+        if size > LARGEST:
+            raise ValueError(f"its weights are {size / 1e9:.1f} GB unpacked, a ResNet-50's are 0.1")
         with archive.open("model.weights.h5") as source, open(plain, "wb") as target:
             shutil.copyfileobj(source, target)
         model.load_weights(plain)

@@ -102,6 +102,10 @@ class Session:
         from tuner.search.network import Networks
         from tuner.search.trial import Workshop
 
+        if os.environ.get("KERASTUNER_ORACLE_IP"):
+            # KerasTuner's own tuners would become clients of that server; this program's oracle asks nobody.
+            text = "KERASTUNER_ORACLE_IP is set and ignored: this search runs in this process alone."
+            self.listen(Notice(text, warning=True))
         space = spaces.build(self.spec)
         for notice in space.notices:
             self.listen(Notice(notice))

@@ -44,6 +44,12 @@ class StudyFolder:
     def has_results(self) -> bool:
         return self.database.exists()
 
+    def make(self) -> None:
+        """Makes the folder if it is not there, for its owner alone: photographs' names and predictions lie in it."""
+        if not self.root.is_dir():
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, exist_ok=True)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the study for this process; the kernel lets go when the process dies, however it dies.
@@ -51,7 +57,7 @@ class StudyFolder:
         Raises LockedError naming the holder, StudyError when the folder cannot be written.
         """
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.make()
             handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StudyError(

@@ -83,6 +83,7 @@ def write_demo(folder: StudyFolder) -> bool:
 def write_study(folder: StudyFolder, spec: Spec, heading: str) -> None:
     """Writes study.toml, whole or not at all. Raises StudyError when the folder cannot be written."""
     try:
+        folder.make()
         write_atomically(folder.spec, lambda file: put(file, render(spec, heading).encode()))
     except OSError as error:
         raise StudyError(

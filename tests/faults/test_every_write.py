@@ -1,0 +1,52 @@
+"""A search whose N-th write fails goes on to the result of one that nothing disturbed. `make torture` does every N."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("every_write.py")
+
+
+def disturbed(*options: str) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), "--jobs", "1", *options], capture_output=True, text=True, timeout=240
+    )
+    assert done.stdout, done.stderr
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kinds", "stride", "double"),
+    [("crash", 97, 8), ("ENOSPC,EIO,short", 500, 0)],
+    ids=["the process dies", "the disk fails or is full"],
+)
+def test_it_goes_on_to_the_same_result(kinds: str, stride: int, double: int) -> None:
+    found = disturbed("--kinds", kinds, "--stride", str(stride), "--double", str(double))
+    assert found["wrong"] == []
+    assert isinstance(found["points"], int) and found["points"] >= 20
+
+
+@pytest.mark.parametrize("safeguard", ["named randomness", "whole files"])
+def test_without_a_safeguard_it_would_not(safeguard: str) -> None:
+    found = disturbed("--kinds", "crash", "--stride", "53", "--double", "0", "--without", safeguard)
+    wrong = found["wrong"]
+    assert isinstance(wrong, list)
+    assert any("another result" in w["said"] or "did not go on" in w["said"] for w in wrong)
+
+
+def test_stock_kerastuner_does_not() -> None:
+    """Its JSON files are neither written whole nor together (1.4.8, `engine/oracle.py`, `utils.save_json`)."""
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM.with_name("stock.py")), "--stride", "9"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["not loadable"] > 0 and found["not loadable"] + found["different"] + found["right"] == found["crashes"]
