@@ -20,7 +20,8 @@ from made_study import FINISHED, make_study
 from study_programs import running
 
 from tuner.errors import StoreError
-from tuner.study.store import APPLICATION, FORMAT, EpochRow, Saved, Store, TrialRow
+from tuner.study.schema import APPLICATION, FORMAT
+from tuner.study.store import EpochRow, Saved, Store, TrialRow
 
 EPOCH = EpochRow(1, 0.7, 0.5, 0.6, 0.75, 1.5, 12)
 

@@ -19,43 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import StoreError
+from tuner.study import schema
 
-FORMAT = 1
-APPLICATION = 0x746C7374  # "tlst", SQLite's application_id
 NO_RESULTS = "no results yet; run `tlstudy search` first."
-
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE photographs (
-    number INTEGER PRIMARY KEY, path TEXT NOT NULL, split TEXT NOT NULL, label INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL) STRICT;
-CREATE TABLE left_out (path TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
-CREATE TABLE configurations (
-    id TEXT PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('search', 'baseline', 'reference')),
-    number INTEGER NOT NULL, hyperparameters TEXT NOT NULL, cut TEXT NOT NULL,
-    trained_parameters INTEGER, UNIQUE (kind, number)) STRICT;
-CREATE TABLE trials (
-    id TEXT PRIMARY KEY, position INTEGER NOT NULL UNIQUE, configuration TEXT NOT NULL REFERENCES configurations,
-    iteration INTEGER, bracket INTEGER, rung INTEGER, first_epoch INTEGER NOT NULL, last_epoch INTEGER NOT NULL,
-    parent TEXT REFERENCES trials, status TEXT NOT NULL CHECK (status IN ('RUNNING', 'COMPLETED', 'FAILED')),
-    attempts INTEGER NOT NULL, score REAL, best_epoch INTEGER, reason TEXT, seconds REAL) STRICT;
-CREATE TABLE epochs (
-    configuration TEXT NOT NULL REFERENCES configurations, epoch INTEGER NOT NULL,
-    trial TEXT NOT NULL REFERENCES trials, loss REAL, accuracy REAL, val_loss REAL, val_accuracy REAL,
-    seconds REAL NOT NULL, images INTEGER NOT NULL,
-    PRIMARY KEY (configuration, epoch)) STRICT;
-CREATE TABLE predictions (
-    configuration TEXT PRIMARY KEY REFERENCES configurations, epoch INTEGER NOT NULL,
-    probabilities BLOB NOT NULL) STRICT;
-CREATE TABLE checkpoints (
-    configuration TEXT NOT NULL REFERENCES configurations, role TEXT NOT NULL CHECK (role IN ('last', 'best')),
-    epoch INTEGER NOT NULL, file TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
-    PRIMARY KEY (configuration, role)) STRICT;
-CREATE TABLE oracle (one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL) STRICT;
-CREATE TABLE sessions (
-    id INTEGER PRIMARY KEY, started TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL,
-    environment TEXT NOT NULL, seconds REAL, outcome TEXT, phases TEXT) STRICT;
-"""
 
 
 @dataclass(frozen=True)
@@ -104,44 +70,49 @@ class Store:
         if readonly and not path.exists():
             raise StoreError(f"{path}: {NO_RESULTS}")
         with self._explained():
-            empty = not path.exists() or self._is_empty(thorough=not readonly)
-            if readonly and empty:
+            version = self._version(thorough=not readonly) if path.exists() else 0
+            if readonly and not version:
                 raise StoreError(f"{path}: {NO_RESULTS}")
             self._db = connect_readonly(path) if readonly else sqlite3.connect(path, isolation_level=None)
+            if readonly and version < schema.FORMAT:
+                self._db = schema.migrated_copy(self._db, version)
             self._db.row_factory = sqlite3.Row
             if not readonly:
                 self._db.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL")
-                if empty:
+                if not version:
                     self._create()
+                elif version < schema.FORMAT:
+                    with self.transaction():
+                        schema.migrate(self._db, version)
 
-    def _is_empty(self, thorough: bool) -> bool:
-        """True after a crash between making the file and its first transaction, when nothing was lost yet."""
+    def _version(self, thorough: bool) -> int:
+        """The format of the file, 0 after a crash between making it and its first transaction, when nothing was lost
+        yet. Raises StoreError for another program's or a newer one.
+        """
         if 0 < self.path.stat().st_size < 512:  # SQLite takes some such files for empty and would write over them
             raise sqlite3.DatabaseError("file is not a database")
         # A connection that may write would tidy up the journal even of a database that is not ours.
         with closing(connect_readonly(self.path)) as db:
             wanted = ("PRAGMA application_id", "PRAGMA user_version", "SELECT COUNT(*) FROM sqlite_master")
-            application, version, tables = (db.execute(query).fetchone()[0] for query in wanted)
+            application, version, tables = (int(db.execute(query).fetchone()[0]) for query in wanted)
             if (application, version, tables) == (0, 0, 0):
-                return True
-            if application != APPLICATION:
+                return 0
+            if application != schema.APPLICATION:
                 raise StoreError(f"{self.path}: is another program's database; it was left untouched.")
-            if version > FORMAT:
-                text = f"has format {version}, this version reads up to {FORMAT}. Update tlstudy; nothing was changed."
-                raise StoreError(f"{self.path}: {text}")
+            if version > schema.FORMAT:
+                raise StoreError(
+                    f"{self.path}: has format {version}, this version reads up to {schema.FORMAT}. "
+                    "Update tlstudy; nothing was changed."
+                )
             if thorough and (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
-        return False
+        return version
 
     def _create(self) -> None:
         os.chmod(self.path, 0o600)
         self._db.execute("PRAGMA journal_mode = WAL")
         with self.transaction():
-            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {FORMAT}")
-            for statement in SCHEMA.split(";"):
-                if statement.strip():
-                    self._db.execute(statement)
+            schema.create(self._db)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -1,0 +1,77 @@
+"""study.db's tables, and how an older file becomes one of today.
+
+A change of the tables raises FORMAT and adds the statements that bring the format before it up to date; a study folder
+of every format that was ever released stands in tests/golden, with the program that made it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+FORMAT = 1
+APPLICATION = 0x746C7374  # "tlst", SQLite's application_id
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE photographs (
+    number INTEGER PRIMARY KEY, path TEXT NOT NULL, split TEXT NOT NULL, label INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL) STRICT;
+CREATE TABLE left_out (path TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
+CREATE TABLE configurations (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('search', 'baseline', 'reference')),
+    number INTEGER NOT NULL, hyperparameters TEXT NOT NULL, cut TEXT NOT NULL,
+    trained_parameters INTEGER, UNIQUE (kind, number)) STRICT;
+CREATE TABLE trials (
+    id TEXT PRIMARY KEY, position INTEGER NOT NULL UNIQUE, configuration TEXT NOT NULL REFERENCES configurations,
+    iteration INTEGER, bracket INTEGER, rung INTEGER, first_epoch INTEGER NOT NULL, last_epoch INTEGER NOT NULL,
+    parent TEXT REFERENCES trials, status TEXT NOT NULL CHECK (status IN ('RUNNING', 'COMPLETED', 'FAILED')),
+    attempts INTEGER NOT NULL, score REAL, best_epoch INTEGER, reason TEXT, seconds REAL) STRICT;
+CREATE TABLE epochs (
+    configuration TEXT NOT NULL REFERENCES configurations, epoch INTEGER NOT NULL,
+    trial TEXT NOT NULL REFERENCES trials, loss REAL, accuracy REAL, val_loss REAL, val_accuracy REAL,
+    seconds REAL NOT NULL, images INTEGER NOT NULL,
+    PRIMARY KEY (configuration, epoch)) STRICT;
+CREATE TABLE predictions (
+    configuration TEXT PRIMARY KEY REFERENCES configurations, epoch INTEGER NOT NULL,
+    probabilities BLOB NOT NULL) STRICT;
+CREATE TABLE checkpoints (
+    configuration TEXT NOT NULL REFERENCES configurations, role TEXT NOT NULL CHECK (role IN ('last', 'best')),
+    epoch INTEGER NOT NULL, file TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    PRIMARY KEY (configuration, role)) STRICT;
+CREATE TABLE oracle (one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL) STRICT;
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY, started TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL,
+    environment TEXT NOT NULL, seconds REAL, outcome TEXT, phases TEXT) STRICT;
+"""
+
+MIGRATIONS: dict[int, str] = {}
+"""Statements that turn a format into the next one, by the format they start from."""
+
+
+def create(database: sqlite3.Connection) -> None:
+    """Makes the tables of today. Inside a transaction."""
+    database.execute(f"PRAGMA application_id = {APPLICATION}")
+    database.execute(f"PRAGMA user_version = {FORMAT}")
+    _execute(database, SCHEMA)
+
+
+def migrate(database: sqlite3.Connection, version: int) -> None:
+    """Brings the tables of format `version` to today's, step by step. Inside a transaction: all or nothing."""
+    for step in range(version, FORMAT):
+        _execute(database, MIGRATIONS[step])
+    database.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def migrated_copy(database: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    """The same content in today's tables, in memory: who only reads an older file leaves it as it is."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    database.backup(copy)
+    database.close()
+    migrate(copy, version)
+    return copy
+
+
+def _execute(database: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";"):
+        if statement.strip():
+            database.execute(statement)
