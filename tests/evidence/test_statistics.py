@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from tuner.evidence.statistics import confusion, smallest_telling_difference, wilson
+from tuner.evidence.statistics import balanced_accuracy, confusion, smallest_telling_difference, wilson
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,10 @@ def test_confusion_counts_every_image_once_in_the_row_of_its_class() -> None:
         confusion([0, 2], [0, 1], 2)
     with pytest.raises(ValueError, match="shape"):
         confusion([0, 1], [0], 2)
+
+
+def test_balanced_accuracy_is_the_mean_over_classes() -> None:
+    always = np.array([[90, 0], [10, 0]])
+    assert balanced_accuracy(always) == 0.5
+    assert balanced_accuracy(np.array([[3, 1, 0], [0, 0, 0], [1, 0, 1]])) == (0.75 + 0.5) / 2
+    assert math.isnan(balanced_accuracy(np.zeros((2, 2), dtype=np.int64)))

@@ -56,3 +56,14 @@ def confusion(
     table = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(table, (true, said), 1)
     return table
+
+
+def balanced_accuracy(counts: NDArray[np.int64]) -> float:
+    """The mean of the classes' own accuracies, from a confusion matrix; classes without an image do not count.
+
+    Always answering one of k classes gets 1/k, however many of the images are of it (Brodersen et al., ICPR 2010). NaN
+    when there is no image at all.
+    """
+    totals = counts.sum(axis=1)
+    seen = totals > 0
+    return float((counts.diagonal()[seen] / totals[seen]).mean()) if seen.any() else math.nan

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from tuner.evidence.results import Results
-from tuner.evidence.snapshot import Study
+from tuner.evidence.statistics import balanced_accuracy
 from tuner.report import words
 from tuner.report.best import best_table, hyperparameter_table, title
 from tuner.report.headline import headline
@@ -43,12 +44,13 @@ def study_table(results: Results) -> Table:
     table = Table(title=title("Study", study), title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in _study_lines(study):
+    for name, text in _study_lines(results):
         table.add_row(name, Text(text))
     return table
 
 
-def _study_lines(study: Study) -> list[tuple[str, str]]:
+def _study_lines(results: Results) -> list[tuple[str, str]]:
+    study = results.study
     search = study.spec.search
     lines = [
         (
@@ -65,6 +67,7 @@ def _study_lines(study: Study) -> list[tuple[str, str]]:
     for split, counts in study.counts.items():
         each = [f"{words.visible(name)} {count}" for name, count in zip(study.classes, counts, strict=False)]
         lines.append((split, f"{sum(counts)} images: {words.listed(each, 12)}"))
+    lines += _majority(results)
     if study.left_out:
         files = [f"{words.visible(path)} ({words.visible(reason)})" for path, reason in study.left_out]
         lines.append(("left out", words.listed(files, 3)))
@@ -86,6 +89,22 @@ def _study_lines(study: Study) -> list[tuple[str, str]]:
             )
         )
     return lines
+
+
+def _majority(results: Results) -> list[tuple[str, str]]:
+    """What answering one class always would get; with unequal classes the balanced accuracies too."""
+    study = results.study
+    each = np.bincount(np.array(study.val_labels, dtype=np.int64), minlength=len(study.classes))
+    if not study.classes or not each.sum():
+        return []
+    most, n = int(each.max()), int(each.sum())
+    said = f"always {words.visible(study.classes[int(each.argmax())])}: {most}/{n} ({words.percent(most / n)}) right"
+    if most > 1.5 * each.min():
+        rows = {"best": results.winner(), "baseline": results.baseline()}
+        found = {name: results.confusion(str(row["id"])) for name, row in rows.items() if row is not None}
+        shares = [f"{name} {words.percent(balanced_accuracy(c))}" for name, c in found.items() if c is not None]
+        said += f"; by class on average: {', '.join(shares)}" if shares else ""
+    return [("majority", said)]
 
 
 def searched(name: str, value: Searched) -> str:
