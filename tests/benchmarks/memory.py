@@ -16,8 +16,17 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from faults.torture import PROGRAM  # noqa: E402
 from search import studies  # noqa: E402
+
+PROGRAM = """
+import json, sys, threading
+from pathlib import Path
+from tuner.search.session import Session
+from tuner.study.folder import StudyFolder
+from tuner.study.spec import Spec
+root, question = json.loads(sys.argv[1])
+Session(StudyFolder(Path(root)), Spec.from_dict(question), lambda event: None, threading.Event(), "memory").run()
+"""
 
 
 def main() -> None:
