@@ -78,6 +78,8 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "image_size": st.integers(32, 1024),
         "resize": st.sampled_from(["crop", "pad", "squash"]),
         "allow_leak": st.booleans(),
+        "strict": st.booleans(),
+        "recursive": st.booleans(),
     },
     "backbone": {
         "weights": TEXT | st.lists(TEXT, min_size=1, max_size=3),
@@ -218,6 +220,8 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "data.image_size": whole(32, 1024),
     "data.resize": NO_WORD,
     "data.allow_leak": [0, 1, "true", "", [], {}, None, NAN],
+    "data.strict": [0, 1, "true", "", [], {}, None, NAN],
+    "data.recursive": [0, 1, "true", "", [], {}, None, NAN],
     "backbone.weights": [[], [""], ["imagenet", 3], ["a\0b"], *NO_TEXT],
     "backbone.batch_norm": NO_WORD,
     "space.unfrozen_layers": [

@@ -75,6 +75,12 @@ def search(
         bool,
         typer.Option("--allow-leak", help="Go on although a photograph stands in two splits.", rich_help_panel=PANEL),
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse any file that cannot be used.", rich_help_panel=PANEL)
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="Enter folders inside class folders.", rich_help_panel=PANEL)
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again; old results are moved to previous/, never deleted.")
     ] = False,
@@ -100,6 +106,8 @@ def search(
             "search.seed": seed,
             "search.objective": objective,
             "data.allow_leak": allow_leak or None,
+            "data.strict": strict or None,
+            "data.recursive": recursive or None,
             "space.unfrozen_layers": numbers(unfrozen_layers, "--unfrozen-layers"),
         }
     ) | assignments(set_ or [])

@@ -30,6 +30,8 @@ def init(
     allow_leak: Annotated[
         bool, typer.Option("--allow-leak", help="Go on although a photograph stands in two splits.")
     ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse any file that cannot be used.")] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Enter folders inside class folders.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing study.toml.")] = False,
 ) -> None:
     """Looks at a folder of photographs and writes studies/NAME/study.toml, every key explained."""
@@ -37,6 +39,8 @@ def init(
         "data.image_size": image_size,
         "backbone.weights": weights,
         "data.allow_leak": allow_leak or None,
+        "data.strict": strict or None,
+        "data.recursive": recursive or None,
     }
     folder = StudyFolder(Path.cwd() / studies.STUDIES / _checked_name(name or studies.name_for(photos.absolute())))
     if folder.spec.exists() and not force:
@@ -73,6 +77,7 @@ def _found(dataset: Any) -> list[str]:
 
     lines = _counts(dataset)
     lines += [f"  left out: {visible(x.path)} ({visible(x.reason)})" for x in dataset.left_out]
+    lines += [f"  not counted: {dataset.ignored} hidden or system files"] * bool(dataset.ignored)
     return lines + [f"Warning: {visible(w)}" for w in dataset.warnings]
 
 

@@ -25,12 +25,16 @@ import numpy as np
 from tuner.images.decode import Pixels
 
 _TEMPORARY = ".tlstudy-tmp-"
+BUDGET = 20_000_000_000  # bytes of all entries together; those unused for longest go
 _STALE = 24 * 3600  # seconds after which a temporary folder is taken for the rest of a killed process
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What decoding told. reason: why the file is left out, or "" for a photograph. width, height: upright."""
+    """What decoding told. reason: why the file is left out, or "" for a photograph. width, height: upright.
+
+    look: `likeness.look`.
+    """
 
     reason: str = ""
     pixels: str = ""
@@ -40,6 +44,7 @@ class Verdict:
     mode: str = ""
     frames: bool = False
     uniform: bool = False
+    look: str = ""
 
 
 @dataclass
@@ -107,6 +112,22 @@ class Cache:
             return None
         self._sound[entry.name] = array
         return array
+
+    def prune(self, used: str) -> None:
+        """Marks `used` as used now, and removes the entries unused for longest when all take more than BUDGET.
+
+        A search that still maps a removed file goes on reading it (POSIX); its next session decodes again.
+        """
+        os.utime(self.folder / used)
+        entries = sorted(
+            (p for p in self.folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime
+        )
+        sizes = {p: sum(f.stat().st_size for f in p.glob("*")) for p in entries}
+        total = sum(sizes.values())
+        for entry in entries:
+            if total > BUDGET and entry.name != used:
+                shutil.rmtree(entry, ignore_errors=True)
+                total -= sizes[entry]
 
     def staging(self, rows: int) -> tuple[Path, Pixels]:
         """A temporary folder, the caller's to remove, and in it a writable uint8 (rows, size, size, 3)."""

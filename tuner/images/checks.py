@@ -33,14 +33,15 @@ _SUFFIXES = {
 _GREY = {"1", "L", "LA", "La", "I", "F"}
 
 
-def check_left_out(left_out: Sequence[LeftOut], total: int) -> None:
-    """Raises DataError when more than 5 % of `total` files (and more than 3) are left out."""
-    allowed = max(MAY_ALWAYS_BE_LEFT_OUT, math.floor(MAY_BE_LEFT_OUT * total))
+def check_left_out(left_out: Sequence[LeftOut], total: int, strict: bool = False) -> None:
+    """Raises DataError when more than 5 % of `total` files (and more than 3) are left out; when strict, for any."""
+    allowed = 0 if strict else max(MAY_ALWAYS_BE_LEFT_OUT, math.floor(MAY_BE_LEFT_OUT * total))
     if len(left_out) > allowed:
         said = listed((f"{shown(left.path)}: {left.reason}" for left in left_out), between="; ")
         raise DataError(
-            f"{len(left_out)} of {total} files cannot be used: {said}. At most {allowed} may be left out; "
-            "repair or remove them."
+            f"{len(left_out)} of {total} files cannot be used: {said}. "
+            + ("With data.strict none" if strict else f"At most {allowed}")
+            + " may be left out; repair or remove them."
         )
 
 

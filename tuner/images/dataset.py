@@ -13,6 +13,7 @@ from tuner.errors import DataError
 from tuner.images import archive, checks, duplicates, split
 from tuner.images.cache import Cache, Known, Verdict
 from tuner.images.decode import Pixels, version
+from tuner.images.likeness import together
 from tuner.images.names import shown
 from tuner.images.reading import Hashed, hash_files, squares
 from tuner.images.scan import LAYOUTS, SPLITS, Found, Scan, scan
@@ -84,15 +85,15 @@ def prepare(
     found decoded. Raises DataError: before anything is written for every fault of the layout; after decoding for
     duplicates across splits or classes, too many unusable files and classes that are too small.
     """
-    found = scan(_folder(base / Path(data.path).expanduser(), cache))
+    found = scan(_folder(base / Path(data.path).expanduser(), cache), data.recursive)
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
-    store = Cache(cache, f"{version()}, size {data.image_size}, resize {data.resize}", data.image_size)
+    store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
     try:
         with squares(paths, hashed, store, data.resize, on_progress) as (known, passing):
             verdicts = {**known.verdicts, **passing}
             try:
-                left_out = _left_out(found, hashed, verdicts)
+                left_out = _left_out(found, hashed, verdicts, data.strict)
                 photographs = _photographs(found, hashed, verdicts, data, seed)
                 warnings = _checked(found, photographs, left_out, verdicts, data)
             except DataError:  # what was decoded is kept: the user mends a file and comes again
@@ -101,6 +102,7 @@ def prepare(
                 raise
             files = [photograph.sha256 for photograph in photographs]
             images = _keep(store, files, known, hashed)
+            store.prune(store.key(files))
     except OSError as error:
         raise DataError(
             f"{shown(str(cache))}: decoded photographs cannot be kept there ({error.strerror or error}); "
@@ -143,7 +145,7 @@ def _keep(store: Cache, files: list[str], known: Known, hashed: list[Hashed]) ->
     return images
 
 
-def _left_out(found: Scan, hashed: list[Hashed], verdicts: Mapping[str, Verdict]) -> list[LeftOut]:
+def _left_out(found: Scan, hashed: list[Hashed], verdicts: Mapping[str, Verdict], strict: bool) -> list[LeftOut]:
     """By path: what the scan refused, what could not be read or decoded. Raises DataError for too many."""
     left_out = [LeftOut(path, reason) for path, reason in found.left_out]
     for file, h in zip(found.files, hashed, strict=True):
@@ -151,7 +153,7 @@ def _left_out(found: Scan, hashed: list[Hashed], verdicts: Mapping[str, Verdict]
         if reason:
             left_out.append(LeftOut(file.path, reason))
     left_out.sort(key=lambda left: left.path)
-    checks.check_left_out(left_out, len(found.files) + len(found.left_out))
+    checks.check_left_out(left_out, len(found.files) + len(found.left_out), strict)
     return left_out
 
 
@@ -167,7 +169,8 @@ def _photographs(
     photographs = [_photograph(file, sha, verdict, file.split or "train") for file, sha, verdict in usable]
     duplicates.check_labels(photographs, found.classes)
     if not found.split:
-        labels, groups = [p.label for p in photographs], [p.pixels for p in photographs]
+        labels = [p.label for p in photographs]
+        groups = together([p.pixels for p in photographs], [verdicts[p.sha256].look for p in photographs])
         checks.check_counts({"all": {name: labels.count(i) for i, name in enumerate(found.classes)}})
         splits = split.assign(labels, groups, data.validation_fraction, data.test_fraction, seed, found.classes)
         photographs = [_photograph(*one, to) for one, to in zip(usable, splits, strict=True)]
@@ -188,6 +191,7 @@ def _checked(
     warnings = checks.left_out_warning(left_out, folders)
     warnings += checks.check_counts(_counts(photographs, found.classes, found))
     warnings += duplicates.check_splits(photographs, data.allow_leak)
+    warnings += duplicates.near_warning(photographs, [verdicts[p.sha256].look for p in photographs])
     return warnings + checks.content_warnings(photographs, verdicts, found.classes)
 
 

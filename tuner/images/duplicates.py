@@ -1,4 +1,4 @@
-"""The same photograph twice: the same bytes, or other bytes that decode to the same pixels."""
+"""The same photograph twice: the same bytes, other bytes that decode to the same pixels, or nearly the same pixels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tuner.errors import DataError
+from tuner.images.likeness import alike
 from tuner.images.names import listed, shown
 
 if TYPE_CHECKING:
@@ -47,6 +48,22 @@ def check_splits(photographs: Sequence[Photograph], allow_leak: bool) -> list[st
     return warnings
 
 
+def near_warning(photographs: Sequence[Photograph], looks: Sequence[str]) -> list[str]:
+    """A warning that names photographs of two splits that look the same although their pixels differ."""
+    pairs = [
+        (photographs[i], photographs[j])
+        for i, j in alike(looks)
+        if photographs[i].split != photographs[j].split and photographs[i].pixels != photographs[j].pixels
+    ]
+    if not pairs:
+        return []
+    count = "Two photographs" if len(pairs) == 1 else f"{len(pairs)} pairs of photographs"
+    return [
+        f"{count} in different splits look the same: {listed((_pair(a, b, '~') for a, b in pairs), between='; ')}. "
+        "If they show the same scene, what is held out was seen in training: keep such pairs in one split."
+    ]
+
+
 def _pairs(
     photographs: Sequence[Photograph], differ: Callable[[Photograph, Photograph], bool]
 ) -> list[tuple[Photograph, Photograph]]:
@@ -65,8 +82,8 @@ def _pairs(
     return pairs
 
 
-def _pair(a: Photograph, b: Photograph) -> str:
-    return f"{shown(a.path)} = {shown(b.path)}"
+def _pair(a: Photograph, b: Photograph, sign: str = "=") -> str:
+    return f"{shown(a.path)} {sign} {shown(b.path)}"
 
 
 def _count(pairs: Sequence[object]) -> str:

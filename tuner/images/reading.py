@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tuner.errors import DataError
+from tuner.images import likeness
 from tuner.images.cache import Cache, Known, Verdict
 from tuner.images.decode import Decoded, Pixels, Unreadable, decode, open_file, open_header, to_square
 from tuner.images.names import shown
@@ -102,7 +103,8 @@ def _verdict(decoded: Decoded) -> Verdict:
     digest = hashlib.sha256(f"{height} {width} ".encode())
     digest.update(decoded.pixels.data)
     uniform = _uniform(decoded.pixels)
-    return Verdict("", digest.hexdigest(), width, height, decoded.format, decoded.mode, decoded.frames, uniform)
+    look = likeness.look(decoded.pixels)
+    return Verdict("", digest.hexdigest(), width, height, decoded.format, decoded.mode, decoded.frames, uniform, look)
 
 
 def _uniform(pixels: Pixels) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,8 +59,11 @@ class _Notes:
         return path.relative_to(self.base).as_posix()
 
 
-def scan(root: Path) -> Scan:
-    """Looks at a data folder. Raises DataError that names what was found and what is expected."""
+def scan(root: Path, recursive: bool = False) -> Scan:
+    """Looks at a data folder; `recursive`: folders inside a class folder belong to the class.
+
+    Raises DataError that names what was found and what is expected.
+    """
     try:
         base = Path(os.path.realpath(root, strict=True))
     except OSError as error:
@@ -82,7 +86,7 @@ def scan(root: Path) -> Scan:
         Found(path, split, label)
         for split, inside in contents
         for label, name in enumerate(names)
-        for path in _photographs(inside[name], notes)
+        for path in _photographs(inside[name], notes, recursive)
     )
     return Scan(base, names, found, tuple(notes.left_out), tuple(notes.beside), notes.ignored, splits is not None)
 
@@ -195,23 +199,10 @@ def _entries(folder: Path, notes: _Notes) -> tuple[list[Path], list[Path]]:
     return folders, files
 
 
-def _photographs(folder: Path, notes: _Notes) -> list[str]:
-    """Regular files of one class folder; raises DataError when there is none, or a folder."""
-    found, before = [], len(notes.left_out)
-    for path in _listing(folder):
-        if ignored(path.name):
-            notes.ignored += 1
-        elif reason := _closed(path, notes.base):
-            notes.left_out.append((notes.name(path), reason))
-        elif not path.is_dir():
-            found.append(notes.name(path))
-        elif path.is_symlink():
-            notes.left_out.append((notes.name(path), "link to a folder: not followed"))
-        else:
-            raise DataError(
-                f"{shown(notes.name(folder))}: found the folder {shown(path.name)} inside a class; expected "
-                "photographs only. Move its photographs up, or give the folder whose sub-folders are the classes."
-            )
+def _photographs(folder: Path, notes: _Notes, recursive: bool) -> list[str]:
+    """Regular files of one class folder; raises DataError when there is none, or a folder that is not to be entered."""
+    before = len(notes.left_out)
+    found = list(_inside(folder, notes, recursive))
     if not found:
         left = notes.left_out[before:]
         why = f" ({len(left)} left out: {listed(f'{name}: {reason}' for name, reason in left[:3])})" if left else ""
@@ -220,6 +211,26 @@ def _photographs(folder: Path, notes: _Notes) -> list[str]:
             "Fill it, or remove the folder from every split."
         )
     return found
+
+
+def _inside(folder: Path, notes: _Notes, recursive: bool) -> Iterator[str]:
+    for path in _listing(folder):
+        if ignored(path.name):
+            notes.ignored += 1
+        elif reason := _closed(path, notes.base):
+            notes.left_out.append((notes.name(path), reason))
+        elif not path.is_dir():
+            yield notes.name(path)
+        elif path.is_symlink():
+            notes.left_out.append((notes.name(path), "link to a folder: not followed"))
+        elif recursive:
+            yield from _inside(path, notes, recursive)
+        else:
+            raise DataError(
+                f"{shown(notes.name(folder))}: found the folder {shown(path.name)} inside a class; expected "
+                "photographs only. Move its photographs up, take folders as part of their class with --recursive, or "
+                "give the folder whose sub-folders are the classes."
+            )
 
 
 def _closed(path: Path, base: Path) -> str:

@@ -51,6 +51,8 @@ class DataSpec:
     allow_leak: bool = _key(
         False, "go on although the same photograph stands in two splits; every table then says so", values.flag
     )
+    strict: bool = _key(False, "a single file that cannot be used is an error, instead of up to 5 %", values.flag)
+    recursive: bool = _key(False, "folders inside a class folder belong to the class, instead of an error", values.flag)
 
 
 @dataclass(frozen=True)
