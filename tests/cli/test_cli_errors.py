@@ -16,8 +16,9 @@ from made_study import NO_TRIAL_YET, make_study
 
 from tuner.study.folder import StudyFolder
 from tuner.study.locate import write_study
+from tuner.study.schema import FORMAT
 from tuner.study.spec import Spec
-from tuner.study.store import FORMAT, Store
+from tuner.study.store import Store
 
 
 def question(root: Path, text: str | None = None) -> Path:

@@ -4,7 +4,8 @@
 
 Each study is real from the photographs to the last trial, with a cache of its own, and saves after every epoch. The
 processes are forks of one that has imported Keras, which touches no file of the study. One is killed at a moment drawn
-evenly from the time a whole run takes; the next one goes on and is killed likewise, until one comes to its end.
+evenly from the time a whole run takes; the next one goes on and is killed likewise, until one comes to its end. Only a
+trial that already died twice in one epoch is left alone: a third time it would be marked failed, as promised elsewhere.
 
 Prints kills, how many fell into training and into a recovery (the process after a kill,
 before it had finished an epoch), resumes, differences, and the bound on the share of kills that do harm.
@@ -29,7 +30,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from search import studies  # noqa: E402
 
-from tuner.search import trial  # noqa: E402
+from tuner.search import loop, trial  # noqa: E402
 from tuner.search.session import Session  # noqa: E402
 from tuner.study.folder import StudyFolder  # noqa: E402
 from tuner.study.store import Store  # noqa: E402
@@ -83,7 +84,7 @@ def torment(folder: StudyFolder, draw: random.Random, whole: float, most: int, c
     after_kill = False
     while True:
         before = studies.count(folder, "epochs")
-        moment = draw.uniform(0, whole) if count.kills < most else None
+        moment = draw.uniform(0, whole) if count.kills < most and not on_its_last_attempt(folder) else None
         status, errors = process(folder, moment)
         count.resumes += after_kill
         if status == 0:
@@ -135,6 +136,13 @@ def in_training(folder: StudyFolder) -> bool:
         return False
     with Store(folder.database, readonly=True) as store:
         return bool(store.rows("SELECT 1 FROM trials WHERE status = 'RUNNING'"))
+
+
+def on_its_last_attempt(folder: StudyFolder) -> bool:
+    if not folder.database.exists():
+        return False
+    with Store(folder.database, readonly=True) as store:
+        return bool(store.rows("SELECT 1 FROM trials WHERE status = 'RUNNING' AND attempts >= ?", loop.ATTEMPTS - 1))
 
 
 def summary(count: Count, differences: int) -> str:

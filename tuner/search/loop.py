@@ -203,7 +203,7 @@ class Search:
             )
         )
         if attempts > ATTEMPTS:
-            result = TrialResult("FAILED", None, f"the process died {ATTEMPTS} times while it ran", 0.0, None)
+            result = TrialResult("FAILED", None, f"the process died {ATTEMPTS} times in the same epoch", 0.0, None)
         else:
             task = self._task(candidate)
             result = trials.run(task, self.workshop, lambda done: self._record(candidate, done), self.stop)

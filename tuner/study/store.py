@@ -212,7 +212,9 @@ class Store:
             )
 
     def begin_trial(self, trial: TrialRow, oracle: str | None) -> int:
-        """Records a trial as running and counts the attempt; returns the attempts so far, this one included."""
+        """Records a trial as running and counts the attempt; returns the attempts since its last new epoch, this one
+        included.
+        """
         with self.transaction():
             self._db.execute(
                 "INSERT INTO trials (id, configuration, iteration, bracket, rung, first_epoch, last_epoch, parent, "
@@ -237,6 +239,9 @@ class Store:
         `probabilities`: float32, little-endian, C order, (validation images, classes).
         """
         with self.transaction():
+            if not self.rows("SELECT 1 FROM epochs WHERE configuration = ? AND epoch = ?", configuration, row.epoch):
+                # It came further than any attempt before: what kills the process again and again is not this trial.
+                self._db.execute("UPDATE trials SET attempts = 1 WHERE id = ?", (trial,))
             numbers = [_number(v) for v in (row.loss, row.accuracy, row.val_loss, row.val_accuracy)]
             self._db.execute(
                 # An epoch that is trained again after a lost checkpoint stays the first trial's.

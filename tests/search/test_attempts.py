@@ -1,0 +1,132 @@
+"""Attempts are counted before a trial runs; a rung that fails whole ends the search; the environment is ignored."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import costless
+from faults.every_write import DONE, child
+from search.studies import facts, make, search
+
+from tuner.errors import Interrupted, SearchError
+from tuner.search.events import Event, Notice
+from tuner.study.folder import StudyFolder
+from tuner.study.store import Store
+
+TUNER = Path(__file__).parents[2] / "tuner"
+
+
+def dying(root: Path) -> int:
+    """A search whose configuration c002 kills the process, as a library that crashes does."""
+    reset = costless.Costless.reset
+
+    def deadly(self: costless.Costless, seed: int, configuration: str) -> None:
+        if configuration == "c002":
+            os.kill(os.getpid(), signal.SIGKILL)
+        reset(self, seed, configuration)
+
+    costless.Costless.reset = deadly  # type: ignore[method-assign]
+    costless.run(root)
+    return DONE
+
+
+def test_a_trial_that_kills_its_process_fails_at_the_third(tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    for _ in range(3):
+        status, said = child(lambda: dying(root))
+        assert status == -signal.SIGKILL, said
+    status, said = child(lambda: dying(root))
+    assert status == DONE, said
+    with Store(StudyFolder(root).database, readonly=True) as store:
+        (row,) = store.rows("SELECT status, reason, score FROM trials WHERE configuration = 'c002'")
+        assert tuple(row) == ("FAILED", "the process died 3 times in the same epoch", None)
+        others = store.rows("SELECT status, attempts FROM trials WHERE configuration <> 'c002'")
+        assert {tuple(r) for r in others} == {("COMPLETED", 1)}
+    costless.run(tmp_path / "alone")
+    alone, here = (
+        [row for row in facts(folder)["epochs"] if row[0] < "c002" and row[1] == 1]
+        for folder in (StudyFolder(tmp_path / "alone"), StudyFolder(root))
+    )
+    assert alone == here, "what it was ranked against is untouched"
+
+
+def test_a_process_that_is_killed_from_outside_is_no_fault_of_the_trial(tmp_path: Path) -> None:
+    """Killed in each of four epochs, it comes to the end: each attempt came further than the one before."""
+
+    def killed_at(epoch: int) -> int:
+        step, seen = costless.Costless.logits, [0]
+
+        def logits(self: costless.Costless, x: np.ndarray) -> np.ndarray:
+            seen[0] += 1
+            if seen[0] > 1:  # in the second epoch of this process
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(self, x)
+
+        costless.Costless.logits = logits  # type: ignore[method-assign]
+        costless.run(tmp_path / "killed")
+        return epoch
+
+    for epoch in range(1, 5):
+        status, said = child(lambda epoch=epoch: killed_at(epoch))  # type: ignore[misc]
+        assert status == -signal.SIGKILL, said
+    costless.run(tmp_path / "killed")
+    costless.run(tmp_path / "alone")
+    assert facts(StudyFolder(tmp_path / "killed")) == facts(StudyFolder(tmp_path / "alone"))
+
+
+def failing(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From epoch `after` + 1 on nothing that is searched can be trained."""
+    load = costless.Costless.load
+
+    def failing_load(self: costless.Costless, state: object) -> None:
+        load(self, state)  # type: ignore[arg-type]
+        if after:
+            raise ValueError("the second rung is cursed")
+
+    monkeypatch.setattr(costless.Costless, "load", failing_load)
+
+
+def test_a_rung_that_fails_whole_stops_the_search_with_the_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(1, monkeypatch)
+    with pytest.raises(SearchError, match=r"bracket 2, rung 1 failed \(2\): 2 times ValueError: the second rung"):
+        costless.run(tmp_path)
+    with Store(StudyFolder(tmp_path).database, readonly=True) as store:
+        failed = store.rows("SELECT bracket, rung FROM trials WHERE status = 'FAILED'")
+    assert {tuple(r) for r in failed} == {(2, 1)} and len(failed) == 2
+
+
+def test_an_oracle_server_in_the_environment_is_ignored_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "10.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "8000")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "tuner0")
+    stop, said = threading.Event(), []
+
+    def on(event: Event) -> None:
+        if isinstance(event, Notice) and "KERASTUNER_ORACLE_IP" in event.text:
+            said.append(event)
+            stop.set()
+
+    with pytest.raises(Interrupted):
+        search(make(tmp_path), on=on, stop=stop)
+    assert [event.warning for event in said] == [True]
+    costless.run(tmp_path / "whole")
+
+
+def test_no_duration_and_no_order_comes_from_the_clock() -> None:
+    """A clock that jumps changes no result: only the age of what killed processes left is read from it."""
+    used = set()
+    for path in TUNER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.time", "time.time_ns"):
+                used.add(path.relative_to(TUNER).as_posix())
+    assert used <= {"images/cache.py"}
