@@ -44,6 +44,10 @@ class Count:
     studies: int = 0
     resumes: int = 0
 
+    def short(self, kills: int) -> bool:
+        """Whether there are to be more: a third of the kills are to fall into training."""
+        return self.kills < kills or self.training < kills / 3
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,7 +64,7 @@ def main() -> None:
         if status:
             sys.exit(f"the search that is left alone ended with {status}:\n{errors}")
         expected = studies.facts(alone)
-        while count.kills < options.kills:
+        while count.short(options.kills):
             folder = studies.make(scratch / f"study-{count.studies}")
             if said := torment(folder, draw, whole, options.kills, count):
                 different.append(said)
@@ -84,7 +88,8 @@ def torment(folder: StudyFolder, draw: random.Random, whole: float, most: int, c
     after_kill = False
     while True:
         before = studies.count(folder, "epochs")
-        moment = draw.uniform(0, whole) if count.kills < most and not on_its_last_attempt(folder) else None
+        spared = not count.short(most) or on_its_last_attempt(folder)
+        moment = None if spared else draw.uniform(0, whole)
         status, errors = process(folder, moment)
         count.resumes += after_kill
         if status == 0:

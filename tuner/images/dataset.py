@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -85,7 +86,7 @@ def prepare(
     found decoded. Raises DataError: before anything is written for every fault of the layout; after decoding for
     duplicates across splits or classes, too many unusable files and classes that are too small.
     """
-    found = scan(_folder(base / Path(data.path).expanduser(), cache), data.recursive)
+    found = scan(_folder(Path(os.path.realpath(base / Path(data.path).expanduser())), cache), data.recursive)
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
