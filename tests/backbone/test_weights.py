@@ -91,6 +91,28 @@ def test_the_key_changes_with_the_numbers(files: Path, tmp_path: Path) -> None:
     assert len(set(keys)) == 6
 
 
+# ---- hostile files ----
+
+
+def test_the_configuration_in_a_model_file_is_never_read(
+    files: Path, backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would run code when it is made into a layer is left where it lies."""
+    hostile = tmp_path / "hostile.keras"
+    with zipfile.ZipFile(files / "whole.keras") as good, zipfile.ZipFile(hostile, "w") as bad:
+        bad.writestr("model.weights.h5", good.read("model.weights.h5"))
+        bad.writestr("metadata.json", "{}")
+        bad.writestr(
+            "config.json",
+            '{"module": "builtins", "class_name": "function", "config": "__lambda__", "registered_name": "function"}',
+        )
+    for ours, wanted in zip(from_file(hostile, tmp_path).get_weights(), backbone.stock.get_weights(), strict=True):
+        assert np.array_equal(ours, wanted)
+    monkeypatch.setattr(weights, "LARGEST", 1000)
+    with pytest.raises(WeightsError, match="GB unpacked"):
+        from_file(hostile, tmp_path)
+
+
 # ---- bad files ----
 
 

@@ -208,9 +208,10 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_use(tmp_path: Path) -> None
 
 
 def test_only_its_owner_may_read_a_study(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
+    folder = StudyFolder(tmp_path / "studies" / "mine")
     with folder.locked(), Store(folder.database):
         pass
+    assert stat.S_IMODE(folder.root.stat().st_mode) == 0o700
     assert stat.S_IMODE(folder.lock_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.database.stat().st_mode) == 0o600
 
