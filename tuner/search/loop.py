@@ -78,8 +78,8 @@ class Search:
             hyperband_iterations=s.hyperband_iterations,
             seed=s.seed,
             rank=self.standing.of_trial,
-            planned=planned(store),
-            iterations=store.meta("planned_iterations", 0),
+            planned=(before := planned(store)),
+            iterations=store.meta("planned_iterations") or max((b.iteration + 1 for b in before), default=0),
         )
         if (state := store.oracle_state()) is not None:
             self.oracle.restore(state)
