@@ -1,6 +1,7 @@
 """Fails every write of a costless search in turn, goes on, and compares with the search that nothing disturbed.
 
-    python tests/faults/every_write.py [--stride 1] [--kinds crash,ENOSPC,EIO,short] [--double 50] [--jobs 2]
+    python tests/faults/every_write.py [--subject search|cache] [--stride 1] [--kinds crash,ENOSPC,EIO,short]
+                                       [--double 50] [--jobs 2]
 
 For N = 1, 2, 3 ... the N-th write crashes the process, or fails once, or fails from then on; the next process goes on
 without a fault. Ends with status 1 if one of them ended differently, left files behind, or said anything but an error
@@ -26,7 +27,8 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import numpy as np  # noqa: E402
-from faults import costless, injection  # noqa: E402
+from faults import caching, costless, injection  # noqa: E402
+from photographs import folder as photographs  # noqa: E402
 from search.studies import facts  # noqa: E402
 
 from tuner.errors import TlstudyError  # noqa: E402
@@ -53,18 +55,22 @@ def main() -> None:
         TEETH[options.without]()
     scratch = Path(tempfile.mkdtemp(prefix="every-write-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     try:
-        total = undisturbed(scratch / "expected")
-        expected = facts(StudyFolder(scratch / "expected"))
+        subject = SUBJECTS[options.subject]
+        photographs(PHOTOS, train=4, val=4)
+        total = undisturbed(scratch / "expected", subject)
+        expected = subject.state(scratch / "expected")
         points = list(wanted(options, total))
-        wrong = spread(points, options.jobs, lambda point, where: disturb(point, where, expected), scratch)
+        wrong = spread(points, options.jobs, lambda point, where: disturb(point, where, subject, expected), scratch)
         print(json.dumps({"writes": total, "points": len(points), "wrong": wrong}))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for made in (scratch, PHOTOS):
+            shutil.rmtree(made, ignore_errors=True)
     sys.exit(bool(wrong))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subject", choices=SUBJECTS, default="search")
     parser.add_argument("--stride", type=int, default=1, help="every so many-th write only")
     parser.add_argument("--kinds", default=",".join(injection.KINDS))
     parser.add_argument("--double", type=int, default=50, help="pairs of crashes, at random")
@@ -115,13 +121,45 @@ def wanted(o: argparse.Namespace, total: int) -> Iterator[Point]:
         yield Point("crash", at, again=draw.randrange(1, max(2, total - at)))
 
 
-def undisturbed(root: Path) -> int:
+@dataclass(frozen=True)
+class Subject:
+    """`run` begins or goes on in a folder; `state` is what must be the same however often it was disturbed."""
+
+    run: Callable[[Path], Any]
+    state: Callable[[Path], dict[str, Any]]
+
+
+def searched(root: Path) -> dict[str, Any]:
+    """All results in the database, and that the checkpoint files are those it names."""
+    folder = StudyFolder(root)
+    found = facts(folder)
+    files = sum(1 for _ in folder.checkpoints.iterdir())
+    return found | {"files": files == len(found["checkpoints"])}
+
+
+PHOTOS = Path(tempfile.gettempdir()) / f"every-write-photos-{os.getpid()}"
+
+
+def run_caching(root: Path) -> None:
+    state = caching.run(root, PHOTOS)
+    (root.parent / "state.json").write_text(json.dumps(state))  # outside of the folder: not counted
+
+
+def cached(root: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((root.parent / "state.json").read_text())
+    return state
+
+
+SUBJECTS = {"search": Subject(costless.run, searched), "cache": Subject(run_caching, cached)}
+
+
+def undisturbed(root: Path, subject: Subject) -> int:
     """Runs to the end and returns how many writes that took, crash points after commits included."""
 
     def work() -> int:
         faults = injection.Faults(root, "crash", 0, False)
         injection.install(faults)
-        costless.run(root)
+        subject.run(root)
         (root.parent / "count").write_text(str(faults.seen))
         return DONE
 
@@ -130,37 +168,31 @@ def undisturbed(root: Path) -> int:
     return int((root.parent / "count").read_text())
 
 
-def disturb(point: Point, where: Path, expected: dict[str, Any]) -> str | None:
+def disturb(point: Point, where: Path, subject: Subject, expected: dict[str, Any]) -> str | None:
     """What was wrong, or None."""
     root = where / "study"
+    where.mkdir(parents=True)
     try:
         for at in [point.at] + ([point.again] if point.again else []):
-            status, said = child(lambda at=at: attempt(root, injection.Faults(root, point.kind, at, point.persistent)))
+            faults = injection.Faults(root, point.kind, at, point.persistent)
+            status, said = child(lambda faults=faults: attempt(root, subject, faults))  # type: ignore[misc]
             if status not in OK:
                 return f"ended with {status}: {said}"
-        status, said = child(lambda: attempt(root, None))
+        status, said = child(lambda: attempt(root, subject, None))
         if status != DONE:
             return f"did not go on ({status}): {said}"
-        folder = StudyFolder(root)
-        found = facts(folder)
+        found = subject.state(root)
         different = [name for name in expected if found[name] != expected[name]]
-        if different:
-            return f"another result: {', '.join(different)}"
-        files, named = {p.name for p in folder.checkpoints.iterdir()}, {row[2] for row in rows(found)}
-        return None if len(files) == len(named) else f"files left behind: {sorted(files)}"
+        return f"another result: {', '.join(different)}" if different else None
     finally:
         shutil.rmtree(where, ignore_errors=True)
 
 
-def rows(found: dict[str, Any]) -> list[Any]:
-    return [(c, role, f"{c}-{role}-{epoch:05d}") for c, role, epoch, _ in found["checkpoints"]]
-
-
-def attempt(root: Path, faults: injection.Faults | None) -> int:
+def attempt(root: Path, subject: Subject, faults: injection.Faults | None) -> int:
     if faults is not None:
         injection.install(faults)
     try:
-        costless.run(root)
+        subject.run(root)
         return DONE
     except (TlstudyError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

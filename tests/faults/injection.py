@@ -1,7 +1,7 @@
 """Makes the N-th write of a process fail: a crash, a full disk, a failing disk or a short write, once or from then on.
 
-Counted are: opening for writing, write, fsync, rename and unlink under a folder, and before and after each of SQLite's
-commits. A crash is `os._exit`: no handler runs, nothing is flushed, as when the kernel kills the process.
+Counted are: opening for writing, write, fsync, reserving, rename and unlink under a folder, and before and after each
+of SQLite's commits. A crash is `os._exit`: no handler runs, nothing is flushed, as when the kernel kills the process.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def patch_files(faults: Faults) -> None:
 
 
 def patch_calls(faults: Faults) -> None:
-    replace, unlink = os.replace, os.unlink
+    replace, rename, unlink = os.replace, os.rename, os.unlink
 
     def fsyncing(handle: Any) -> None:
         number = handle if isinstance(handle, int) else handle.fileno()
@@ -107,11 +107,23 @@ def patch_calls(faults: Faults) -> None:
         faults.check(f"replace {target}", target)
         replace(source, target, **options)
 
+    def renaming(source: Any, target: Any, **options: Any) -> None:
+        faults.check(f"rename {target}", target)
+        rename(source, target, **options)
+
     def unlinking(path: Any, **options: Any) -> None:
         faults.check(f"unlink {path}", path)
         unlink(path, **options)
 
-    os.fsync, os.replace, os.unlink = fsyncing, replacing, unlinking  # type: ignore[assignment]
+    os.fsync, os.replace, os.rename, os.unlink = fsyncing, replacing, renaming, unlinking  # type: ignore[assignment]
+    if hasattr(os, "posix_fallocate"):
+        reserve = os.posix_fallocate
+
+        def reserving(*args: Any) -> None:
+            faults.check("posix_fallocate")
+            reserve(*args)
+
+        os.posix_fallocate = reserving
 
 
 def patch_sqlite(faults: Faults) -> None:

@@ -32,6 +32,12 @@ def test_it_goes_on_to_the_same_result(kinds: str, stride: int, double: int) -> 
     assert isinstance(found["points"], int) and found["points"] >= 20
 
 
+def test_photographs_and_features_are_whole_in_the_cache_or_made_again() -> None:
+    found = disturbed("--subject", "cache", "--double", "10", "--stride", "5")
+    assert found["wrong"] == []
+    assert isinstance(found["points"], int) and found["points"] >= 100
+
+
 @pytest.mark.parametrize("safeguard", ["named randomness", "whole files"])
 def test_without_a_safeguard_it_would_not(safeguard: str) -> None:
     found = disturbed("--kinds", "crash", "--stride", "53", "--double", "0", "--without", safeguard)

@@ -211,11 +211,11 @@ def _publish(working: Path, final: Path, parts: Mapping[str, Any]) -> None:
         text.flush()
         os.fsync(text.fileno())
     sync_folder(working)
-    (working / LOCK).unlink()
     if final.exists():
         shutil.rmtree(final)  # a damaged entry, or the same one by another process: either way ours is whole
     os.replace(working, final)
     sync_folder(final.parent)
+    (final / LOCK).unlink()  # last: a folder without it that is not whole would never be swept
 
 
 def _open(folder: Path, shape: tuple[int, ...]) -> np.ndarray | None:

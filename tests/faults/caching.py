@@ -1,0 +1,49 @@
+"""The other thing that writes: decoded photographs and features, published into the cache. Without Keras.
+
+The photographs are real and really decoded; the backbone is a maximum, because only its files are looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tuner.backbone import backend, cuts, features
+from tuner.images.dataset import prepare
+from tuner.study.spec import DataSpec
+
+SIDE = 32
+WANTED = ("conv5_block2", "pooled")
+
+
+def run(root: Path, data: Path) -> dict[str, Any]:
+    """Decodes and computes what is not in `root`'s cache; digests of what comes out, and what was left half-done."""
+    backend.environment = lambda: {"backend": "stub", "stub": "1", "keras": "1", "devices": []}  # type: ignore[assignment]
+    backend.forward = forward  # type: ignore[assignment]
+    backbone: Any = SimpleNamespace(
+        image_size=SIDE, weights=SimpleNamespace(key="stub"), prefix=lambda start, missing: missing
+    )
+    found = prepare(DataSpec(path=str(data), image_size=SIDE), root, root / "cache", 0)
+    stored = features.ensure(backbone, found.images, found.key, WANTED, root / "cache")
+    arrays = {"images": found.images, **{cut: stored.arrays[cut] for cut in WANTED}}
+    left = [p.name for p in (root / "cache" / "features").iterdir() if p.name.startswith(".")]
+    return {name: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in arrays.items()} | {
+        "left behind": left
+    }
+
+
+def forward(missing: tuple[str, ...]) -> Any:
+    def call(batch: np.ndarray) -> list[np.ndarray]:
+        highest = batch.astype(np.float32).reshape(len(batch), -1).max(axis=1)  # the same from any cut below
+        return [
+            np.broadcast_to(
+                highest.reshape(-1, *[1] * len(cuts.feature_shape(c, SIDE))), (len(batch), *cuts.feature_shape(c, SIDE))
+            )
+            for c in missing
+        ]
+
+    return call
