@@ -140,6 +140,13 @@ def test_the_wrong_photographs_are_named(tmp_path: Path) -> None:
     assert len(wrong) and all(name in text for name in wrong)
 
 
+def test_what_was_trained_otherwise_is_a_warning(tmp_path: Path) -> None:
+    database = make_study(tmp_path)
+    with Store(database) as store, store.transaction():
+        store._db.execute("UPDATE trials SET reason = 'out of memory; halved' WHERE configuration = 'c001'")
+    assert "c001: out of memory; halved" in drawn(Results.open(database), 100)
+
+
 def test_no_pretraining_stands_on_every_table(tmp_path: Path) -> None:
     text = drawn(Results.open(make_study(tmp_path, UNTRAINED)), 100)
     for title in ("Study", "Best configurations against the frozen baseline", "Brackets and rungs"):

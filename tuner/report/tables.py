@@ -213,7 +213,7 @@ def wrong_list(results: Results, most: int = 12) -> RenderableType | None:
 
 
 def warning_list(results: Results) -> RenderableType | None:
-    """What qualifies the result: the study's warnings and the configurations that failed, or None."""
+    """What qualifies the result: the study's warnings, what failed or was trained otherwise; None for nothing."""
     table = results.configurations()
     failed = table[table["status"] == "failed"]
     lines = [words.visible(w) for w in results.study.warnings]
@@ -221,6 +221,8 @@ def warning_list(results: Results) -> RenderableType | None:
         f"{row['id']} failed: {'no reason given' if words.missing(row['reason']) else words.visible(row['reason'])}"
         for row in failed.to_dict(orient="records")
     ]
+    odd = table[(table["status"] != "failed") & table["reason"].notna()]
+    lines += [f"{row['id']}: {words.visible(row['reason'])}" for row in odd.to_dict(orient="records")]
     return _bullets("Warnings", lines) if lines else None
 
 
