@@ -23,24 +23,24 @@ def disturbed(*options: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("kinds", "stride", "double"),
-    [("crash", 97, 8), ("ENOSPC,EIO,short", 500, 0)],
+    [("crash", 167, 4), ("ENOSPC,EIO,short", 600, 0)],
     ids=["the process dies", "the disk fails or is full"],
 )
 def test_it_goes_on_to_the_same_result(kinds: str, stride: int, double: int) -> None:
     found = disturbed("--kinds", kinds, "--stride", str(stride), "--double", str(double))
     assert found["wrong"] == []
-    assert isinstance(found["points"], int) and found["points"] >= 20
+    assert isinstance(found["points"], int) and found["points"] >= 12
 
 
 def test_photographs_and_features_are_whole_in_the_cache_or_made_again() -> None:
-    found = disturbed("--subject", "cache", "--double", "10", "--stride", "5")
+    found = disturbed("--subject", "cache", "--double", "5", "--stride", "13")
     assert found["wrong"] == []
-    assert isinstance(found["points"], int) and found["points"] >= 100
+    assert isinstance(found["points"], int) and found["points"] >= 60
 
 
 @pytest.mark.parametrize("safeguard", ["named randomness", "whole files"])
 def test_without_a_safeguard_it_would_not(safeguard: str) -> None:
-    found = disturbed("--kinds", "crash", "--stride", "53", "--double", "0", "--without", safeguard)
+    found = disturbed("--kinds", "crash", "--stride", "97", "--double", "0", "--without", safeguard)
     wrong = found["wrong"]
     assert isinstance(wrong, list)
     assert any("another result" in w["said"] or "did not go on" in w["said"] for w in wrong)
@@ -49,7 +49,7 @@ def test_without_a_safeguard_it_would_not(safeguard: str) -> None:
 def test_stock_kerastuner_does_not() -> None:
     """Its JSON files are neither written whole nor together (1.4.8, `engine/oracle.py`, `utils.save_json`)."""
     done = subprocess.run(
-        [sys.executable, str(PROGRAM.with_name("stock.py")), "--stride", "9"],
+        [sys.executable, str(PROGRAM.with_name("stock.py")), "--stride", "15"],
         capture_output=True,
         text=True,
         timeout=240,

@@ -35,6 +35,8 @@ from tuner.search.session import Session  # noqa: E402
 from tuner.study.folder import StudyFolder  # noqa: E402
 from tuner.study.store import Store  # noqa: E402
 
+WARM = "TORTURE_CACHE"
+
 
 @dataclass
 class Count:
@@ -53,11 +55,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--warm", action="store_true", help="one cache for all: kills fall into training")
     options = parser.parse_args()
     draw, count, different = random.Random(options.seed), Count(), []
     scratch = Path(tempfile.mkdtemp(prefix="torture-"))
     try:
+        if options.warm:
+            os.environ[WARM] = str(scratch / "cache")
         alone = studies.make(scratch / "alone")
+        if options.warm:
+            process(alone, None)
+            shutil.rmtree(alone.root)
+            alone = studies.make(scratch / "alone")
         began = time.monotonic()
         status, errors = process(alone, None)
         whole = time.monotonic() - began
@@ -125,7 +134,7 @@ def process(folder: StudyFolder, moment: float | None) -> tuple[int, str]:
 
 def search(folder: StudyFolder) -> int:
     """One session, in this process; 0 when it came to its end."""
-    os.environ["TLSTUDY_CACHE"] = str(folder.root / "cache")
+    os.environ["TLSTUDY_CACHE"] = os.environ.get(WARM) or str(folder.root / "cache")
     trial.SAVE_EVERY = 0.0
     try:
         Session(folder, studies.spec(), lambda event: None, threading.Event(), "torture").run()

@@ -7,6 +7,7 @@ the store.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import zipfile
@@ -19,6 +20,7 @@ import numpy as np
 
 from tuner.backbone import backend
 from tuner.backbone.features import Features
+from tuner.errors import TlstudyError
 from tuner.search.network import Network, Networks, log_loss, probabilities
 from tuner.study.folder import write_atomically
 from tuner.study.ranking import Key, metric_key
@@ -132,7 +134,7 @@ def run(
             return ended("COMPLETED", note)
         except NotFinite as error:
             return ended("FAILED", str(error))
-        except OSError:
+        except (OSError, TlstudyError):  # of the disk or the store, which `on_epoch` writes to: no fault of the trial
             raise
         except Exception as error:  # whatever a backend raises: the trial failed, the search goes on
             reason = f"{type(error).__name__}: {_telling_line(str(error))}"
@@ -258,8 +260,26 @@ class _Trainer:
 
     def _write(self, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
         name = f"{self.task.configuration}-{role}-{epoch:05d}.npz"
-        size, digest = write_atomically(Path(self.task.folder) / name, lambda file: write_arrays(file, arrays))
+        path = Path(self.task.folder) / name
+        try:
+            size, digest = write_atomically(path, lambda file: write_arrays(file, arrays))
+        except OSError:
+            raise
+        except Exception as error:
+            # zipfile closes its member on the way out and may hide the disk's error behind one of its own; the disk's
+            # fault must stop the search, not fail the trial.
+            raise _of_the_disk(error, path) from error
         return Saved(role, epoch, name, size, digest)
+
+
+def _of_the_disk(error: BaseException, path: Path) -> OSError:
+    """The OSError that another exception came from, else one that says the same."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError):
+            return found
+        found = found.__cause__ or found.__context__
+    return OSError(errno.EIO, f"cannot be written ({type(error).__name__}: {error})", str(path))
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
