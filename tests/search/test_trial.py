@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search.trials import equal, numbers, resumed, run, saved, task
 
+from tuner.errors import StoreError
 from tuner.search import trial
 from tuner.study.seeds import generator
 from tuner.study.store import EpochRow
@@ -463,3 +464,14 @@ def test_checkpoint_bytes_depend_on_the_arrays_alone(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     with np.load(tmp_path / "one", allow_pickle=False) as back:
         assert equal(dict(back), arrays)
+
+
+def test_a_store_that_cannot_be_written_is_no_fault_of_the_trial(workshop: Workshops, tmp_path: Path) -> None:
+    """What `on_epoch` raises stops the search; taken for the trial's, a full disk would fail a good configuration."""
+
+    def full(done: trial.EpochDone) -> None:
+        raise StoreError("study.db: cannot be read or written (database or disk is full).")
+
+    shop = workshop()
+    with pytest.raises(StoreError, match="disk is full"):
+        run(task(shop, tmp_path), shop, on_epoch=full)
