@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from tuner.evidence import formats, merging
 from tuner.evidence.depths import by_depth
+from tuner.evidence.findings import Findings
 from tuner.evidence.photographs import by_photograph
 from tuner.evidence.rungs import rungs
 from tuner.evidence.snapshot import Snapshot, Study, read
 from tuner.evidence.statistics import confusion
+from tuner.evidence.times import Times, times
 from tuner.study.ranking import metric_key
 
 
@@ -99,6 +101,18 @@ class Results:
         rows = {"best": self.winner(), "baseline": self.baseline()}
         said = {name: self.predictions(str(row["id"])) for name, row in rows.items() if row is not None}
         return by_photograph(self._snapshot, said)
+
+    def validation_files(self) -> list[tuple[str, str]]:
+        """(path in the data, SHA-256 of the file then) of each validation photograph, in the study's order."""
+        return list(zip(self._snapshot.validation_paths, self._snapshot.validation_digests, strict=True))
+
+    def times(self) -> Times:
+        """Where the time of all sessions went."""
+        return times(self.study, self._configurations, self.epochs())
+
+    def findings(self) -> Findings | None:
+        """What the study may claim; None while nothing was confirmed."""
+        return None
 
     def beats_baseline(self) -> bool | None:
         """Whether the winner is better than the baseline by the study's objective; None while there is no pair."""
