@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tuner.evidence.findings import Findings, Interval, Side
 from tuner.report import words
-from tuner.report.panels import Axis, Line, Note, Panel, linear
+from tuner.report.panels import Axis, Line, Note, Panel, linear, shares
 from tuner.report.verdict import points
 
 LEFT = 84.0
@@ -20,9 +20,7 @@ def _seeds(findings: Findings) -> Panel | None:
     sides = [(name, side) for name, side in named if side is not None and side.accuracies]
     if not sides:
         return None
-    shares = [a for _, side in sides for a in side.accuracies]
-    spread = linear(shares)
-    x = Axis(spread.low, min(spread.high, 1.01), _percents(spread), f"right, of {findings.images} images")
+    x = shares([a for _, side in sides for a in side.accuracies], f"right, of {findings.images} images")
     y, height = _rows([name for name, _ in sides])
     about = "Accuracy of " + "; ".join(f"{name}: {_each(side)}" for name, side in sides)
     panel = Panel("Accuracy, a dot a fresh seed", about, x, y, LEFT, height, grid="x")
@@ -36,7 +34,7 @@ def _seeds(findings: Findings) -> Panel | None:
             text = f"{name}, seed {seed + 1} of {len(side.accuracies)} · {words.percent(accuracy)} right"
             panel.mark(accuracy, -row + 0.11 * _side(level), "dot", css, text)
         panel.notes.append(
-            Note(panel.px(mean), panel.py(-row - 0.42), f"mean {100 * mean:.1f}%", ROLES[name], "middle")
+            Note(panel.px(mean), panel.py(-row - 0.46), f"mean {100 * mean:.1f}%", ROLES[name], "middle")
         )
     return panel
 
@@ -58,7 +56,7 @@ def _differences(findings: Findings) -> Panel | None:
         return None
     ends = [v for _, d, i in rows for v in ((d,) if i is None else (d, i.low, i.high))]
     spread = linear([*ends, 0.0, findings.margin])
-    ticks = tuple((v, f"{100 * v:+.0f}" if v else "0") for v, _ in spread.ticks)
+    ticks = tuple((v, f"{round(100 * v, 1):+g}" if abs(v) > 1e-9 else "0") for v, _ in spread.ticks)
     x = Axis(spread.low, spread.high, ticks, "points, winner minus baseline")
     y, height = _rows([name for name, _, _ in rows])
     about = "Winner minus baseline. " + "; ".join(f"{name}: {_said(d, i)}" for name, d, i in rows)
@@ -84,11 +82,6 @@ def _each(side: Side) -> str:
     return ", ".join(words.percent(a) for a in side.accuracies)
 
 
-def _percents(axis: Axis) -> tuple[tuple[float, str], ...]:
-    fine = axis.high - axis.low < 0.04
-    return tuple((v, f"{100 * v:.1f}%" if fine else f"{100 * v:.0f}%") for v, _ in axis.ticks if v <= 1.0)
-
-
 def _rows(names: list[str]) -> tuple[Axis, float]:
     """A vertical axis with a row a name, the first on top, and the height of its panel."""
     return Axis(-len(names) + 0.4, 0.6, tuple((float(-i), n) for i, n in enumerate(names))), 62.0 + 56.0 * len(names)
@@ -100,5 +93,5 @@ def _side(level: int) -> int:
 
 
 def _stroke(panel: Panel, value: float, row: int, name: str) -> Line:
-    at, top, bottom = panel.px(value), panel.py(-row + 0.3), panel.py(-row - 0.3)
+    at, top, bottom = panel.px(value), panel.py(-row + 0.22), panel.py(-row - 0.22)
     return Line(f"{at},{top} {at},{bottom}", f"mean {ROLES[name]}")

@@ -117,6 +117,11 @@ def importance_line(importance: pd.DataFrame) -> str:
     )
 
 
+def chance(p: float) -> str:
+    """A p-value: 0.04, < 0.01."""
+    return "< 0.01" if p < 0.01 else words.number(p, ".2f")
+
+
 def time_line(results: Results) -> str | None:
     """Training and the feature pass against the time that their multiply-adds alone would take; None for neither."""
     found = results.times()

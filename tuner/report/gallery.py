@@ -62,6 +62,7 @@ class Gallery:
     groups: dict[str, list[Picture]] = field(default_factory=dict)
     more: int = 0
     unread: int = 0  # pictures that could not be shown
+    reasons: tuple[str, ...] = ()  # why not
 
     @property
     def shown(self) -> int:
@@ -82,8 +83,9 @@ def gallery(results: Results, root: Path, most: int = MOST) -> Gallery | None:
     for row in wrong.head(most).to_dict(orient="records"):
         title = GROUPS[(bool(row["best_right"]), bool(row["baseline_right"]))]
         groups[title].append(_picture(row, folder))
-    unread = sum(not picture.data for pictures in groups.values() for picture in pictures)
-    return Gallery(len(said), {k: v for k, v in groups.items() if v}, max(0, len(wrong) - most), unread)
+    reasons = [picture.reason for pictures in groups.values() for picture in pictures if not picture.data]
+    shown = {title: pictures for title, pictures in groups.items() if pictures}
+    return Gallery(len(said), shown, max(0, len(wrong) - most), len(reasons), tuple(dict.fromkeys(reasons)))
 
 
 def _picture(row: Mapping[Any, Any], folder: Path | str) -> Picture:

@@ -3,7 +3,8 @@
 "use strict";
 (() => {
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const LIMIT = 15; // rows shown before "show all"
+  const LIMIT = 15; // rows shown before "show all", which is not worth a button for a few more
+  const FEW = 5;
 
   // ---- values of points ----
 
@@ -70,21 +71,17 @@
   let whole = false;
 
   const fill = () => {
-    let count = 0;
-    let matching = 0;
-    for (const row of body.rows) {
-      const fixed = row.classList.contains("baseline") || row.classList.contains("reference");
-      row.hidden = !fixed && depth !== "" && row.dataset.depth !== depth;
-      if (fixed || row.hidden) continue;
-      matching += 1;
-      row.classList.toggle("beyond", !whole && matching > LIMIT);
-      if (whole || matching <= LIMIT) count += 1;
-    }
-    shown.replaceChildren(`${count} of ${matching} configurations${depth === "" ? "" : ` with ${depth} unfrozen layers`}.`);
-    if (matching > LIMIT) {
+    const searched = [...body.rows].filter((row) => !row.matches(".baseline, .reference"));
+    for (const row of searched) row.hidden = depth !== "" && row.dataset.depth !== depth;
+    const matching = searched.filter((row) => !row.hidden);
+    const most = whole || matching.length <= LIMIT + FEW ? matching.length : LIMIT;
+    matching.forEach((row, i) => row.classList.toggle("beyond", i >= most));
+    const at = depth === "" ? "" : ` with ${depth} unfrozen layers`;
+    shown.replaceChildren(`${most} of ${matching.length} configurations${at}.`);
+    if (matching.length > LIMIT + FEW) {
       const more = document.createElement("button");
       more.type = "button";
-      more.textContent = whole ? `Show ${LIMIT}` : `Show all ${matching}`;
+      more.textContent = whole ? `Show ${LIMIT}` : `Show all ${matching.length}`;
       more.addEventListener("click", () => { whole = !whole; fill(); shown.querySelector("button").focus(); });
       shown.append(more);
     }

@@ -15,6 +15,7 @@ from tuner.report import style
 
 WIDTH, HEIGHT = 400.0, 280.0
 TOP, RIGHT, BOTTOM = 14.0, 12.0, 44.0
+NAMED = 30.0  # the height of a level's name and value
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,29 @@ def linear(values: Iterable[float], label: str = "", *, whole: bool = False, tic
     return Axis(low, high, tuple((float(v), format(float(v), form)) for v in found if low <= v <= high), label)
 
 
+def epochs(last: int, ends: Sequence[int] = ()) -> Axis:
+    """An axis of epochs from 1; with the `ends` of rungs logarithmic, so that each rung has its room."""
+    last = max(2, last)
+    if ends:
+        ticks = sorted({1, *ends})
+        return Axis(last**-0.04, last**1.04, tuple((float(e), str(e)) for e in ticks), "epoch", log=True)
+    axis = linear([1, last], "epoch", whole=True, ticks=9)
+    return Axis(axis.low, axis.high, tuple(t for t in axis.ticks if 1 <= t[0] <= last), "epoch")
+
+
+def shares(values: Iterable[float], label: str = "", *, ticks: int = 5) -> Axis:
+    """An axis of shares in percent, none above 100 %."""
+    axis = linear(values, label, ticks=ticks)
+    named = tuple((v, f"{round(100 * v, 1):g}%") for v, _ in axis.ticks if v < 1.0001)
+    return Axis(axis.low, min(axis.high, 1.015), named, label)
+
+
 def positive(values: Iterable[float], label: str = "") -> Axis:
-    """An axis of losses: from 0, or logarithmic when they spread far."""
+    """An axis of losses: from 0, unless they all lie far above it; logarithmic when they spread far."""
     seen = list(values)
     low, high = min(seen), max(seen)
+    if low > high / 3:
+        return linear(seen, label)
     if not 0 < style.WIDE * low < high:
         return linear([0.0, *seen], label)
     low, high = low / 1.15, high * 1.15
@@ -107,11 +127,13 @@ class Panel:
     marks: list[Mark] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
+    levels: list[tuple[float, str, str, str]] = field(default_factory=list)  # y, css, name, value
     width: float = WIDTH
+    room: float = RIGHT  # to the right of the plot, for the names of its levels
 
     @property
     def right(self) -> float:
-        return self.width - RIGHT
+        return self.width - self.room
 
     @property
     def bottom(self) -> float:
@@ -136,12 +158,21 @@ class Panel:
         placed = " ".join(f"{self.px(x)},{self.py(y)}" for x, y in points)
         self.lines.append(Line(placed, css, tip, depth))
 
-    def level(self, y: float, css: str, text: str = "", *, below: bool = False) -> None:
-        """A line across the panel, named at its right end."""
+    def level(self, y: float, css: str, name: str, value: str) -> None:
+        """A line across the panel, its name and value beside its right end."""
         at = self.py(y)
         self.lines.append(Line(f"{self.left},{at} {self.right},{at}", css))
-        if text:
-            self.notes.append(Note(self.right - 2, at + (13 if below else -5), text, css, "end"))
+        self.levels.append((at, css, name, value))
+
+    @property
+    def level_notes(self) -> list[Note]:
+        """The names of the levels, two lines each, pushed apart where they would cover each other."""
+        notes, free = [], TOP - 8
+        for at, css, name, value in sorted(self.levels):
+            at = max(at, free + NAMED / 2)
+            free = at + NAMED / 2
+            notes += [Note(self.right + 6, at - 2, name, css), Note(self.right + 6, at + 11, value, css)]
+        return notes
 
     def upright(self, x: float, css: str, text: str = "") -> None:
         """A line from top to bottom, named at its top."""

@@ -10,7 +10,7 @@ import pandas as pd
 from tuner.evidence.results import Results
 from tuner.report import words
 from tuner.report.landscape import depth_places, spread
-from tuner.report.panels import Axis, Panel, linear, positive
+from tuner.report.panels import Axis, Panel, epochs, linear, positive, shares
 
 Row = Mapping[Any, Any]
 
@@ -29,16 +29,15 @@ def of_learning(results: Results) -> list[Panel]:
     """Accuracy and loss by epoch of the best configuration and the baseline, training dashed."""
     rows = {"best": results.winner(), "baseline": results.baseline()}
     found = {role: row.to_dict() for role, row in rows.items() if row is not None}
-    epochs = results.epochs()
-    curves = {role: epochs[epochs["configuration"] == row["id"]].sort_values("epoch") for role, row in found.items()}
+    seen = results.epochs()
+    curves = {role: seen[seen["configuration"] == row["id"]].sort_values("epoch") for role, row in found.items()}
     return [_learning_panel(metric, found, curves) for metric in ("accuracy", "loss")] if found else []
 
 
 def of_rungs(results: Results) -> list[Panel]:
     """A panel a bracket: validation loss by epoch of each of its configurations, to the rung where it stopped."""
-    trials, epochs = results.trials(), results.epochs()
-    epochs = epochs[epochs["val_loss"].notna()]
-    searched = epochs[epochs["kind"] == "search"]
+    trials, searched = results.trials(), results.epochs()
+    searched = searched[searched["val_loss"].notna() & (searched["kind"] == "search")]
     if searched.empty:
         return []
     baseline = results.baseline()
@@ -68,7 +67,7 @@ def _depth_panel(results: Results, table: pd.DataFrame, metric: str) -> Panel:
     x = Axis(-0.6, max(places.values()) + 0.6, tuple(zip(ticks, names, strict=True)), "unfrozen layers")
     title = f"Right, of {n} validation images" if counted else "Validation loss"
     about = f"{title} of {len(table)} configurations against unfrozen layers, with the frozen baseline as a line."
-    panel = Panel(title, about, x, y)
+    panel = Panel(title, about, x, y, room=72.0)
     base = lines.get("baseline")
     if counted and base is not None and not words.missing(base["low"]):
         panel.band(base["low"] * n, base["high"] * n, "baseline")
@@ -87,20 +86,10 @@ def _depth_panel(results: Results, table: pd.DataFrame, metric: str) -> Panel:
 
 
 def _levels(panel: Panel, lines: Mapping[str, Row], metric: str, n: int) -> None:
-    """Baseline and reference as lines, one label for both where they meet."""
-    base, reference = lines.get("baseline"), lines.get("reference")
-    values = {name: float(row[metric]) for name, row in lines.items()}
-    text = {k: f"{v:.0f}/{n}" if metric == "correct" else words.number(v) for k, v in values.items()}
-    meet = (
-        base is not None
-        and reference is not None
-        and abs(panel.py(values["baseline"]) - panel.py(values["reference"])) < 3
-    )
-    if base is not None:
-        panel.level(values["baseline"], "baseline", f"baseline{', reference' if meet else ''} {text['baseline']}")
-    if reference is not None:
-        below = base is not None and values["reference"] < values["baseline"]
-        panel.level(values["reference"], "reference", "" if meet else f"reference {text['reference']}", below=below)
+    """Baseline and reference as lines."""
+    for name, row in lines.items():
+        value = float(row[metric])
+        panel.level(value, name, name, f"{value:.0f}/{n}" if metric == "correct" else words.number(value))
 
 
 def _counts(seen: list[float], n: int) -> Axis:
@@ -133,13 +122,9 @@ def _learning_panel(metric: str, rows: Mapping[str, Row], curves: Mapping[str, p
     seen = [float(v) for curve in curves.values() for name in wanted for v in curve[name].dropna()]
     last = max((int(c["epoch"].max()) for c in curves.values() if len(c)), default=1)
     title = "Accuracy" if metric == "accuracy" else "Loss"
-    if metric == "accuracy":
-        shares = linear([min([*seen, 0.9]), 1.0])
-        y = Axis(shares.low, 1.02, tuple((v, words.percent(v)) for v, _ in shares.ticks if v <= 1.0))
-    else:
-        y = positive(seen or [1.0])
-    x = linear([1, max(2, last)], "epoch", whole=True, ticks=9)
-    panel = Panel(title, f"{title} by epoch of {' and '.join(rows)}; dashed on the training images.", x, y)
+    y = shares([min([*seen, 0.9]), 1.0]) if metric == "accuracy" else positive(seen or [1.0])
+    about = f"{title} by epoch of {' and '.join(rows)}; dashed on the training images."
+    panel = Panel(title, about, epochs(last), y)
     for role, row in rows.items():
         for name, dash in ((metric, " training"), (f"val_{metric}", "")):
             curve = curves[role][curves[role][name].notna()]
@@ -158,19 +143,19 @@ def _learning_panel(metric: str, rows: Mapping[str, Row], curves: Mapping[str, p
 
 
 def _rung_panel(
-    results: Results, bracket: Any, trials: pd.DataFrame, epochs: pd.DataFrame, names: list[str], y: Axis, level: Any
+    results: Results, bracket: Any, trials: pd.DataFrame, searched: pd.DataFrame, names: list[str], y: Axis, level: Any
 ) -> Panel:
     several = len({b.iteration for b in results.study.plan}) > 1
     title = f"Bracket {bracket.bracket}" + (f", iteration {bracket.iteration + 1}" if several else "")
     sizes = " → ".join(str(size) for size in bracket.sizes)
     ends = " → ".join(str(epoch) for epoch in bracket.epochs)
     about = f"{title}: validation loss by epoch of {len(names)} configurations; {sizes} configurations to epoch {ends}."
-    x = linear([1, max(2, bracket.epochs[-1])], "epoch", whole=True, ticks=9)
-    panel = Panel(f"{title}: {sizes} configurations", about, x, y)
+    x = epochs(bracket.epochs[-1], bracket.epochs)
+    panel = Panel(f"{title}: {sizes} configurations", about, x, y, height=230.0, width=330.0, room=62.0)
     for epoch in bracket.epochs[:-1]:
         panel.upright(epoch, "rung")
     if level is not None:
-        panel.level(level, "baseline", f"baseline {words.number(level)}")
+        panel.level(level, "baseline", "baseline", words.number(level))
     winner = results.winner()
     table = results.configurations().set_index("id")
     furthest = trials.groupby("configuration")["rung"].max()
@@ -179,7 +164,7 @@ def _rung_panel(
         won = winner is not None and name == winner["id"]
         far = furthest[name] > 0 or len(bracket.epochs) == 1
         css = "best" if won else "full" if far else "short"
-        curve = epochs[epochs["configuration"] == name].sort_values("epoch")
+        curve = searched[searched["configuration"] == name].sort_values("epoch")
         points = list(zip(curve["epoch"].astype(float), curve["val_loss"], strict=True))
         row: dict[Any, Any] = {**table.loc[name].to_dict(), "id": name}
         depth = int(row["unfrozen_layers"])

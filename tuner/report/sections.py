@@ -66,7 +66,7 @@ AFTER: tuple[Column, ...] = (
     ("right", "of the validation images, at the best epoch", lambda r: _right(r), "correct"),
     ("95% range", "Wilson interval of that share", lambda r: _range(r), "low"),
     ("loss", "validation loss at the best epoch", lambda r: words.number(r["val_loss"]), "val_loss"),
-    ("images +/-", "more right than the baseline", lambda r: _images(r), "images_over_baseline"),
+    ("right +/-", "more right than the baseline", lambda r: _images(r), "images_over_baseline"),
     ("loss +/-", "loss over the baseline's", lambda r: words.signed(r["loss_over_baseline"]), "loss_over_baseline"),
     ("epochs", "trained", lambda r: str(r["epochs"]), "epochs"),
     ("bracket", "Hyperband's", lambda r: "-" if words.missing(r["bracket"]) else str(r["bracket"]), "bracket"),
@@ -174,7 +174,7 @@ class Plain:
 
 def depths(results: Results) -> Plain:
     """How well each depth did at its best, and how much of the search went there."""
-    headers = ("unfrozen layers", "tried", "trained in full", "best", "right", "loss", "images +/-", "loss +/-")
+    headers = ("unfrozen layers", "tried", "trained in full", "best", "right", "loss", "right +/-", "loss +/-")
     rows = [
         (
             str(row["unfrozen_layers"]),
@@ -258,7 +258,7 @@ def importance(found: pd.DataFrame | None) -> list[Bar]:
             min(1.0, max(0.0, float(row["share"]))),
             words.percent(row["share"]),
             None if words.missing(row["share_by_luck"]) else min(1.0, max(0.0, float(row["share_by_luck"]))),
-            f"by luck {words.percent(row['share_by_luck'])}, p {words.number(row['p'], '.2f')}",
+            f"by luck {words.percent(row['share_by_luck'])}, p {facts.chance(row['p'])}",
         )
         for row in found.sort_values("share", ascending=False).to_dict(orient="records")
     ]

@@ -162,7 +162,7 @@ def importance_table(importance: pd.DataFrame | None) -> Table | None:
             words.NAMES.get(row["hyperparameter"], words.visible(row["hyperparameter"])),
             words.percent(row["share"]),
             words.percent(row["share_by_luck"]),
-            words.number(row["p"], ".2f"),
+            facts.chance(row["p"]),
         )
     table.caption, table.caption_justify = Text(facts.importance_line(importance)), "left"
     return table
