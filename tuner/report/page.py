@@ -19,6 +19,7 @@ from tuner import __version__
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.report import duel, facts, gallery, plots, sections, verdict, words
+from tuner.report.headline import headline
 from tuner.study.folder import put, write_atomically
 
 HERE = Path(__file__).parent
@@ -122,8 +123,6 @@ def policy(style: str, script: str) -> str:
 
 def _headline(results: Results, findings: Findings | None) -> dict[str, Any]:
     """The verdict as the page shows it: its kind, its sentence and the lines under it."""
-    from tuner.report.headline import headline
-
     if findings is not None:
         return {
             "kind": findings.kind.replace(" ", "-"),
