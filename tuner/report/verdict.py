@@ -178,6 +178,7 @@ def selection(findings: Findings) -> list[str]:
 
 
 def evidence_list(findings: Findings) -> Table:
+    """`evidence` as a list."""
     table = Table(
         title=Text("The evidence", style="bold"),
         title_justify="left",
