@@ -41,6 +41,7 @@ bench: $(VENV)/.dev ## measure against plain KerasTuner, side by side
 
 torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300)
 	$(BIN)/python tests/faults/every_write.py --subject cache
+	$(BIN)/python tests/faults/every_write.py --subject documents
 	$(BIN)/python tests/faults/every_write.py
 	$(BIN)/python tests/faults/torture.py --kills $(KILLS)
 
