@@ -98,10 +98,10 @@ def estimate(winner: Right, baseline: Right, confidence: float = 0.95) -> Estima
     - Images: s^2(d) / n with two pseudo-images +c and -c added, c^2 = sum d^4 / sum d^2. With one seed every d is -1,
       0 or 1, so c is 1, and this is Bonett and Price's interval (J. Educ. Behav. Stat. 37, 2012). With more seeds it is
       the same guard at the size that differences have: without it, few and one-sided differences hold 95 % in 91 %.
-    - Seeds: s^2(D by seed) / S minus MS(rest) / (n S), the share that image by seed noise has in it and that s^2(d) / n
-      holds already; never below zero. It is the two-way analysis of readers and cases (Gallas, Acad. Radiol. 13, 2006;
-      Hillis, Stat. Med. 26, 2007). The plain sum s^2(d) / n + s^2(D) / S counts that noise twice: 99.5 % for 95 %.
-    - Their sum with Student's t at Satterthwaite's (Biometrics Bull. 2, 1946) degrees of freedom, each term's own.
+    - Seeds: s^2(D by seed) / S. Noise of image by seed is in both terms, so MS(rest) / (n S) is taken off the images'
+      (never below zero), as in the two-way analysis of readers and cases (Obuchowski and Rockette, Commun. Stat. Simul.
+      24, 1995; Hillis, Stat. Med. 26, 2007). The plain sum counts it twice: 98 to 99.5 % for 95 %.
+    - The sum with Student's t at Satterthwaite's (Biometrics Bull. 2, 1946) degrees of freedom, from all three terms.
     - Under `FEW` images, each end is the wider of this one's and of the plain sum's without pseudo-images.
     - Where no image differs, the ends are at least the exact one-sided 1 - (alpha / 2) ** (1 / n) (Clopper and Pearson,
       Biometrika 26, 1934): Bonett and Price's stop at 2.8 / n, a true difference that shows nothing 6 times in 100.
@@ -118,8 +118,9 @@ def estimate(winner: Right, baseline: Right, confidence: float = 0.95) -> Estima
     middle = difference * n / (n + 2)
     variance = (squares + 2 * pseudo) / (n + 2) - middle**2
     seeds = [_seed_part(x) for x in _seed_rows(winner, baseline)]
-    extra = sum((np.maximum(by_seed - rest, 0) for by_seed, rest, _ in seeds), np.zeros_like(difference))
-    error = np.sqrt(variance / (n + 2) + extra)
+    by_seeds = sum((by_seed for by_seed, _, _ in seeds), np.zeros_like(difference))
+    twice = sum((rest for _, rest, _ in seeds), np.zeros_like(difference))
+    error = np.sqrt(by_seeds + np.maximum(variance / (n + 2) - twice, 0))
     loose = sum((by_seed**2 + rest**2 / max(n - 1, 1)) / (s - 1) for by_seed, rest, s in seeds)
     df = error**4 / ((variance / (n + 2)) ** 2 / max(n - 1, 1) + loose)
     half = _student(df, confidence) * error
@@ -129,7 +130,8 @@ def estimate(winner: Right, baseline: Right, confidence: float = 0.95) -> Estima
         low, high = np.minimum(low, difference - half), np.maximum(high, difference + half)
     end = 1 - ((1 - confidence) / 2) ** (1 / n)
     low, high = np.where(squares > 0, low, np.minimum(low, -end)), np.where(squares > 0, high, np.maximum(high, end))
-    return Estimate(difference, np.maximum(low, -1), np.minimum(high, 1), error, df, variance, extra)
+    beyond = np.maximum(by_seeds - twice, 0)  # what more images would not shrink
+    return Estimate(difference, np.maximum(low, -1), np.minimum(high, 1), error, df, variance, beyond)
 
 
 def mcnemar(only_winner: int, only_baseline: int) -> float:
@@ -141,7 +143,7 @@ def mcnemar(only_winner: int, only_baseline: int) -> float:
         raise ValueError(f"images: found {only_winner} and {only_baseline}, expected counts")
     thrown = only_winner + only_baseline
     tail = sum(math.comb(thrown, k) for k in range(min(only_winner, only_baseline) + 1))
-    return min(1.0, 2 * tail / 2**thrown)
+    return min(1.0, float(2 * tail / 2**thrown))
 
 
 def _seed_rows(winner: Right, baseline: Right) -> list[Floats]:

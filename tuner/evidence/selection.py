@@ -62,7 +62,7 @@ def selection_cost(
     if not len(bags):
         raise ValueError(f"images: found {n}, expected two or more, so that some can be left out")
     chosen = _choose(loss, right, bags, objective)
-    out = bags == 0
+    out = np.equal(bags, 0)
     left = out.sum(axis=1)
     accuracy = (out & right[chosen]).sum(axis=1) / left
     difference = accuracy - (out & baseline).sum(axis=1) / left
@@ -105,14 +105,14 @@ def expected_best(scores: Sequence[float] | Floats, smaller: bool = True) -> Flo
         subsets = factorial[k - 1] - factorial[n - 1] - factorial[np.maximum(k - n, 0)]
     every = factorial[total] - factorial[n] - factorial[total - n]
     chance = np.where(k >= n, np.exp(subsets - every), 0.0)
-    return np.asarray(chance @ ordered)
+    return np.asarray(chance @ ordered, dtype=np.float64)
 
 
 def _bags(n: int, draws: int, rng: np.random.Generator) -> Floats:
     """How often each draw took each image, (draws, images); draws that took them all are left out."""
     taken = rng.integers(n, size=(draws, n)) + n * np.arange(draws)[:, None]
-    bags = np.bincount(taken.ravel(), minlength=draws * n).reshape(draws, n)
-    return bags[(bags == 0).any(axis=1)].astype(np.float64)
+    bags: Floats = np.bincount(taken.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
+    return bags[np.equal(bags, 0).any(axis=1)]
 
 
 def _choose(loss: Floats, right: Right, bags: Floats, objective: str) -> NDArray[np.intp]:
@@ -124,6 +124,6 @@ def _choose(loss: Floats, right: Right, bags: Floats, objective: str) -> NDArray
     wrongs = bags @ (~right).T.astype(np.float64)
     losses[:, failed] = wrongs[:, failed] = math.inf
     first, second = (losses, wrongs) if objective == "val_loss" else (wrongs, losses)
-    tied = first == first.min(axis=1, keepdims=True)
+    tied = np.equal(first, first.min(axis=1, keepdims=True))
     best = np.where(tied, second, math.inf).min(axis=1, keepdims=True)
-    return np.argmax(tied & (second == best), axis=1)
+    return np.asarray(np.logical_and(tied, second == best).argmax(axis=1))
