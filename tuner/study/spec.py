@@ -157,7 +157,9 @@ class ConfirmSpec:
         'fresh seeds with which winner and baseline are trained again; "auto": 5, or 10 where that is cheap',
         values.auto_or(values.whole(1, 100)),
     )
-    margin: float = _key(0.02, "smallest gain in accuracy worth the name: 0.02 is two points", values.real(0.0, 0.5))
+    margin: float = _key(
+        0.02, "smallest gain in accuracy worth the name: 0.02 is two points", values.real(0.0, 0.5, above=True)
+    )
     folds: int = _key(
         0,
         "folds of a cross-validation of winner and baseline over training and validation images; 0: none",
