@@ -119,7 +119,7 @@ def _choose(loss: Floats, right: Right, bags: Floats, objective: str) -> NDArray
     """The winner's row in each bag: the objective, the other metric, the lower number; see `tuner.study.ranking`."""
     if objective not in ("val_loss", "val_accuracy"):
         raise ValueError(f"objective: found {objective!r}, expected 'val_loss' or 'val_accuracy'")
-    failed = ~np.isfinite(loss).all(axis=1)
+    failed = np.logical_not(np.isfinite(loss).all(axis=1))
     losses = bags @ np.where(failed[:, None], 0, loss).T
     wrongs = bags @ (~right).T.astype(np.float64)
     losses[:, failed] = wrongs[:, failed] = math.inf
