@@ -4,7 +4,10 @@ fail these very tests. The long version, with more studies and a table, is `make
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,3 +110,10 @@ def test_twenty_points_at_a_hundred_images_are_seen(winner: float, baseline: flo
     for variance in SEED_VARIANCES.values():
         found = estimate(*drawn(100, variance, winner, baseline))
         assert ((found.low > 0) & (found.difference >= MARGIN)).mean() >= 0.8
+
+
+def test_the_long_version_prints_its_table() -> None:
+    program = [sys.executable, str(Path(__file__).with_name("simulate.py")), "--studies", "50"]
+    lines = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0].split()[:2] == ["procedure", "world"]
+    assert len(lines) > 80 and max(map(len, lines)) <= 100

@@ -39,7 +39,7 @@ def test_the_lead_of_the_best_among_equals_is_taken_back(objective: str) -> None
     rng, said, corrected = np.random.default_rng(2), [], []
     for _ in range(60):
         # epochs=1: the rows are all that was looked at; the baseline was not chosen
-        study = search(rng, World(0.4, 0.4, 0.003), validation=60, epochs=1, baselines=1)
+        study = search(rng, World(0.4, 0.4), validation=60, epochs=1, baselines=1)
         found = selection_cost(study.stored_loss, study.stored, study.stored_baseline, objective, rng, draws=300)
         said.append(found.difference_said)
         corrected.append(found.difference)
