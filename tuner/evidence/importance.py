@@ -27,7 +27,7 @@ def importance(
     smaller: bool = True,
     shuffles: int = SHUFFLES,
 ) -> pd.DataFrame:
-    """How much of the differences between scores goes with each hyperparameter; one row each, the largest share first.
+    """How much of the scores' differences goes with each hyperparameter; a row each, what luck explains least first.
 
     `configurations`: one row a configuration with `iteration`, `bracket`, `epochs` (those it is compared at), `score`
     at that epoch and the hyperparameters' columns. Only configurations of one iteration and bracket at equal epochs are
@@ -75,9 +75,10 @@ def importance(
 def _bins(values: pd.Series) -> Whole:
     """A number a value, or a quantile bin where there are more numbers than configurations can tell apart; -1 missing.
 
-    About eight configurations a bin, two to five bins: fewer and luck alone explains most of the variance.
+    About six configurations a bin, so that luck alone does not explain most of the variance, but three to five bins:
+    two would not see that the middle of a range is best.
     """
-    most = min(max(len(values) // 8, 2), 5)
+    most = min(max(len(values) // 6, 3), 5)
     codes, distinct = pd.factorize(values, sort=False)
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values) or len(distinct) <= most:
         return codes.astype(np.int64)
@@ -130,4 +131,4 @@ def _chances(shares: Floats) -> Floats:
 def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=list(COLUMNS))
     kinds = dict(zip(COLUMNS, ("object", "float64", "float64", "float64", "Int64", "Int64"), strict=True))
-    return made.astype(kinds).sort_values("share", ascending=False, ignore_index=True, kind="stable")
+    return made.astype(kinds).sort_values(["p", "share"], ascending=[True, False], ignore_index=True)

@@ -50,9 +50,11 @@ def selection_cost(
     chooses a winner on those in the bag by the study's rule (objective, other metric, lower number), and judges it on
     those left out. A configuration with a loss that is not finite ranks last under either objective.
 
-    The correction is for choosing among the rows given. Where each row is already a configuration's best epoch, chosen
-    on the same images, that choice is not in it: give every epoch a row to have it in. It leans to the pessimistic
-    side, since a bag holds 63 % of the images, and its interval to the wide one, since 37 % are left out.
+    The correction is for choosing among the rows given, and for the luck of images alone: a trained model with a lucky
+    seed is better on other images too, and only training it again takes that back. Where each row is already a
+    configuration's best epoch, chosen on the same images, that choice is not in it: give every epoch a row to have it
+    in. It leans to the pessimistic side, since a bag holds 63 % of the images, and its interval to the wide one, since
+    37 % are left out.
     """
     loss, right, baseline = np.asarray(loss, np.float64), np.asarray(right, bool), np.asarray(baseline, bool)
     if loss.ndim != 2 or loss.shape != right.shape or baseline.shape != loss.shape[1:] or 0 in loss.shape:
@@ -119,7 +121,7 @@ def _choose(loss: Floats, right: Right, bags: Floats, objective: str) -> NDArray
     """The winner's row in each bag: the objective, the other metric, the lower number; see `tuner.study.ranking`."""
     if objective not in ("val_loss", "val_accuracy"):
         raise ValueError(f"objective: found {objective!r}, expected 'val_loss' or 'val_accuracy'")
-    failed = ~np.isfinite(loss).all(axis=1)
+    failed = np.logical_not(np.isfinite(loss).all(axis=1))
     losses = bags @ np.where(failed[:, None], 0, loss).T
     wrongs = bags @ (~right).T.astype(np.float64)
     losses[:, failed] = wrongs[:, failed] = math.inf

@@ -79,8 +79,7 @@ def _evidence(found: Comparison, exploratory: bool) -> str:
     else:
         way = "more" if found.difference > 0 else "fewer"
         said = f"the winner has {_points(abs(found.difference))} {way} of the images right than the baseline"
-    interval = f"{found.confidence:.3g} interval {100 * found.low:.1f} to {100 * found.high:.1f}"
-    interval = interval.replace(f"{found.confidence:.3g}", f"{100 * found.confidence:.3g} %", 1)
+    interval = f"{100 * found.confidence:.3g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed, which says nothing of other seeds"
     name = "validation" if exploratory else "test"
     return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)} with {seeds}"
