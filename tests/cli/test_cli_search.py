@@ -9,11 +9,12 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_programs import SMALL, Outcome, Tlstudy, process, start
+from cli_programs import SMALL, Outcome, Tlstudy, environment, process, start
 
 from tuner.cli.options import assignments
 from tuner.cli.search import _resume_command
@@ -57,8 +58,8 @@ def test_a_search_of_photographs_writes_its_study_and_shows_the_result(finished_
     lines = done.out.splitlines()
     assert "Found 14 photographs in 2 classes." in lines
     assert lines[0] == "Study studies/photos (new: wrote studies/photos/study.toml)."
-    ended = [line for line in lines if re.match(r"trial \d+/24 ", line)]
-    assert len(ended) == 24
+    ended = [line for line in lines if re.match(r"trial \d+/25 ", line)]
+    assert len(ended) == 25
     assert "Best configuration c" in done.out
     assert "frozen baseline: " in done.text
     assert lines[-2:] == [
@@ -78,7 +79,7 @@ def test_what_the_report_shows_is_what_was_asked(tlstudy: Tlstudy, work: Path) -
     assert found["study"]["state"] == "finished"
     assert found["study"]["pretrained"] is False
     assert found["study"]["spec"] == load(work / "studies" / "photos" / "study.toml").to_dict()
-    assert {row["kind"] for row in found["configurations"]} == {"search", "baseline", "reference"}
+    assert {row["kind"] for row in found["configurations"]} >= {"search", "baseline", "reference", "logistic"}
 
 
 # ---- again ---------------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     study = work / "studies" / "photos"
 
     with start("search", "--data", "photos", *SMALL, "--verbose", cwd=work) as search:
-        until(search, "trial 2/24")
+        until(search, "trial 2/25")
         assert report(tlstudy, work)["study"]["state"] == "running"
         other = tlstudy("search", "photos", cwd=work)
         assert other.code == 2
@@ -210,18 +211,18 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     assert "Traceback" not in done.err
     assert go_on_with(done) == ["search", "studies/photos"]
     first = learnt(study)
-    assert 2 <= len(first["trials"]) < 24
+    assert 2 <= len(first["trials"]) < 25
     assert report(tlstudy, work)["study"]["state"] == "interrupted"
     assert tlstudy("report", cwd=work).code == 0
 
     with start(*go_on_with(done), cwd=work) as search:
-        until(search, "trial 12/24")
+        until(search, "trial 12/25")
         done = stopped(search, signal.SIGTERM)
     assert done.code == 143
     assert "Traceback" not in done.err
     second = learnt(study)
     assert first["predictions"][0] in second["predictions"]
-    assert len(first["trials"]) < len(second["trials"]) < 24
+    assert len(first["trials"]) < len(second["trials"]) < 25
 
     assert process(*go_on_with(done), cwd=work).code == 0
     assert learnt(study) == learnt(finished_work[0] / "studies" / "photos")
@@ -231,6 +232,45 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
             "interrupted",
             "finished",
         ]
+
+
+SLOW = """
+import sys, time
+from tuner.cli import main
+from tuner.search import trial
+
+def train(self, network, workshop, epoch):
+    print("in a step", flush=True)
+    time.sleep(100)
+
+trial._Trainer._train = train
+main()
+"""
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_epoch(finished_work: tuple[Path, Outcome], tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished_work[0] / "photos", work / "photos")
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, "search", "--data", "photos", *SMALL],
+        cwd=work,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as search:
+        assert search.stdout is not None and search.stderr is not None
+        assert any(line == "in a step\n" for line in search.stdout)
+        search.send_signal(signal.SIGINT)
+        assert any("once more to leave at once" in line for line in search.stderr)
+        search.send_signal(signal.SIGINT)
+        out, err = search.communicate(timeout=60)
+    assert search.returncode == 130
+    assert "Left at once; the store holds every finished epoch." in err and "Traceback" not in err
+    with Store(work / "studies" / "photos" / "study.db", readonly=True) as store:
+        assert store.rows("SELECT outcome FROM sessions")[0][0] == "interrupted"
+    assert process("search", "photos", cwd=work).code == 0
+    assert learnt(work / "studies" / "photos") == learnt(finished_work[0] / "studies" / "photos")
 
 
 CHANGES = {

@@ -35,14 +35,15 @@ def spec(**changes: Any) -> Spec:
                 "dropout": [0.0, 0.3],
             },
             "search": {"max_epochs": 3, "factor": 3, "batch_size": 4},
+            "confirm": {"seeds": 2},
         }
     )
     return plain.override({name.replace("__", "."): value for name, value in changes.items()})
 
 
-def make(root: Path, classes: tuple[str, ...] = ("cat", "dog")) -> StudyFolder:
-    """A study folder with its photographs: 5 a class to train on, 4 to validate."""
-    photographs(root / "photos", train=5, val=4, classes=classes)
+def make(root: Path, classes: tuple[str, ...] = ("cat", "dog"), test: int = 0) -> StudyFolder:
+    """A study folder with its photographs: 5 a class to train on, 4 to validate, and `test` of them sealed."""
+    photographs(root / "photos", train=5, val=4, classes=classes, test=test)
     return StudyFolder(root)
 
 
@@ -69,6 +70,7 @@ def search(
 KILLED = """
     import json, os, signal, sys, threading
     from pathlib import Path
+    from search.canary import singing
     from tuner.search import trial
     from tuner.search.session import Session
     from tuner.study.folder import StudyFolder
@@ -99,15 +101,17 @@ KILLED = """
     Store.end_trial, Store.record_epoch = end_trial, record_epoch
     spec = Spec.from_dict(question)
     die = lambda event: die_at(type(event).__name__ + (f" {event.phase}" if hasattr(event, "phase") else ""))
-    Session(StudyFolder(Path(root)), spec, die, threading.Event(), "killed").run()
+    with singing(Path(root) / "canary"):
+        Session(StudyFolder(Path(root)), spec, die, threading.Event(), "killed").run()
 """
 
 
 def start(folder: StudyFolder, kind: str, number: int) -> subprocess.Popen[str]:
-    """A process that searches and kills itself with SIGKILL at the `number`-th event of a kind."""
+    """A process that searches and kills itself with SIGKILL at the `number`-th event of a kind; its training steps are
+    counted in the study's file `canary`."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(KILLED), json.dumps([str(folder.root), spec().to_dict(), kind, number])],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -125,6 +129,9 @@ def facts(folder: StudyFolder) -> dict[str, Any]:
         "predictions": "SELECT configuration, epoch, probabilities FROM predictions ORDER BY configuration",
         "checkpoints": "SELECT configuration, role, epoch, sha256 FROM checkpoints ORDER BY configuration, role",
         "oracle": "SELECT state FROM oracle",
+        "confirmations": "SELECT * FROM confirmations ORDER BY configuration",
+        "openings": "SELECT id, winner, baseline, seal FROM openings ORDER BY id",
+        "held out": "SELECT * FROM held_out ORDER BY configuration",
         "photographs": "SELECT * FROM photographs ORDER BY number",
     }
     with Store(folder.database, readonly=True) as store:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tuner.cli.console import StudyArgument, err, out, short
 from tuner.cli.options import assignments, from_here, numbers, only_given
-from tuner.cli.show import results_of, show_report
+from tuner.cli.show import existing, results_of, show_report
 from tuner.cli.start import study_for
 from tuner.errors import Interrupted, TlstudyError
 from tuner.study import spec as specs
@@ -87,6 +87,9 @@ def search(
     extend: Annotated[
         bool, typer.Option("--extend", help="Go on with more iterations or a wider space, keeping what was done.")
     ] = False,
+    no_confirm: Annotated[
+        bool, typer.Option("--no-confirm", help="Leave out the confirmation; `tlstudy confirm` makes it later.")
+    ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="At the end the whole report, as `tlstudy report` gives it.")
     ] = False,
@@ -118,8 +121,22 @@ def search(
         with folder.locked():
             if (aside := folder.move_results_aside()) is not None:
                 out().print(Text(f"The old results are in {short(aside)}."))
-    _run(folder, spec, overrides, quiet, verbose, extend)
+    _run(folder, spec, overrides, quiet, verbose, extend=extend, confirm=not no_confirm)
     _show(folder, quiet, report)
+
+
+def confirm(
+    study: StudyArgument = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")
+    ] = False,
+) -> None:
+    """Trains winner and baseline again from fresh seeds, opens the test set once, and gives the verdict."""
+    folder = existing(study)
+    spec, overrides = _resolve(folder, {}, fresh=False)
+    _run(folder, spec, overrides, quiet, verbose, search=False)
+    _show(folder, quiet, whole=False)
 
 
 def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
@@ -143,8 +160,9 @@ def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple
 
 
 def _run(
-    folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet: bool, verbose: bool, extend: bool
+    folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet: bool, verbose: bool, **how: Any
 ) -> None:
+    """`how`: what a `Session` is told beside its question."""
     from tuner.search.events import Notice
     from tuner.search.session import Session
 
@@ -164,7 +182,7 @@ def _run(
         with _listener(folder, quiet, verbose) as listen:
             if _is_live(quiet, verbose):
                 said.append(listen)  # a line of its own would tear the display
-            Session(folder, spec, listen, stop, shlex.join(sys.argv), overrides, extend=extend).run()
+            Session(folder, spec, listen, stop, shlex.join(sys.argv), overrides, **how).run()
     except (Interrupted, KeyboardInterrupt) as error:
         message = str(error) or "Left at once; the store holds every finished epoch."
         text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)}"
@@ -244,14 +262,13 @@ def _show(folder: StudyFolder, quiet: bool, whole: bool) -> None:
     if whole:
         show_report(folder)
         return
-    from tuner.report import best, tables
-    from tuner.report.headline import headline
+    from tuner.report import best, tables, verdict
 
     results, console, name = results_of(folder), out(), short(folder.root)
     if not quiet:
         console.print(best.best_table(results))
         if (warnings := tables.warning_list(results)) is not None:
             console.print(warnings)
-    console.print(Text(headline(results)))
+    console.print(verdict.block(results, results.findings()))
     for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras"):
         console.print(Text(line), soft_wrap=True)

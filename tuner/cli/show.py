@@ -59,11 +59,11 @@ def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -
     from tuner.report import page, tables
 
     results, console, folder = results_of(study), out(), output or study.report
-    findings = results.findings()
-    console.print(tables.report(results, top, findings=findings))
+    findings, importance = results.findings(), results.importance()
+    console.print(tables.report(results, top, findings=findings, importance=importance))
     with _writing(folder), status("Drawing"):
         written = _draw(results, folder)
-        path = page.write(results, study.root, folder, findings=findings)
+        path = page.write(results, study.root, folder, findings=findings, importance=importance)
     written = sorted([*written, path.name])
     console.print(Text(f"\nWrote {len(written)} files to {short(folder)}: " + ", ".join(written), style="dim"))
     console.print(Text(f"The page: {short(path)}"), soft_wrap=True)

@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tuner.evidence import formats, merging
+from tuner.evidence import confirmed, formats, merging
 from tuner.evidence.depths import by_depth
 from tuner.evidence.findings import Findings
+from tuner.evidence.importance import importance
 from tuner.evidence.photographs import by_photograph
 from tuner.evidence.rungs import rungs
 from tuner.evidence.snapshot import Snapshot, Study, read
 from tuner.evidence.statistics import confusion
 from tuner.evidence.times import Times, times
 from tuner.study.ranking import metric_key
+from tuner.study.seeds import generator
+from tuner.study.spec import Range
 
 
 class Results:
@@ -110,9 +113,18 @@ class Results:
         """Where the time of all sessions went."""
         return times(self.study, self._configurations, self.epochs())
 
-    def findings(self) -> Findings | None:
-        """What the study may claim; None while nothing was confirmed."""
-        return None
+    def importance(self) -> pd.DataFrame:
+        """How much each searched hyperparameter mattered in the first rungs, see `importance.importance`; empty while
+        too few configurations have ended there.
+        """
+        trials = self.trials()
+        ended = trials["status"].isin(("completed", "failed")) & (trials["kind"] == "search")
+        first = trials[ended & (trials["rung"] == 0)].assign(epochs=trials["last_epoch"])
+        space = vars(self.study.spec.space)
+        names = [name for name, value in space.items() if isinstance(value, (tuple, Range))]
+        table = first.join(self._configurations.set_index("id")[names], on="configuration")
+        search = self.study.spec.search
+        return importance(table, names, generator(search.seed, "importance"), search.objective == "val_loss")
 
     def beats_baseline(self) -> bool | None:
         """Whether the winner is better than the baseline by the study's objective; None while there is no pair."""
@@ -128,8 +140,21 @@ class Results:
         return self._best("search")
 
     def baseline(self) -> pd.Series | None:
-        """The best frozen configuration by the same rule; None while none has a finished epoch."""
-        return self._best("baseline")
+        """The better of the best frozen configuration and logistic regression, by the same rule; None while neither has
+        a finished epoch.
+        """
+        found = self.baselines()
+        return found[0] if found else None
+
+    def baselines(self) -> list[pd.Series]:
+        """The best frozen configuration and logistic regression on the pooled features, the better one first."""
+        rows = [row for row in (self._best(kind) for kind in merging.BASELINES) if row is not None]
+        return sorted(rows, key=lambda row: merging.rank(row, self.study.spec.search.objective))
+
+    def findings(self) -> Findings:
+        """The verdict on the winner and the evidence under it; its kind is "open" while it is not confirmed."""
+        rows = [row.to_dict() for row in self.baselines()]
+        return confirmed.findings(self._snapshot, self.ranking(), rows)
 
     def reference(self) -> pd.Series | None:
         """The tutorial's recipe: frozen, no hidden head layer, Adam 1e-3."""

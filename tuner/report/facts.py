@@ -93,7 +93,7 @@ def warning_lines(results: Results, findings: Findings | None = None) -> list[st
     table = results.configurations()
     failed = table[table["status"] == "failed"]
     lines = [words.visible(w) for w in results.study.warnings]
-    if findings is not None:
+    if findings is not None and findings.kind != "open":  # else the headline stands on top and says it
         lines += headline.qualified(results)
     lines += [
         f"{row['id']} failed: {'no reason given' if words.missing(row['reason']) else words.visible(row['reason'])}"
@@ -113,7 +113,7 @@ def importance_line(importance: pd.DataFrame) -> str:
     within = f" in {groups} groups" if groups > 1 else ""
     return (
         f"Share of the differences between {counted}{within}, compared at equal epochs only. By luck: what a "
-        "hyperparameter without any effect would get; p: how often it would get as much."
+        "hyperparameter without any effect would get; p: how often luck makes any of them stand out as much."
     )
 
 

@@ -123,7 +123,7 @@ def policy(style: str, script: str) -> str:
 
 def _headline(results: Results, findings: Findings | None) -> dict[str, Any]:
     """The verdict as the page shows it: its kind, its sentence and the lines under it."""
-    if findings is not None:
+    if verdict.is_reached(findings):
         return {
             "kind": findings.kind.replace(" ", "-"),
             "label": verdict.KINDS.get(findings.kind, findings.kind),
@@ -132,8 +132,8 @@ def _headline(results: Results, findings: Findings | None) -> dict[str, Any]:
             "ground": verdict.ground(findings),
         }
     first, *rest = headline(results).splitlines()
-    confirmed = verdict.NOT_CONFIRMED if results.winner() is not None else ""
-    return {"kind": "open", "label": verdict.KINDS["open"], "sentence": first, "lines": rest, "ground": confirmed}
+    ground = verdict.unconfirmed(findings) if results.winner() is not None else ""
+    return {"kind": "open", "label": verdict.KINDS["open"], "sentence": first, "lines": rest, "ground": ground}
 
 
 def _environment() -> Environment:

@@ -132,7 +132,7 @@ def _learning_panel(metric: str, rows: Mapping[str, Row], curves: Mapping[str, p
             if len(points) > 1:
                 panel.line(points, role + dash)
             for epoch, value in points if not dash else []:
-                best = epoch == row["best_epoch"]
+                best = not words.missing(row["best_epoch"]) and epoch == row["best_epoch"]
                 said = words.percent(value) if metric == "accuracy" else words.number(value)
                 text = f"{role} {words.visible(row['id'])} · epoch {epoch:.0f}{', its best' if best else ''}"
                 panel.mark(epoch, value, "ring" if best else "small", role, f"{text} · validation {metric} {said}")

@@ -58,9 +58,9 @@ def subtitle(results: Results) -> str:
 Column = tuple[str, str, Callable[[Row], str], str]  # header, what it means, its text, the column it sorts by
 
 BEFORE: tuple[Column, ...] = (
-    ("layers", "unfrozen layers", lambda r: str(r["unfrozen_layers"]), "unfrozen_layers"),
+    ("layers", "unfrozen layers", lambda r: words.hyperparameter("", r["unfrozen_layers"]), "unfrozen_layers"),
     ("rate", "learning rate", lambda r: words.rate(r["learning_rate"]), "learning_rate"),
-    ("head", "head width, 0: no hidden layer", lambda r: str(r["head_width"]), "head_width"),
+    ("head", "head width, 0: no hidden layer", lambda r: words.hyperparameter("", r["head_width"]), "head_width"),
 )
 AFTER: tuple[Column, ...] = (
     ("right", "of the validation images, at the best epoch", lambda r: _right(r), "correct"),

@@ -150,7 +150,7 @@ def wrong_list(results: Results, most: int = 12) -> RenderableType | None:
 # ---- what mattered, and the time ----
 
 
-def importance_table(importance: pd.DataFrame | None) -> Table | None:
+def importance_table(importance: pd.DataFrame | None) -> Group | None:
     """How much of the difference between configurations each hyperparameter explains, beside what luck would give."""
     if importance is None or importance.empty:
         return None
@@ -164,8 +164,7 @@ def importance_table(importance: pd.DataFrame | None) -> Table | None:
             words.percent(row["share_by_luck"]),
             facts.chance(row["p"]),
         )
-    table.caption, table.caption_justify = Text(facts.importance_line(importance)), "left"
-    return table
+    return Group(table, Text(facts.importance_line(importance), style="italic"))
 
 
 def time_table(results: Results) -> RenderableType | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from rich import box
 from rich.console import Group
@@ -30,13 +31,25 @@ NOT_CONFIRMED = (
 )
 
 
+def is_reached(findings: Findings | None) -> TypeGuard[Findings]:
+    """Whether there is a verdict: the confirmation has ended."""
+    return findings is not None and findings.kind != "open"
+
+
 def block(results: Results, findings: Findings | None) -> Group:
-    """The verdict in one sentence and what it is counted on; without findings the search's own headline."""
-    if findings is None:
+    """The verdict in one sentence and what it is counted on; before there is one, the search's own headline."""
+    if not is_reached(findings):
         said = headline(results)
-        return Group(Text(said), *([Text(NOT_CONFIRMED, style="italic")] if results.winner() is not None else []))
+        return Group(
+            Text(said), *([Text(unconfirmed(findings), style="italic")] if results.winner() is not None else [])
+        )
     kind = Text(KINDS.get(findings.kind, findings.kind), style=STYLES.get(findings.kind, "bold"))
     return Group(kind, Text(findings.sentence, style="bold"), Text(ground(findings), style="italic"))
+
+
+def unconfirmed(findings: Findings | None) -> str:
+    """What stands in the place of a verdict."""
+    return NOT_CONFIRMED if findings is None else words.visible(findings.sentence)
 
 
 def ground(findings: Findings) -> str:
@@ -69,7 +82,7 @@ class Beside:
 def sides(results: Results, findings: Findings | None) -> list[Beside]:
     """Winner and baseline, as far as there are any; after a confirmation its own two, or three."""
     table = {str(row["id"]): row for row in results.configurations().to_dict(orient="records")}
-    if findings is None or findings.winner is None:
+    if not is_reached(findings):
         rows = {"winner": results.winner(), "baseline": results.baseline()}
         return [_searched(role, row.to_dict()) for role, row in rows.items() if row is not None]
     named = {"winner": findings.winner, "baseline": findings.baseline, "other baseline": findings.other_baseline}
@@ -85,7 +98,7 @@ def _searched(role: str, row: dict[Any, Any]) -> Beside:
         str(row["id"]),
         words.configuration(row),
         f"{rate(seen)}, loss {words.number(row['val_loss'])}",
-        "not confirmed",
+        "",
         "",
         _trained(row),
     )
@@ -147,7 +160,7 @@ def side_table(results: Results, findings: Findings | None) -> Table | None:
         table.add_column(side.role, overflow="fold")
     for field, label in LABELS.items():
         cells = [words.visible(getattr(side, field)) for side in beside]
-        if any(cells) and not (field in ("confirmed", "seeds") and findings is None):
+        if any(cells):
             table.add_row(label, *(Text(cell) for cell in cells))
     if findings is not None and findings.compared is not None:
         table.caption, table.caption_justify = Text(f"Difference: {interval(findings.compared)}"), "left"
@@ -158,23 +171,17 @@ def side_table(results: Results, findings: Findings | None) -> Table | None:
 
 
 def evidence(findings: Findings) -> list[str]:
-    """The sentences under the verdict, then what choosing the best of many cost."""
-    return [words.visible(line) for line in findings.evidence] + selection(findings)
-
-
-def selection(findings: Findings) -> list[str]:
-    """ "Search said x, corrected y" and the expected best of n, where they were computed."""
-    found = findings.selection
-    if found is None:
-        return []
-    lines = [
-        f"The search said {points(found.searched)} over the baseline on its validation images; corrected for having "
-        f"chosen the best of many ({found.draws:,} bootstrap draws): {interval(found.corrected)}."
-    ]
-    if found.expected_best:
-        each = [f"{words.percent(share)} of {n}" for n, share in found.expected_best]
-        lines.append(f"Expected best validation accuracy of so many configurations: {words.listed(each, 8)}.")
+    """The sentences under the verdict, then what trying more configurations brings."""
+    lines = [words.visible(line) for line in findings.evidence]
+    if findings.selection is not None and findings.selection.expected_best:
+        each = [f"{words.percent(share)} of {n}" for n, share in thinned(findings.selection.expected_best)]
+        lines.append(f"Expected best validation accuracy of so many configurations: {words.listed(each)}.")
     return lines
+
+
+def thinned(expected: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Of a long list those of 1, 2, 4, 8 ... configurations, and the last."""
+    return [(n, share) for n, share in expected if n & (n - 1) == 0 or n == expected[-1][0]]
 
 
 def evidence_list(findings: Findings) -> Table:
