@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import made_findings
+import numpy as np
 import pytest
 from made_page import study_with_photographs
 from made_study import (
@@ -24,9 +25,11 @@ from made_study import (
     make_study,
 )
 from PIL import Image
+from rich.console import Console
 
 from tuner.evidence.results import Results
-from tuner.report import gallery, page, style
+from tuner.report import gallery, page, style, tables
+from tuner.study.store import EpochRow, Store, TrialRow
 
 VARIANTS = {
     "finished": FINISHED,
@@ -109,6 +112,23 @@ def test_a_study_without_findings_says_that_it_is_not_confirmed(finished: tuple[
     assert "Verdict: Not confirmed" in text
     assert "Best configuration c001" in text and "cannot show a gain" in text
     assert "all fresh seeds" not in text
+
+
+def test_logistic_regression_as_the_baseline_is_shown_like_any_other(tmp_path: Path) -> None:
+    database = make_study(tmp_path)
+    chances = np.tile(np.array([[0.9, 0.1]], "<f4"), (FINISHED.validation, 1)).tobytes()
+    with Store(database) as store, store.transaction():
+        store.add_configuration("log", "logistic", 0, {"unfrozen_layers": 0}, "pooled", 2049)
+        store.begin_trial(TrialRow("log", "log", None, None, None, 0, 1, None), None)
+        store.record_epoch("log", "log", EpochRow(1, 0.01, 1.0, 0.01, 0.9, 1.0, 92), chances, ())
+        store.end_trial("log", "COMPLETED", 0.01, 1, None, 1.0, None)
+    results = Results.open(database)
+    baseline = results.baseline()
+    assert baseline is not None and baseline["kind"] == "logistic"
+    text = Elements(page.page(results, tmp_path, findings=results.findings(), importance=results.importance())).text
+    assert "logistic regression on the pooled features" in text
+    assert "baseline (log): 10/20 right" in text
+    Console(file=io.StringIO()).print(tables.report(results, findings=results.findings()))
 
 
 def test_names_stay_text_and_what_hides_is_written_out(tmp_path: Path) -> None:

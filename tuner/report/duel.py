@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tuner.evidence.findings import Findings, Interval, Side
 from tuner.report import words
 from tuner.report.panels import Axis, Line, Note, Panel, linear, shares
-from tuner.report.verdict import points
+from tuner.report.verdict import points, signed
 
 LEFT = 84.0
 
@@ -28,11 +30,12 @@ def _seeds(findings: Findings) -> Panel | None:
         mean = sum(side.accuracies) / len(side.accuracies)
         panel.lines.append(_stroke(panel, mean, row, name))
         stacked: dict[float, int] = {}
+        step = min(0.11, 0.8 / max(Counter(side.accuracies).values()))  # a tall stack is squeezed into its row
         for seed, accuracy in enumerate(side.accuracies):
             stacked[accuracy] = level = stacked.get(accuracy, 0) + 1
             css = ROLES[name]
             text = f"{name}, seed {seed + 1} of {len(side.accuracies)} · {words.percent(accuracy)} right"
-            panel.mark(accuracy, -row + 0.11 * _side(level), "dot", css, text)
+            panel.mark(accuracy, -row + step * _side(level), "dot", css, text)
         panel.notes.append(
             Note(panel.px(mean), panel.py(-row - 0.46), f"mean {100 * mean:.1f}%", ROLES[name], "middle")
         )
@@ -68,14 +71,14 @@ def _differences(findings: Findings) -> Panel | None:
         if interval is not None:
             panel.line([(interval.low, -row), (interval.high, -row)], f"whisker {css}")
         panel.mark(difference, -row, "square", css, f"{name} · {_said(difference, interval)}")
-        panel.notes.append(Note(panel.px(difference), panel.py(-row) - 9, f"{100 * difference:+.1f}", css, "middle"))
+        panel.notes.append(Note(panel.px(difference), panel.py(-row) - 9, signed(difference), css, "middle"))
     return panel
 
 
 def _said(difference: float, interval: Interval | None) -> str:
     if interval is None:
         return points(difference)
-    return f"{points(difference)} (95%: {100 * interval.low:+.1f} to {100 * interval.high:+.1f}) · {interval.method}"
+    return f"{points(difference)} (95%: {signed(interval.low)} to {signed(interval.high)}) · {interval.method}"
 
 
 def _each(side: Side) -> str:

@@ -39,12 +39,14 @@ def is_reached(findings: Findings | None) -> TypeGuard[Findings]:
 def block(results: Results, findings: Findings | None) -> Group:
     """The verdict in one sentence and what it is counted on; before there is one, the search's own headline."""
     if not is_reached(findings):
-        said = headline(results)
+        found = headline(results)
         return Group(
-            Text(said), *([Text(unconfirmed(findings), style="italic")] if results.winner() is not None else [])
+            Text(found), *([Text(unconfirmed(findings), style="italic")] if results.winner() is not None else [])
         )
-    kind = Text(KINDS.get(findings.kind, findings.kind), style=STYLES.get(findings.kind, "bold"))
-    return Group(kind, Text(findings.sentence, style="bold"), Text(ground(findings), style="italic"))
+    kind, sentence = KINDS.get(findings.kind, findings.kind), words.visible(findings.sentence)
+    rest = sentence.removeprefix(kind).removeprefix(":").strip()
+    said = Text.assemble((f"{kind}: ", STYLES.get(findings.kind, "bold")), (rest, "bold"))
+    return Group(said, Text(ground(findings), style="italic"))
 
 
 def unconfirmed(findings: Findings | None) -> str:
@@ -207,13 +209,18 @@ def points(difference: float, *, sign: bool = True) -> str:
     """A difference of two shares: "+3.5 points"."""
     size = 100 * difference
     if sign:
-        return f"{size:+.1f} points"
+        return f"{signed(difference)} points"
     return f"{size:g} point{'' if size == 1 else 's'}"
+
+
+def signed(share: float) -> str:
+    """A difference in points, a plain 0.0 for none."""
+    return f"{100 * share:+.1f}" if round(1000 * share) else "0.0"
 
 
 def interval(found: Interval) -> str:
     """A difference with its interval: "+3.5 points (95%: -1.0 to +8.0)"."""
-    return f"{points(found.difference)} (95%: {100 * found.low:+.1f} to {100 * found.high:+.1f})"
+    return f"{points(found.difference)} (95%: {signed(found.low)} to {signed(found.high)})"
 
 
 def rate(found: Rate | None) -> str:
