@@ -178,7 +178,7 @@ class _Trainer:
         task = self.task
         began = time.perf_counter()
         loss, accuracy = self._train(network, workshop, epoch)
-        logits = self._evaluate(network, workshop)
+        logits = evaluate(network, workshop, task.start, self.parts)
         truth = workshop.labels[workshop.validation]
         chances = probabilities(logits)
         row = EpochRow(
@@ -229,16 +229,6 @@ class _Trainer:
         loss, right = (sum(float(s[i]) for s in sums) for i in (0, 1))
         return loss / len(order), right / len(order)
 
-    def _evaluate(self, network: Network, workshop: Workshop) -> np.ndarray:
-        rows, data = workshop.validation, workshop.features.arrays[self.task.start]
-        size = -(-len(rows) // -(-len(rows) * self.parts // EVALUATION_BATCH))
-        found = []
-        for first in range(0, len(rows), size):
-            batch = rows[first : first + size]
-            padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
-            found.append(network.stepper.logits(data[padded])[: len(batch)])
-        return np.concatenate(found)
-
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
         task = self.task
@@ -270,6 +260,18 @@ class _Trainer:
             # fault must stop the search, not fail the trial.
             raise _of_the_disk(error, path) from error
         return Saved(role, epoch, name, size, digest)
+
+
+def evaluate(network: Network, workshop: Workshop, start: str, parts: int = 1) -> np.ndarray:
+    """Logits of the validation photographs, float32 (n, 1) or (n, classes); `parts`: batches that many times smaller."""
+    rows, data = workshop.validation, workshop.features.arrays[start]
+    size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
+    found = []
+    for first in range(0, len(rows), size):
+        batch = rows[first : first + size]
+        padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
+        found.append(network.stepper.logits(data[padded])[: len(batch)])
+    return np.concatenate(found)
 
 
 def _of_the_disk(error: BaseException, path: Path) -> OSError:
