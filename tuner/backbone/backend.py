@@ -147,7 +147,7 @@ def forward(model: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
 
 
 def saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The `serve` function of a SavedModel folder: float32 in, float32 out. Needs TensorFlow, whatever Keras runs on."""
+    """The `serve` function of a SavedModel folder: float32 in and out. Needs TensorFlow, whatever Keras runs on."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the process that exports may hold the rest
     with quiet():

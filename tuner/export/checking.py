@@ -1,4 +1,4 @@
-"""Saves a model, has a fresh process read it with the format's own runtime, compares, and only then puts it in place."""
+"""Saves a model, has a fresh process read it with the format's own runtime, compares, then puts it in place."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tuner import __version__
+from tuner.backbone import backend
 from tuner.errors import ExportError
 from tuner.export import saving
 from tuner.export.formats import Contents, Format, check_target
@@ -43,6 +46,7 @@ class Exported:
     correct: int
     photographs: int
     configuration: str
+    versions: Mapping[str, str]
     refit: Refit | None = None
 
     def sentence(self, name: str) -> str:
@@ -84,11 +88,14 @@ def export(
     check_target(target, kind, force)
     raw = [] if kind.squares else list(photographs)
     with saving.beside(target) as folder:
-        part = folder / target.name
+        part = folder / "new" / target.name
+        part.parent.mkdir()
         saving.save(model, kind, part, contents)
         near, far, found = _answers(folder, part, squares, raw, on_progress, target)
         if found != contents:
-            raise ExportError(f"{target}: the saved file carries {found}, expected {contents}. It was not put in place.")
+            raise ExportError(
+                f"{target}: the saved file carries {found}, expected {contents}. It was not put in place."
+            )
         difference = _largest(near, expected)
         _agree(target, "the exported model", difference, CLOSE + (COARSE if coarse else 0.0))
         raw_difference = None if kind.squares else _largest(far, expected)
@@ -99,8 +106,26 @@ def export(
     right = int(((near if kind.squares else far).argmax(axis=1) == labels).sum())
     size = saving.size_of(target)
     return Exported(
-        target, kind, contents, size, difference, raw_difference, right, len(labels), configuration, refit
+        target,
+        kind,
+        contents,
+        size,
+        difference,
+        raw_difference,
+        right,
+        len(labels),
+        configuration,
+        _versions(kind),
+        refit,
     )
+
+
+def _versions(kind: Format) -> dict[str, str]:
+    """Of everything that had a hand in the file."""
+    facts = backend.environment()
+    found = {"tlstudy": __version__}
+    found |= {name: str(facts[name]) for name in ("python", "numpy", "keras", "tensorflow", "jax") if name in facts}
+    return found | {package: metadata.version(package) for package in kind.writes.values() if package not in found}
 
 
 def _answers(

@@ -159,4 +159,3 @@ def _is_saved_model(folder: Path) -> bool:
     if folder.is_symlink() or not (folder / "saved_model.pb").is_file():
         return False
     return {entry.name for entry in folder.iterdir()} <= _OF_SAVED_MODEL
-

@@ -1,8 +1,8 @@
 """`python -m tuner.export.fresh REQUEST`: what an exported file says, in a process that knows nothing but the file.
 
-The request is a JSON file: model (path), squares (an .npy of uint8 (n, side, side, 3)), photographs (paths, may be none)
-and answers (where to write). The answers are an .npz with `squares` and `photographs`, float32 (n, classes) each, and
-`contents`, the JSON text the model carries. The number of photographs done goes to standard output, a line each.
+The request is a JSON file: model (path), squares (an .npy of uint8 (n, side, side, 3)), photographs (paths, may be
+none) and answers (where to write). The answers are an .npz with `squares` and `photographs`, float32 (n, classes) each,
+and `contents`, the JSON text the model carries. The number of photographs done goes to standard output, a line each.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.export.formats import Contents
-from tuner.export.reading import Reader, open_model
+from tuner.export.reading import open_model
 from tuner.images.decode import load_photograph
 
 BATCH = 32
@@ -31,12 +30,8 @@ def main(request: Path) -> None:
         far[i] = reader.probabilities(load_photograph(Path(path))[None])[0]
         sys.stdout.write(f"{i + 1}\n")
         sys.stdout.flush()
-    _answer(Path(asked["answers"]), reader, np.concatenate(near), far)
-
-
-def _answer(path: Path, reader: Reader, near: np.ndarray, far: np.ndarray) -> None:
-    contents: Contents = reader.contents
-    np.savez(path, squares=near, photographs=far, contents=np.array(contents.to_json()))
+    contents = np.array(reader.contents.to_json())
+    np.savez(asked["answers"], squares=np.concatenate(near), photographs=far, contents=contents)
 
 
 if __name__ == "__main__":

@@ -63,14 +63,14 @@ def format_of(path: Path) -> Format:
     if path.suffix == ".onnx":  # a protobuf begins with no mark of its own
         return FORMATS["onnx"]
     raise UsageError(
-        f"{path}: is no model that tlstudy exports; expected a .keras, .onnx or .tflite file or a SavedModel folder, as "
-        "`tlstudy best --export` writes them."
+        f"{path}: is no model that tlstudy exports; expected a .keras, .onnx or .tflite file or a SavedModel folder, "
+        "as `tlstudy best --export` writes them."
     )
 
 
 def open_model(path: Path) -> Reader:
-    """Opens a model that `tlstudy best --export` wrote. Raises UsageError for anything else, and when its runtime is not
-    installed.
+    """Opens a model that `tlstudy best --export` wrote. Raises UsageError for anything else, and when its runtime is
+    not installed.
     """
     kind = format_of(path)
     check_installed(kind, kind.reads)
@@ -150,11 +150,14 @@ def _onnx(path: Path) -> tuple[Contents, Call]:
 def _litert(path: Path) -> tuple[Contents, Call]:
     from ai_edge_litert.interpreter import Interpreter
 
+    from tuner.backbone import backend
+
     try:
         with zipfile.ZipFile(path) as end, end.open(CONTENTS_FILE) as file:
             contents = Contents.from_json(file.read(LARGEST_CONTENTS))
     except (zipfile.BadZipFile, KeyError) as error:
         raise _NotOurs(f"it carries no {CONTENTS_FILE} with the class names") from error
-    runner = Interpreter(model_path=str(path)).get_signature_runner()
+    with backend.quiet():  # it says on standard error which kernels it chose
+        runner = Interpreter(model_path=str(path)).get_signature_runner()
     name = next(iter(runner.get_input_details()))
     return contents, lambda images: next(iter(runner(**{name: images}).values()))

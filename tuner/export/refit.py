@@ -1,7 +1,7 @@
 """`--refit`: the chosen configuration trained once more, on the training and validation photographs together.
 
-More photographs usually make a better model, and no image is left to judge it by: what was measured belongs to the model
-before. The number of epochs is fixed beforehand, by the best epochs of the runs that could still be judged.
+More photographs usually make a better model, and no image is left to judge it by: what was measured belongs to the
+model before. The number of epochs is fixed beforehand, by the best epochs of the runs that could still be judged.
 """
 
 from __future__ import annotations
@@ -92,9 +92,13 @@ def train(
         folder=str(folder),
         best_bar=(),  # the last epoch counts, not the best: its weights are still in the network
     )
-    result = trial.run(task, workshop, lambda done: say(f"Refit: epoch {done.row.epoch} of {epochs}"), threading.Event())
+    result = trial.run(
+        task, workshop, lambda done: say(f"Refit: epoch {done.row.epoch} of {epochs}"), threading.Event()
+    )
     if result.status != "COMPLETED":
-        raise ExportError(f"{configuration}: training it on all photographs failed ({result.reason}). Nothing was written.")
+        raise ExportError(
+            f"{configuration}: training it on all photographs failed ({result.reason}). Nothing was written."
+        )
     network = networks.get(
         task.start,
         int(hyperparameters["unfrozen_layers"]),

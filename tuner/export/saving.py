@@ -1,8 +1,8 @@
 """Writes a Keras model in each format, with the class names inside, and puts what was written in place.
 
 Where `Contents` stand: in a .keras file in the layers themselves (`classes`, `resize`), in a SavedModel as
-`assets.extra/tlstudy.json` (the place TensorFlow leaves to others), in an ONNX file as the metadata entry `tlstudy`, in a
-LiteRT file as `tlstudy.json` in a zip at its end, which is how that format carries associated files.
+`assets.extra/tlstudy.json` (the place TensorFlow leaves to others), in an ONNX file as the metadata entry `tlstudy`, in
+a LiteRT file as `tlstudy.json` in a zip at its end, which is how that format carries associated files.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def save(model: Any, kind: Format, path: Path, contents: Contents) -> None:
     except OSError:
         raise
     except Exception as error:  # whatever a converter raises
+        reason = " ".join(str(error).split())[:300]
         raise ExportError(
-            f"{path.name}: the converter to {kind.name} failed ({type(error).__name__}: {' '.join(str(error).split())[:300]}). "
+            f"{path.name}: the converter to {kind.name} failed ({type(error).__name__}: {reason}). "
             "Nothing was put in place; .keras is the format that needs no converter."
         ) from error
 
@@ -70,8 +71,8 @@ def beside(target: Path) -> Iterator[Path]:
 def put_in_place(part: Path, target: Path) -> None:
     """Makes `part` durable and renames it to `target`, which must be on the same disk.
 
-    A file replaces an older one in one step. A folder cannot: the older one is renamed to stand beside `part` first, and
-    back again should the second rename fail.
+    A file replaces an older one in one step. A folder cannot: the older one is renamed to stand beside `part` first,
+    and back again should the second rename fail.
     """
     for path in [part, *part.rglob("*")]:
         os.chmod(path, 0o755 if path.is_dir() else 0o644)
@@ -81,7 +82,7 @@ def put_in_place(part: Path, target: Path) -> None:
         else:
             sync_folder(path)
     if part.is_dir() and target.exists():
-        older = part.with_name("older")
+        older = part.with_name(f"{part.name}.older")
         os.replace(target, older)
         try:
             os.replace(part, target)

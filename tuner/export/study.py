@@ -54,9 +54,9 @@ def export_study(
     """Exports a study's best configuration (or its frozen baseline) from its best epoch; returns the Keras model and
     the check.
 
-    kind: what the ending of `target` says unless given. again: trained once more, on training and validation photographs
-    together, for the median of `best_epochs`, which are the configuration's own best epoch unless given. Raises
-    UsageError when there is nothing to export, the photographs changed, `target` is taken or something is not
+    kind: what the ending of `target` says unless given. again: trained once more, on training and validation
+    photographs together, for the median of `best_epochs`, which are the configuration's own best epoch unless given.
+    Raises UsageError when there is nothing to export, the photographs changed, `target` is taken or something is not
     installed; ExportError when the saved file does not agree with the trial.
     """
     from tuner.backbone import backend

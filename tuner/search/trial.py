@@ -263,7 +263,7 @@ class _Trainer:
 
 
 def evaluate(network: Network, workshop: Workshop, start: str, parts: int = 1) -> np.ndarray:
-    """Logits of the validation photographs, float32 (n, 1) or (n, classes); `parts`: batches that many times smaller."""
+    """Logits of the validation photographs, float32 (n, 1) or (n, classes); in batches `parts` times smaller."""
     rows, data = workshop.validation, workshop.features.arrays[start]
     size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
     found = []
