@@ -6,23 +6,23 @@ One file, because the conversions take most of its time: they are made once, and
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import io
-import json
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cli.cli_programs import process
-from export.exporting import Case, again, elsewhere, export
+from export.exporting import Case, elsewhere, export
 
-from tuner.errors import ExportError
 from tuner.evidence.results import Results
 from tuner.export.formats import FORMATS, Contents, card_path
 from tuner.export.predict import files, predict
 from tuner.export.reading import open_model
+from tuner.export.saving import put_in_place
 from tuner.study.folder import StudyFolder
 
 TARGETS = {"savedmodel": "model", "onnx": "model.onnx", "litert": "model.tflite"}
@@ -132,24 +132,28 @@ def test_predict_says_what_the_trial_said(name: str, made: Any) -> None:
         assert np.abs(np.array([p.probabilities for p in found]) - wanted).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", EVERY[:1])
-def test_a_saved_model_is_replaced_whole_or_not_at_all(name: str, made: Any, tmp_path: Path) -> None:
-    case = made(name)
-    target = tmp_path / "model"
-    shutil.copytree(case.target, target)
-    (target / "assets.extra" / "old").write_text("of the older one")
-    with pytest.raises(ExportError, match="differs from the trial"):
-        again(case, target, force=True, expected=case.expected + 0.01)
-    assert (target / "assets.extra" / "old").exists()
-    exported = again(case, target, force=True)
-    assert exported.largest_difference < 1e-3
-    assert not (target / "assets.extra" / "old").exists()
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("target", "old"), ("beside/new", "new")):
+        (tmp_path / name / "variables").mkdir(parents=True)
+        (tmp_path / name / "variables" / text).write_text(text)
+    rename = os.replace
+
+    def fails_once(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            raise OSError(errno.EIO, "the disk failed")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_once)
+    with pytest.raises(OSError, match="the disk failed"):
+        put_in_place(tmp_path / "beside" / "new", tmp_path / "target")
+    assert (tmp_path / "target" / "variables" / "old").read_text() == "old"
+    monkeypatch.setattr(os, "replace", rename)
+    put_in_place(tmp_path / "beside" / "new", tmp_path / "target")
+    assert [p.name for p in (tmp_path / "target" / "variables").iterdir()] == ["new"]
 
 
 @pytest.mark.parametrize("name", EVERY[1:2])
-def test_the_command_line_exports_and_predicts(name: str, finished: StudyFolder, made: Any, place: Path) -> None:
-    """The export as a user gets it is one more conversion, so this is the only one through the command line."""
+def test_the_command_line_predicts(name: str, made: Any, place: Path) -> None:
     case = made(name)
     bad = place / "bad.jpg"
     bad.write_text("no photograph")
@@ -162,7 +166,7 @@ def test_the_command_line_exports_and_predicts(name: str, finished: StudyFolder,
         assert np.allclose([float(row[f"p_{name}"]) for name in case.classes], wanted, atol=1e-3)
 
 
-def test_best_writes_model_and_card_and_predict_reads_it(finished: StudyFolder, tmp_path: Path) -> None:
+def test_a_refit_is_told_checked_and_the_same_again(finished: StudyFolder, tmp_path: Path) -> None:
     """The refit, as .keras: trained on all 18 photographs, told so everywhere, and the same again."""
     from tuner.export import refit
     from tuner.export.study import _as_searched, _chosen
@@ -187,10 +191,8 @@ def test_best_writes_model_and_card_and_predict_reads_it(finished: StudyFolder, 
     )
     assert said.photographs == 18 and not said.tested
     assert np.abs(said.expected - chosen.expected).max() > 1e-4, "it is another network than the trial's"
-    photographs = [str(dataset.root / dataset.photographs[i].path) for i in dataset.indices("val")]
-    told = process("predict", "m.keras", *photographs, "--format", "json", cwd=tmp_path)
-    assert told.code == 0, told.text
-    found = [list(row["probabilities"].values()) for row in json.loads(told.out)["photographs"]]
+    asked = files(str(dataset.root / dataset.photographs[i].path) for i in dataset.indices("val"))
+    found = [p.probabilities for p in predict(open_model(tmp_path / "m.keras"), asked)]
     assert np.abs(np.array(found) - said.expected).max() < 1e-3, "another process trains the same network"
 
 

@@ -12,7 +12,7 @@ def plain(text: object) -> str:
     """Text that Markdown shows as it is: nothing in it steers a terminal, makes markup or breaks a table."""
     escaped = re.sub(r"([\\`*_{}\[\]()<>#!|&~$])", r"\\\1", words.visible(text))
     # At the beginning of a line these would make a list or a rule of it.
-    return re.sub(r"^(\s*)(\d*)([-+=.])", r"\1\2\\\3", escaped)
+    return re.sub(r"^(\s*)(?:(\d+)(?=\.(?:\s|$))|(?=[-+=]))", r"\1\2\\", escaped)
 
 
 def fenced(text: str, language: str = "") -> str:
