@@ -40,9 +40,8 @@ def write(
     baseline: bool,
     refit: bool,
     force: bool,
-    verdict: str | None = None,
 ) -> None:
-    """Exports, prints the model and what the check found, writes the card. verdict: the study's, where it has one."""
+    """Exports, prints the model and what the check found, writes the card."""
     from tuner.export.formats import card_path, choose, recipe
     from tuner.export.study import export_study
     from tuner.report.card import card
@@ -52,10 +51,20 @@ def write(
         err().print(Text(text), soft_wrap=True)
     with status("Building, saving and checking the model") as say:
         model, done = export_study(
-            folder, results, target, baseline=baseline, force=force, say=say, kind=choose(target, format), again=refit
+            folder,
+            results,
+            target,
+            baseline=baseline,
+            force=force,
+            say=say,
+            kind=choose(target, format),
+            again=refit,
+            best_epochs=results.best_epochs_of_folds(baseline=baseline) if refit else (),
         )
     console = out()
     model.summary(print_fn=lambda line, **_: console.print(Text(str(line)), soft_wrap=True), line_length=80)
+    found = results.findings()
+    verdict = None if found.kind == "open" else found.sentence
     text = card(results, done, study=short(folder.root), baseline=baseline, verdict=verdict)
     write_atomically(card_path(target), lambda file: put(file, text.encode(errors="backslashreplace")))
     said = [done.sentence(short(target)), f"Its model card is {short(card_path(target))}."]

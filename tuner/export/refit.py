@@ -27,7 +27,7 @@ from tuner.study.spec import Spec
 class Refit:
     """weights: what training changed, by variable path. expected: float32 (validation photographs, classes), what the
     trained network itself says of them. photographs: how many it was trained on. tested: whether the data have a test
-    set, which it never saw.
+    set, which it never saw. epochs: 0 for logistic regression, which has none.
     """
 
     epochs: int
@@ -39,10 +39,10 @@ class Refit:
     def sentence(self) -> str:
         """What was done, and what can no longer be said."""
         left = "only the test photographs are" if self.tested else "no image is"
+        how = f" for {self.epochs} epoch{'s' * (self.epochs != 1)}" if self.epochs else ""
         return (
-            f"Trained again on all {self.photographs} training and validation photographs for {self.epochs} "
-            f"epoch{'s' * (self.epochs != 1)}: {left} left to judge it by. The validation figures shown are those of "
-            "the configuration before this."
+            f"Trained again on all {self.photographs} training and validation photographs{how}: {left} left to judge "
+            "it by. The validation figures shown are those of the configuration before this."
         )
 
 
@@ -66,7 +66,7 @@ def train(
 
     Raises ExportError when the loss stops being finite, RunError when the features cannot be stored.
     """
-    from tuner.search import trial
+    from tuner.search import logistic, trial
     from tuner.search.network import Networks, probabilities
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
@@ -75,7 +75,13 @@ def train(
     networks = Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision)
     validation = dataset.indices("val")
     rows = np.concatenate([dataset.indices("train"), validation])
-    workshop = trial.Workshop(stored, dataset.labels, rows, validation, networks, len(dataset.classes))
+    groups = np.array(dataset.groups, np.int64)
+    workshop = trial.Workshop(stored, dataset.labels, rows, validation, networks, len(dataset.classes), groups=groups)
+    tested = bool(len(dataset.indices("test")))
+    if "learning_rate" not in hyperparameters:
+        fit = logistic.fit_rows(workshop, search.objective, search.class_weight == "balanced", search.seed)
+        said = probabilities(fit.logits(stored.arrays["pooled"][validation]))
+        return Refit(0, len(rows), tested, dict(zip(logistic.NAMES, (fit.kernel, fit.bias), strict=True)), said)
     task = trial.TrialTask(
         trial="refit",
         configuration=f"{configuration}-refit",
@@ -90,7 +96,7 @@ def train(
         balanced=search.class_weight == "balanced",
         checkpoint=None,
         folder=str(folder),
-        best_bar=(),  # the last epoch counts, not the best: its weights are still in the network
+        fixed=True,  # the last epoch counts, not the best: its weights are still in the network
     )
     result = trial.run(
         task, workshop, lambda done: say(f"Refit: epoch {done.row.epoch} of {epochs}"), threading.Event()
@@ -106,7 +112,7 @@ def train(
         hyperparameters["dropout"] > 0,
     )
     said = probabilities(trial.evaluate(network, workshop, task.start))
-    return Refit(epochs, len(rows), bool(len(dataset.indices("test"))), network.weights(), said)
+    return Refit(epochs, len(rows), tested, network.weights(), said)
 
 
 def _features(
