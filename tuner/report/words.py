@@ -15,6 +15,7 @@ NAMES = {
     "weight_decay": "weight decay",
     "label_smoothing": "label smoothing",
     "backbone_rate": "backbone rate",
+    "fitted_head": "fitted head",
     "val_loss": "validation loss",
     "val_accuracy": "validation accuracy",
 }
@@ -23,7 +24,7 @@ NO_PRETRAINING = "no pretraining"
 
 JOINERS = "\u200c\u200d"  # invisible, but part of how Persian, Indic scripts and emoji are spelled
 
-DEFAULTS = {"dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "backbone_rate": 1.0}
+DEFAULTS = {"dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "backbone_rate": 1.0, "fitted_head": 0}
 """The hyperparameters that are only worth a word when they differ from this."""
 
 
