@@ -15,11 +15,12 @@ import typer
 from rich.text import Text
 
 from tuner.cli.console import StudyArgument, err, out, short
-from tuner.cli.options import assignments, from_here, numbers, only_given
+from tuner.cli.options import assignments, numbers, only_given
 from tuner.cli.show import results_of, show_report
 from tuner.cli.start import study_for
 from tuner.errors import Interrupted, TlstudyError
 from tuner.study import spec as specs
+from tuner.study.asked import from_here, resolve
 from tuner.study.folder import StudyFolder
 from tuner.study.template import toml
 
@@ -123,23 +124,12 @@ def search(
 
 
 def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
-    """study.toml with the flags on top; a resumed study keeps the flags it was started with."""
-    spec = specs.load(folder.spec)
-    if folder.has_results and not fresh:
-        from tuner.study.store import Store
-
-        with Store(folder.database, readonly=True) as store:
-            earlier = store.meta("overrides", {})
-        if kept := {k: v for k, v in earlier.items() if k not in changes}:
-            out().print(
-                Text(
-                    "Going on with the options it was started with: "
-                    + ", ".join(f"{k} = {v}" for k, v in kept.items())
-                    + "."
-                )
-            )
-        changes = earlier | changes
-    return spec.override(changes), changes
+    """study.toml with the flags on top; a resumed study keeps the flags it was started with, and says so."""
+    asked = resolve(folder, changes, fresh)
+    if asked.kept:
+        kept = ", ".join(f"{k} = {v}" for k, v in asked.kept.items())
+        out().print(Text(f"Going on with the options it was started with: {kept}."))
+    return asked.spec, dict(asked.changes)
 
 
 def _run(

@@ -9,10 +9,11 @@ import typer
 from rich.text import Text
 
 from tuner.cli.console import out, short, status
-from tuner.cli.options import from_here, only_given, place
+from tuner.cli.options import only_given
 from tuner.errors import StudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study import spec as specs
+from tuner.study.asked import from_here, place
 from tuner.study.folder import StudyFolder, cache_root
 
 

@@ -62,6 +62,7 @@ class Snapshot:
     epochs: list[sqlite3.Row]
     predictions: Mapping[str, tuple[int, bytes]]  # configuration -> (epoch, float32 probabilities)
     validation_paths: tuple[str, ...]  # in the order of the stored predictions
+    first_session: sqlite3.Row | None  # its `started`, `host` and `pid` tell this study from every other one
 
 
 def read(database: Path, running: bool = False) -> Snapshot:
@@ -85,6 +86,7 @@ def read(database: Path, running: bool = False) -> Snapshot:
                 validation_paths=tuple(
                     r["path"] for r in store.rows("SELECT path FROM photographs WHERE split = 'val' ORDER BY number")
                 ),
+                first_session=next(iter(store.rows("SELECT * FROM sessions ORDER BY id LIMIT 1")), None),
             )
         except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
             raise StoreError(
