@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from tuner.cli import trackers
 from tuner.cli.console import StudyArgument, err, out, short
 from tuner.cli.options import assignments, numbers, only_given
 from tuner.cli.show import results_of, show_report
 from tuner.cli.start import study_for
+from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import Interrupted, TlstudyError
+from tuner.report.words import without_password
 from tuner.study import spec as specs
 from tuner.study.asked import from_here, resolve
 from tuner.study.folder import StudyFolder
@@ -91,12 +94,15 @@ def search(
     report: Annotated[
         bool, typer.Option("--report", help="At the end the whole report, as `tlstudy report` gives it.")
     ] = False,
+    tensorboard: TensorBoard = None,
+    mlflow: MLflow = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")
     ] = False,
 ) -> None:
     """Runs or resumes a study: features, frozen baseline, Hyperband; then shows the result."""
+    trackers.check(tensorboard, mlflow)
     changes = only_given(
         {
             "backbone.weights": weights,
@@ -119,8 +125,10 @@ def search(
         with folder.locked():
             if (aside := folder.move_results_aside()) is not None:
                 out().print(Text(f"The old results are in {short(aside)}."))
-    _run(folder, spec, overrides, quiet, verbose, extend)
+    _run(folder, spec, overrides, quiet, verbose, extend, trackers.again(tensorboard, mlflow))
     _show(folder, quiet, report)
+    if tensorboard is not None or mlflow is not None:
+        trackers.export(folder, results_of(folder), tensorboard, mlflow)
 
 
 def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
@@ -133,8 +141,15 @@ def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple
 
 
 def _run(
-    folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet: bool, verbose: bool, extend: bool
+    folder: StudyFolder,
+    spec: specs.Spec,
+    overrides: dict[str, Any],
+    quiet: bool,
+    verbose: bool,
+    extend: bool,
+    further: str,
 ) -> None:
+    """Searches with Ctrl-C and SIGTERM minded; `further`: options to repeat in the command that goes on."""
     from tuner.search.events import Notice
     from tuner.search.session import Session
 
@@ -154,10 +169,11 @@ def _run(
         with _listener(folder, quiet, verbose) as listen:
             if _is_live(quiet, verbose):
                 said.append(listen)  # a line of its own would tear the display
-            Session(folder, spec, listen, stop, shlex.join(sys.argv), overrides, extend=extend).run()
+            command = without_password(shlex.join(sys.argv))  # it is stored
+            Session(folder, spec, listen, stop, command, overrides, extend=extend).run()
     except (Interrupted, KeyboardInterrupt) as error:
         message = str(error) or "Left at once; the store holds every finished epoch."
-        text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)}"
+        text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)} {further}".rstrip()
         raise Interrupted(text, 143 if signal.SIGTERM in received else 130) from None
     finally:
         for number, handler in before.items():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tuner.evidence import formats, merging
 from tuner.evidence.depths import by_depth
+from tuner.evidence.findings import Findings
 from tuner.evidence.photographs import by_photograph
 from tuner.evidence.rungs import rungs
 from tuner.evidence.runs import Runs, runs
@@ -139,6 +140,10 @@ class Results:
         if shares is None:
             return None
         return confusion(self.study.val_labels, shares.argmax(axis=1), len(self.study.classes))
+
+    def findings(self) -> Findings | None:
+        """The verdict and the evidence under it; None while the study has none."""
+        return None
 
     def runs(self) -> Runs:
         """The study as a tracker of experiments wants it: one run a configuration, its epochs with their times."""

@@ -64,8 +64,9 @@ class Runs:
 
 def runs(snapshot: Snapshot) -> Runs:
     """Every configuration of the study, in the order they were first trained."""
-    began, epochs = _began(snapshot), {}
-    clock, starts = began, {}
+    began = clock = _began(snapshot)
+    epochs: dict[str, list[sqlite3.Row]] = {}
+    starts: dict[str, float] = {}
     for row in snapshot.epochs:
         epochs.setdefault(row["trial"], []).append(row)
     points: dict[str, list[tuple[sqlite3.Row, float]]] = {}
@@ -92,9 +93,7 @@ def _run(
 ) -> Run:
     objective = snapshot.study.spec.search.objective
     seen = [e for e, _ in epochs if e["val_loss"] is not None]
-    best = min(
-        seen, key=lambda e: (metric_key(objective, e["val_loss"], e["val_accuracy"]), e["epoch"]), default=None
-    )
+    best = min(seen, key=lambda e: (metric_key(objective, e["val_loss"], e["val_accuracy"]), e["epoch"]), default=None)
     return Run(
         id=row["id"],
         kind=row["kind"],
@@ -102,9 +101,13 @@ def _run(
         reason=trial["reason"] if trial is not None else None,
         hyperparameters=json.loads(row["hyperparameters"]),
         points=tuple(Point(e["epoch"], time, _metrics(e)) for e, time in epochs),
-        best={} if best is None else {f"best_{k}": v for k, v in _metrics(best).items()} | {"best_epoch": best["epoch"]},
+        best={} if best is None else _best(best),
         began=began,
     )
+
+
+def _best(epoch: sqlite3.Row) -> dict[str, float]:
+    return {f"best_{name}": value for name, value in _metrics(epoch).items()} | {"best_epoch": float(epoch["epoch"])}
 
 
 def _metrics(epoch: sqlite3.Row) -> dict[str, float]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from tuner import __version__
 from tuner.errors import RunError, UsageError
-from tuner.evidence.findings import Findings
-from tuner.evidence.results import Results
-from tuner.evidence.runs import METRICS, Run, Runs
+from tuner.report.words import without_password
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+    from tuner.evidence.results import Results
+    from tuner.evidence.runs import Run, Runs
 
 MISSING = (
     "--mlflow needs MLflow, which is not installed here. Install it with `pip install 'tlstudy[mlflow]'` "
@@ -31,8 +31,8 @@ MISSING = (
 EXPERIMENT = "tlstudy"
 """The experiment's name, unless MLflow's own variable MLFLOW_EXPERIMENT_NAME names another."""
 
-AT_ONCE = 200
-"""Epochs in one call: MLflow takes at most 1,000 metrics, and an epoch has four."""
+AT_ONCE = 1000
+"""MLflow takes at most so many metrics in one call."""
 
 STATUS = {"completed": "FINISHED", "finished": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
 
@@ -43,7 +43,7 @@ def check() -> None:
         raise UsageError(MISSING)
 
 
-def export(results: Results, name: str, uri: str, findings: Findings | None = None) -> int:
+def export(results: Results, name: str, uri: str) -> int:
     """Brings the study's runs at `uri` up to date and returns how many there are.
 
     `name`: the study's. Raises UsageError where MLflow is missing, RunError with what MLflow said.
@@ -56,7 +56,7 @@ def export(results: Results, name: str, uri: str, findings: Findings | None = No
         parent = known.get("") or _create(client, experiment, name, found, None)
         for run in found.runs:
             _update(client, known.get(run.id) or _create(client, experiment, name, found, run, parent), run)
-        for key, value in _summary(results, findings).items():
+        for key, value in _summary(results).items():
             client.set_tag(parent.info.run_id, key, value)
         _end(client, parent.info.run_id, STATUS.get(found.state, "KILLED"), found.ended)
     return len(found.runs)
@@ -80,11 +80,6 @@ def _explained(uri: str) -> Iterator[MlflowClient]:
             f"MLflow at {without_password(uri)}: {error}\nThe study itself is complete in its folder; "
             "when this is mended, `tlstudy report --mlflow URI` exports it."
         ) from error
-
-
-def without_password(text: str) -> str:
-    """The text with `user:password@` of every address in it hidden."""
-    return re.sub(r"(?<=://)[^/\s@]+@", "***@", text)
 
 
 def _experiment(client: MlflowClient) -> str:
@@ -125,7 +120,8 @@ def _update(client: MlflowClient, there: Any, run: Run) -> None:
     if complete.items() <= there.data.tags.items():
         return
     client.log_batch(id, params=[Param(k, str(v)) for k, v in run.hyperparameters.items()])
-    logged = {name: {m.step for m in client.get_metric_history(id, name)} for name in METRICS}
+    names = sorted({name for point in run.points for name in point.metrics})
+    logged = {name: {m.step for m in client.get_metric_history(id, name)} for name in names}
     new = [
         Metric(name, value, _milliseconds(point.time), point.epoch)
         for point in run.points
@@ -146,9 +142,9 @@ def _update(client: MlflowClient, there: Any, run: Run) -> None:
     _end(client, id, state, run.ended)
 
 
-def _summary(results: Results, findings: Findings | None) -> Mapping[str, str]:
+def _summary(results: Results) -> Mapping[str, str]:
     """The parent's tags: who is ahead, and the verdict as far as there is one."""
-    winner, baseline = results.winner(), results.baseline()
+    winner, baseline, findings = results.winner(), results.baseline(), results.findings()
     tags = {"tlstudy.state": results.study.state, "tlstudy.pretrained": str(results.study.pretrained)}
     tags |= {"tlstudy.winner": str(winner["id"])} if winner is not None else {}
     tags |= {"tlstudy.baseline": str(baseline["id"])} if baseline is not None else {}
@@ -165,8 +161,7 @@ def _end(client: MlflowClient, run: str, status: str, time: float) -> None:
 
 
 def _in_parts(metrics: list[Any]) -> Iterable[list[Any]]:
-    size = AT_ONCE * len(METRICS)
-    return (metrics[i : i + size] for i in range(0, len(metrics), size))
+    return (metrics[i : i + AT_ONCE] for i in range(0, len(metrics), AT_ONCE))
 
 
 def _milliseconds(time: float) -> int:

@@ -43,13 +43,13 @@ STATUS = {
 }
 
 
-def export(results: Results, name: str, folder: Path, findings: Findings | None = None) -> int:
+def export(results: Results, name: str, folder: Path) -> int:
     """Writes `folder/name/` and returns the number of runs in it; `tensorboard --logdir folder` shows them.
 
     `name`: the study's. Runs of an earlier study of this name are removed. Raises OSError.
     """
     found, root = results.runs(), folder / name
-    _write(root / FILE, _study(found, results.study.spec, findings))
+    _write(root / FILE, _study(found, results.study.spec, results.findings()))
     for run in found.runs:
         _write(root / run.id / FILE, _run(run))
     ids = {run.id for run in found.runs}
