@@ -9,6 +9,7 @@ from typing import Any, cast
 import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -118,6 +119,13 @@ def loss_norm(low: float, high: float) -> Normalize:
     if low > 0 and high / low > 5:
         return LogNorm(low, high)
     return Normalize(low, high if high > low else low + 1e-9)
+
+
+def loss_bar(colours: ScalarMappable, ax: Axes) -> None:
+    """The colour bar of losses beside an ax."""
+    bar = cast(Figure, ax.get_figure()).colorbar(colours, ax=ax, label="validation loss", pad=0.02)
+    if isinstance(bar.norm, LogNorm):
+        log_axis(bar.ax.yaxis, plain=True)
 
 
 def loss_colours() -> Colormap:
