@@ -152,21 +152,18 @@ def _run(
     """Searches with Ctrl-C and SIGTERM minded; `further`: options to repeat in the command that goes on."""
     from tuner.search.events import Notice
     from tuner.search.session import Session
+    from tuner.search.stopping import on_signals
 
     stop = threading.Event()
     received: list[int] = []
     said: list[Any] = [lambda notice: err().print(Text(notice.text))]
 
-    def on_signal(number: int, _frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt  # the second one leaves at once; what the store holds is whole
-        received.append(number)
-        stop.set()
+    def say_it() -> None:
         said[-1](Notice("Stopping after this epoch; once more to leave at once."))
 
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _listener(folder, quiet, verbose) as listen:
+        minded = on_signals(stop, (signal.SIGINT, signal.SIGTERM), say_it, received)
+        with minded, _listener(folder, quiet, verbose) as listen:
             if _is_live(quiet, verbose):
                 said.append(listen)  # a line of its own would tear the display
             command = without_password(shlex.join(sys.argv))  # it is stored
@@ -175,9 +172,6 @@ def _run(
         message = str(error) or "Left at once; the store holds every finished epoch."
         text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)} {further}".rstrip()
         raise Interrupted(text, 143 if signal.SIGTERM in received else 130) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _resume_command(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any]) -> str:

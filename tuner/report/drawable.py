@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from tuner.errors import StudyError
 from tuner.evidence.results import Results
 from tuner.report import parallel
 from tuner.study.spec import Range
 
 
-class NotYet(Exception):
+class NotYet(StudyError):
     """This figure cannot be drawn from what the study has; the message says what is missing."""
 
 

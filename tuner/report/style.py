@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -83,9 +84,19 @@ def applied() -> Iterator[None]:
         yield
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows by itself, though pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with applied():
+            self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
 def figure(width: float, height: float, title: str) -> Figure:
     """An empty figure, sizes in inches, that lays itself out."""
-    made = Figure(
+    made = ShownFigure(
         figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04, hspace=0.06)
     )
     made.suptitle(title, x=0.01, ha="left")

@@ -63,12 +63,12 @@ def from_here(changes: Mapping[str, Any]) -> dict[str, Any]:
     return dict(changes)
 
 
-def home(path: str | Path) -> Path:
+def home(path: str | os.PathLike[str]) -> Path:
     """The path with its ~ replaced; one of an unknown user stays, so that it is not found by the name it was given."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises
 
 
-def place(path: str | Path) -> Path:
+def place(path: str | os.PathLike[str]) -> Path:
     """An absolute path as a person would write it: ~ replaced, no ".." left, links otherwise kept."""
     found = home(path)
     return Path(os.path.realpath(found)) if ".." in found.parts else found.absolute()
