@@ -52,7 +52,7 @@ def export(results: Results, name: str, uri: str) -> int:
     found = results.runs()
     with _explained(uri) as client:
         experiment = _experiment(client)
-        known = _known(client, experiment, found.study)
+        known = _known(client, experiment, name, found.study)
         parent = known.get("") or _create(client, experiment, name, found, None)
         for run in found.runs:
             _update(client, known.get(run.id) or _create(client, experiment, name, found, run, parent), run)
@@ -77,8 +77,8 @@ def _explained(uri: str) -> Iterator[MlflowClient]:
         yield MlflowClient(tracking_uri=uri)
     except (MlflowException, ImportError, OSError) as error:
         raise RunError(
-            f"MLflow at {without_password(uri)}: {error}\nThe study itself is complete in its folder; "
-            "when this is mended, `tlstudy report --mlflow URI` exports it."
+            f"MLflow at {without_password(uri)}: {without_password(str(error))}\nThe study itself is whole in its "
+            "folder; when this is mended, `tlstudy report --mlflow URI` exports it."
         ) from error
 
 
@@ -88,13 +88,16 @@ def _experiment(client: MlflowClient) -> str:
     return str(found.experiment_id) if found is not None else str(client.create_experiment(name))
 
 
-def _known(client: MlflowClient, experiment: str, study: str) -> dict[str, Any]:
-    """The study's runs that are there, by configuration; "" is the parent."""
+def _known(client: MlflowClient, experiment: str, name: str, study: str) -> dict[str, Any]:
+    """The study's runs that are there, by configuration; "" is the parent. A copy of a study's folder under another
+    name goes its own way from here, so the name counts too.
+    """
     found: dict[str, Any] = {}
     token: str | None = None
     while True:
         page = client.search_runs([experiment], f"tags.`tlstudy.study_id` = '{study}'", page_token=token)
-        found |= {run.data.tags.get("tlstudy.configuration", ""): run for run in page}
+        own = [run for run in page if run.data.tags.get("tlstudy.study") == name]
+        found |= {run.data.tags.get("tlstudy.configuration", ""): run for run in own}
         token = page.token
         if not token:
             return found
