@@ -67,6 +67,7 @@ def _explained(uri: str) -> Iterator[MlflowClient]:
     """A client of the server or store at `uri`; MLflow's errors as one message."""
     # A tool that asks nobody must not make MLflow report its use to MLflow's makers; who wants that can set it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its 7 keep a user waiting for minutes
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
