@@ -146,4 +146,9 @@ def test_mlflow_reports_nothing_to_its_makers_unless_asked_to() -> None:
 def test_a_missing_extra_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracker, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'tlstudy\[mlflow\]'"):
-        tracker.check()
+        tracker.check("sqlite:///mlflow.db")
+
+
+def test_no_address_is_wrong_use() -> None:
+    with pytest.raises(UsageError, match="--mlflow: found no address, expected one such as sqlite:///mlflow.db"):
+        tracker.check(" ")

@@ -49,7 +49,7 @@ def check(tensorboard: Path | None, mlflow: str | None) -> None:
     if mlflow is not None:
         from tuner.report import mlflow as tracker
 
-        tracker.check()
+        tracker.check(mlflow)
 
 
 def export(folder: StudyFolder, results: Results, tensorboard: Path | None, mlflow: str | None) -> None:

@@ -37,8 +37,12 @@ AT_ONCE = 1000
 STATUS = {"completed": "FINISHED", "finished": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
 
 
-def check() -> None:
-    """Before a search that is to be exported: is MLflow there? Raises UsageError that says how to install it."""
+def check(uri: str) -> None:
+    """Before a search that is to be exported: can it be? Raises UsageError that says what to do."""
+    if not uri.strip():
+        raise UsageError(
+            "--mlflow: found no address, expected one such as sqlite:///mlflow.db or http://localhost:5000."
+        )
     if find_spec("mlflow") is None:
         raise UsageError(MISSING)
 
@@ -48,7 +52,7 @@ def export(results: Results, name: str, uri: str) -> int:
 
     `name`: the study's. Raises UsageError where MLflow is missing, RunError with what MLflow said.
     """
-    check()
+    check(uri)
     found = results.runs()
     with _explained(uri) as client:
         experiment = _experiment(client)
