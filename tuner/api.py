@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tuner.evidence.findings import Findings
     from tuner.evidence.results import Results
     from tuner.export import Exported
-    from tuner.report.panels import Panels
+    from tuner.report.own_axes import Panels
     from tuner.search.events import Event
 
 COMMAND = "tuner.Study.search"
@@ -244,8 +244,8 @@ class Study:
 
     @property
     def plot(self) -> Panels:
-        """The figures' panels on an ax of your own: `study.plot.depth(ax)`; see `tuner.report.panels.Panels`."""
-        from tuner.report.panels import Panels
+        """The figures' panels on an ax of your own: `study.plot.depth(ax)`; see `tuner.report.own_axes.Panels`."""
+        from tuner.report.own_axes import Panels
 
         return Panels(self.results)
 
