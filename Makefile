@@ -2,12 +2,13 @@
 PYTHON ?= python3
 STUDY ?= demo
 KILLS ?= 300
+STUDIES ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search report best doctor test check bench torture clean
+.PHONY: help setup search report best doctor test check bench torture simulate clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -41,8 +42,12 @@ bench: $(VENV)/.dev ## measure against plain KerasTuner, side by side
 
 torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300)
 	$(BIN)/python tests/faults/every_write.py --subject cache
+	$(BIN)/python tests/faults/every_write.py --subject documents
 	$(BIN)/python tests/faults/every_write.py
 	$(BIN)/python tests/faults/torture.py --kills $(KILLS)
+
+simulate: $(VENV)/.dev ## count how often intervals hold the truth and verdicts are wrong (STUDIES=20000)
+	$(BIN)/python tests/evidence/simulate.py --studies $(STUDIES)
 
 clean: ## remove .venv and caches; studies and their results stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -38,6 +38,7 @@ SMALL: dict[str, Any] = {
     "head_width": 0,
     "max_epochs": 3,
     "batch_size": 4,
+    "seeds": 2,
 }
 
 
@@ -139,11 +140,10 @@ def test_what_was_read_stays_until_it_is_refreshed(here: Path) -> None:
     assert study.state == "finished"
 
 
-def test_the_verdict_is_data_or_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verdict_is_data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = made(here)
     found = Findings("gain", "A gain <b>of</b> 12 points.", ("Seen on 40 images.",), "test", 40, 5, 0.02)
-    monkeypatch.setattr(Results, "findings", lambda self: None)
-    assert study.verdict is None
+    assert isinstance(study.verdict, Findings) and study.verdict == study.results.findings()
     monkeypatch.setattr(Results, "findings", lambda self: found)
     assert study.verdict == found
     assert "<p>A gain &lt;b&gt;of&lt;/b&gt; 12 points.</p><p>Seen on 40 images.</p>" in study._repr_html_()
@@ -152,7 +152,8 @@ def test_the_verdict_is_data_or_nothing(here: Path, monkeypatch: pytest.MonkeyPa
 def test_without_results_every_question_says_what_to_run(here: Path) -> None:
     study = Study.open("demo")
     assert study.state == "not started"
-    for ask in (lambda: study.trials, lambda: study.verdict, lambda: study.figure("depth"), lambda: study.plot):
+    asked = (lambda: study.trials, lambda: study.verdict, lambda: study.figure("depth"), lambda: study.plot)
+    for ask in (*asked, study.confirm):
         with pytest.raises(StudyError, match=r"no results yet. Run: study.search\(\)"):
             ask()
     assert repr(study) == f"Study({str(here / 'studies' / 'demo')!r}, no results yet)"
@@ -274,7 +275,7 @@ def test_a_search_can_be_stopped_goes_on_and_ends_as_the_command_lines(here: Pat
         if isinstance(event, EpochEnded) and len([e for e in events if isinstance(e, EpochEnded)]) == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Interrupted, match="Go on by calling search again"):
+    with pytest.raises(Interrupted, match="Go on by calling it again"):
         study.search(progress=lines.append, listen=interrupt, seed=3)
     assert signal.getsignal(signal.SIGINT) is before
     assert any("once more to leave at once" in line for line in lines)
@@ -293,9 +294,12 @@ def test_a_search_can_be_stopped_goes_on_and_ends_as_the_command_lines(here: Pat
     thread.join()
     assert study.state == "finished"
     assert study.results.study.spec.search.seed == 3
-    assert len([line for line in lines if line.startswith("trial ")]) == len(study.trials)
+    told = [line for line in lines if line.startswith("trial ")]
+    assert len(told) == (study.trials["kind"] != "seed").sum()
+    assert study.verdict.seeds == 2 and study.verdict.kind != "open"
     ended: list[Any] = []
     assert study.search(listen=ended.append) is study
     assert not any(isinstance(event, TrialEnded) for event in ended), "nothing is done twice"
+    assert study.confirm() is study and study.verdict.seeds == 2
     with pytest.raises(StudyError, match="search.seed: 3 -> 4"):
         study.search(seed=4)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study import spec as specs
-from tuner.study.asked import dotted, from_here, place, resolve
+from tuner.study.asked import Asked, dotted, from_here, place, resolve
 from tuner.study.folder import StudyFolder
 from tuner.study.spec import Spec
 
@@ -101,6 +101,7 @@ class Study:
         *,
         progress: Callable[[str], object] | None = None,
         listen: Callable[[Event], object] | None = None,
+        confirm: bool = True,
         extend: bool = False,
         fresh: bool = False,
         stop: threading.Event | None = None,
@@ -110,9 +111,10 @@ class Study:
 
         `progress` gets a line of text for every step worth one (`progress=print`), `listen` every event of
         `tuner.search.events`. `options`: changes to study.toml, as in `create`, that are kept with the results.
-        `extend`: goes on with more `hyperband_iterations` or a wider space. `fresh`: old results are moved to
-        previous/ first. Ctrl-C, or setting `stop` from another thread, stops after the current epoch and raises
-        Interrupted; a second Ctrl-C leaves at once. Either way call `search` again to go on to the same result.
+        `confirm`: at the end winner and baseline are trained again from fresh seeds, for the verdict. `extend`: goes on
+        with more `hyperband_iterations` or a wider space. `fresh`: old results are moved to previous/ first. Ctrl-C, or
+        setting `stop` from another thread, stops after the current epoch and raises Interrupted; a second Ctrl-C leaves
+        at once. Either way call `search` again to go on to the same result.
         """
         if self._folder.root.name == "demo":
             studies.write_demo(self._folder)
@@ -120,21 +122,45 @@ class Study:
         if fresh:
             with self._folder.locked():
                 self._folder.move_results_aside()
+        return self._run(asked, progress, listen, stop, confirm=confirm, extend=extend)
+
+    def confirm(
+        self,
+        *,
+        progress: Callable[[str], object] | None = None,
+        listen: Callable[[Event], object] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Study:
+        """The end of `search` alone: winner and baseline again from fresh seeds, the test set opened once."""
+        if not self._folder.has_results:
+            raise StudyError(f"{self.path}: no results yet. Run: study.search()")
+        return self._run(resolve(self._folder, {}), progress, listen, stop, search=False)
+
+    def _run(
+        self,
+        asked: Asked,
+        progress: Callable[[str], object] | None,
+        listen: Callable[[Event], object] | None,
+        stop: threading.Event | None,
+        **how: Any,
+    ) -> Study:
+        """A session with Ctrl-C minded; `how`: what a `Session` is told beside its question."""
+        # Only here: these import what a search needs.
+        from tuner.search.session import Session
+        from tuner.search.stopping import on_signals
+
         stop, line = stop or threading.Event(), progress or (lambda _text: None)
+
+        def notice() -> None:
+            line("Stopping after this epoch; interrupt once more to leave at once.")
+
         try:
-            # Only here: these import what a search needs.
-            from tuner.search.session import Session
-            from tuner.search.stopping import on_signals
-
-            def notice() -> None:
-                line("Stopping after this epoch; interrupt once more to leave at once.")
-
             with on_signals(stop, (signal.SIGINT,), notice):
                 listener = _listener(line, listen)
-                Session(self._folder, asked.spec, listener, stop, COMMAND, asked.changes, extend=extend).run()
+                Session(self._folder, asked.spec, listener, stop, COMMAND, asked.changes, **how).run()
         except (Interrupted, KeyboardInterrupt) as error:
             message = str(error) or "Left at once; the store holds every finished epoch."
-            raise Interrupted(f"{message} Go on by calling search again.") from None
+            raise Interrupted(f"{message} Go on by calling it again.") from None
         finally:
             self.refresh()
         return self
@@ -163,8 +189,8 @@ class Study:
         return self.results.study.state if self._folder.has_results else "not started"
 
     @property
-    def verdict(self) -> Findings | None:
-        """What the study may claim, with its evidence, as plain values; None while it was not confirmed."""
+    def verdict(self) -> Findings:
+        """What the study may claim, with its evidence, as plain values; `kind` is "open" while it is not confirmed."""
         return self.results.findings()
 
     @property

@@ -9,11 +9,12 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_programs import SMALL, Outcome, Tlstudy, process, start
+from cli_programs import SMALL, Outcome, Tlstudy, environment, process, start
 
 from tuner.cli.options import assignments
 from tuner.cli.search import _resume_command
@@ -231,6 +232,45 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
             "interrupted",
             "finished",
         ]
+
+
+SLOW = """
+import sys, time
+from tuner.cli import main
+from tuner.search import trial
+
+def train(self, network, workshop, epoch):
+    print("in a step", flush=True)
+    time.sleep(100)
+
+trial._Trainer._train = train
+main()
+"""
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_epoch(finished_work: tuple[Path, Outcome], tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished_work[0] / "photos", work / "photos")
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, "search", "--data", "photos", *SMALL],
+        cwd=work,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as search:
+        assert search.stdout is not None and search.stderr is not None
+        assert any(line == "in a step\n" for line in search.stdout)
+        search.send_signal(signal.SIGINT)
+        assert any("once more to leave at once" in line for line in search.stderr)
+        search.send_signal(signal.SIGINT)
+        out, err = search.communicate(timeout=60)
+    assert search.returncode == 130
+    assert "Left at once; the store holds every finished epoch." in err and "Traceback" not in err
+    with Store(work / "studies" / "photos" / "study.db", readonly=True) as store:
+        assert store.rows("SELECT outcome FROM sessions")[0][0] == "interrupted"
+    assert process("search", "photos", cwd=work).code == 0
+    assert learnt(work / "studies" / "photos") == learnt(finished_work[0] / "studies" / "photos")
 
 
 CHANGES = {

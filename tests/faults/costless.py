@@ -41,7 +41,6 @@ class Costless:
     """Stands in for `tuner.search.network.Network` and for its stepper."""
 
     trained_parameters = 8
-    epochs_log: Path | None = None
 
     def __init__(self) -> None:
         self.stepper = self

@@ -1,6 +1,6 @@
 """Fails every write of a costless search in turn, goes on, and compares with the search that nothing disturbed.
 
-    python tests/faults/every_write.py [--subject search|cache] [--stride 1] [--kinds crash,ENOSPC,EIO,short]
+    python tests/faults/every_write.py [--subject search|cache|documents] [--stride 1] [--kinds crash,ENOSPC,EIO,short]
                                        [--double 50] [--jobs 2]
 
 For N = 1, 2, 3 ... the N-th write crashes the process, or fails once, or fails from then on; the next process goes on
@@ -27,7 +27,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import numpy as np  # noqa: E402
-from faults import caching, costless, injection  # noqa: E402
+from faults import caching, costless, documents, injection  # noqa: E402
 from photographs import folder as photographs  # noqa: E402
 from search.studies import facts  # noqa: E402
 
@@ -57,13 +57,14 @@ def main() -> None:
     try:
         subject = SUBJECTS[options.subject]
         photographs(PHOTOS, train=4, val=4)
+        documents.prepare(MADE)
         total = undisturbed(scratch / "expected", subject)
         expected = subject.state(scratch / "expected")
         points = list(wanted(options, total))
         wrong = spread(points, options.jobs, lambda point, where: disturb(point, where, subject, expected), scratch)
         print(json.dumps({"writes": total, "points": len(points), "wrong": wrong}))
     finally:
-        for made in (scratch, PHOTOS):
+        for made in (scratch, PHOTOS, MADE):
             shutil.rmtree(made, ignore_errors=True)
     sys.exit(bool(wrong))
 
@@ -150,7 +151,13 @@ def cached(root: Path) -> dict[str, Any]:
     return state
 
 
-SUBJECTS = {"search": Subject(costless.run, searched), "cache": Subject(run_caching, cached)}
+MADE = Path(tempfile.gettempdir()) / f"every-write-study-{os.getpid()}"
+
+SUBJECTS = {
+    "search": Subject(costless.run, searched),
+    "cache": Subject(run_caching, cached),
+    "documents": Subject(lambda root: documents.run(root, MADE), documents.state),
+}
 
 
 def undisturbed(root: Path, subject: Subject) -> int:

@@ -38,6 +38,12 @@ def test_photographs_and_features_are_whole_in_the_cache_or_made_again() -> None
     assert isinstance(found["points"], int) and found["points"] >= 60
 
 
+def test_the_question_and_the_report_are_whole_or_as_they_were() -> None:
+    found = disturbed("--subject", "documents", "--double", "2", "--stride", "13")
+    assert found["wrong"] == []
+    assert isinstance(found["points"], int) and found["points"] >= 20
+
+
 @pytest.mark.parametrize("safeguard", ["named randomness", "whole files"])
 def test_without_a_safeguard_it_would_not(safeguard: str) -> None:
     found = disturbed("--kinds", "crash", "--stride", "97", "--double", "0", "--without", safeguard)

@@ -16,7 +16,9 @@ PROGRAM = Path(__file__).with_name("torture.py")
 def test_a_dozen_kills_change_nothing() -> None:
     done = subprocess.run([sys.executable, str(PROGRAM), "--kills", "12", "--warm"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found = re.search(r"(\d+) kills \((\d+) in training, .* (\d+) resumes, 0 differences", done.stdout)
+    found = re.search(
+        r"(\d+) kills \((\d+) in training, (\d+) in a recovery\).* (\d+) resumes, 0 differences", done.stdout
+    )
     assert found is not None
-    kills, training, resumes = map(int, found.groups())
-    assert kills == resumes >= 12 and training >= 4
+    kills, training, recovery, resumes = map(int, found.groups())
+    assert kills == resumes >= 12 and training >= 4 and recovery >= 2

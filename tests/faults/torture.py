@@ -47,8 +47,8 @@ class Count:
     resumes: int = 0
 
     def short(self, kills: int) -> bool:
-        """Whether there are to be more: a third of the kills are to fall into training."""
-        return self.kills < kills or self.training < kills / 3
+        """Whether there are to be more: a third of the kills are to fall into training, a sixth into a recovery."""
+        return self.kills < kills or self.training < kills / 3 or self.recovery < kills / 6
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 class Judged(Results):
     """A study that has a verdict."""
 
-    def findings(self) -> Findings | None:
+    def findings(self) -> Findings:
         return Findings("too few images", "Too few images to tell.", (), "validation", 20, 5, 0.02)
 
 

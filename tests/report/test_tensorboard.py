@@ -20,7 +20,7 @@ KINDS = {"search", "baseline", "reference"}
 class Judged(Results):
     """A study that has a verdict."""
 
-    def findings(self) -> Findings | None:
+    def findings(self) -> Findings:
         return Findings("no difference", "No difference larger than 2 points.", ("Because.",), "test", 40, 5, 0.02)
 
 

@@ -69,6 +69,7 @@ def search(
 KILLED = """
     import json, os, signal, sys, threading
     from pathlib import Path
+    from search.canary import singing
     from tuner.search import trial
     from tuner.search.session import Session
     from tuner.study.folder import StudyFolder
@@ -99,15 +100,17 @@ KILLED = """
     Store.end_trial, Store.record_epoch = end_trial, record_epoch
     spec = Spec.from_dict(question)
     die = lambda event: die_at(type(event).__name__ + (f" {event.phase}" if hasattr(event, "phase") else ""))
-    Session(StudyFolder(Path(root)), spec, die, threading.Event(), "killed").run()
+    with singing(Path(root) / "canary"):
+        Session(StudyFolder(Path(root)), spec, die, threading.Event(), "killed").run()
 """
 
 
 def start(folder: StudyFolder, kind: str, number: int) -> subprocess.Popen[str]:
-    """A process that searches and kills itself with SIGKILL at the `number`-th event of a kind."""
+    """A process that searches and kills itself with SIGKILL at the `number`-th event of a kind; its training steps are
+    counted in the study's file `canary`."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(KILLED), json.dumps([str(folder.root), spec().to_dict(), kind, number])],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         stderr=subprocess.PIPE,
         text=True,
     )

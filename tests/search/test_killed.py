@@ -7,10 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+from search.canary import heard, singing
 from search.studies import count, facts, make, search, start
 
 from tuner.study.folder import StudyFolder
 from tuner.study.store import Store
+
+STEPS = 3
+"""Batches of 4 in 10 photographs: what one epoch takes."""
 
 
 def test_killed_again_and_again_the_result_is_the_uninterrupted_one(
@@ -38,10 +42,16 @@ def test_killed_again_and_again_the_result_is_the_uninterrupted_one(
         time.sleep(0.02)
     process.kill()
     process.communicate()
-    search(folder)
+    with singing(folder.root / "canary"):
+        search(folder)
     assert facts(folder) == facts(finished)
     with Store(folder.database, readonly=True) as store:
         outcomes = [r["outcome"] for r in store.rows("SELECT outcome FROM sessions")]
         files = store.checkpoint_files()
     assert outcomes[-1] == "finished" and set(outcomes[:2]) == {None}
     assert {p.name for p in folder.checkpoints.iterdir()} == files
+    steps = heard(folder.root / "canary")
+    assert len(steps) == count(folder, "epochs")
+    again = {epoch: n - STEPS for epoch, n in steps.items() if n != STEPS}
+    # Of the trial killed in the transaction that ends it, and of the one killed from outside.
+    assert len(again) <= 2 and all(0 < n <= STEPS for n in again.values()), "an epoch a kill is redone at most"

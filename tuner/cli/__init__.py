@@ -18,7 +18,7 @@ from rich.text import Text
 from tuner import __version__
 from tuner.cli.console import err, out
 from tuner.cli.doctor import doctor
-from tuner.cli.search import search
+from tuner.cli.search import confirm, search
 from tuner.cli.show import best, report
 from tuner.cli.start import init
 from tuner.errors import Interrupted, TlstudyError
@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="An honest hyperparameter study of a pretrained ResNet-50 on your own photographs.",
 )
-for command in (init, search, report, best, doctor):
+for command in (init, search, confirm, report, best, doctor):
     app.command()(command)
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from tuner.cli import trackers
 from tuner.cli.console import StudyArgument, err, out, short
 from tuner.cli.options import assignments, numbers, only_given
-from tuner.cli.show import results_of, show_report
+from tuner.cli.show import existing, results_of, show_report
 from tuner.cli.start import study_for
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import Interrupted, TlstudyError
@@ -91,6 +91,9 @@ def search(
     extend: Annotated[
         bool, typer.Option("--extend", help="Go on with more iterations or a wider space, keeping what was done.")
     ] = False,
+    no_confirm: Annotated[
+        bool, typer.Option("--no-confirm", help="Leave out the confirmation; `tlstudy confirm` makes it later.")
+    ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="At the end the whole report, as `tlstudy report` gives it.")
     ] = False,
@@ -125,10 +128,25 @@ def search(
         with folder.locked():
             if (aside := folder.move_results_aside()) is not None:
                 out().print(Text(f"The old results are in {short(aside)}."))
-    _run(folder, spec, overrides, quiet, verbose, extend, trackers.again(tensorboard, mlflow))
+    further = trackers.again(tensorboard, mlflow)
+    _run(folder, spec, overrides, quiet, verbose, further, extend=extend, confirm=not no_confirm)
     _show(folder, quiet, report)
     if tensorboard is not None or mlflow is not None:
         trackers.export(folder, results_of(folder), tensorboard, mlflow)
+
+
+def confirm(
+    study: StudyArgument = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")
+    ] = False,
+) -> None:
+    """Trains winner and baseline again from fresh seeds, opens the test set once, and gives the verdict."""
+    folder = existing(study)
+    spec, overrides = _resolve(folder, {}, fresh=False)
+    _run(folder, spec, overrides, quiet, verbose, search=False)
+    _show(folder, quiet, whole=False)
 
 
 def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
@@ -146,10 +164,10 @@ def _run(
     overrides: dict[str, Any],
     quiet: bool,
     verbose: bool,
-    extend: bool,
-    further: str,
+    further: str = "",
+    **how: Any,
 ) -> None:
-    """Searches with Ctrl-C and SIGTERM minded; `further`: options to repeat in the command that goes on."""
+    """`further`: options to repeat in the command that goes on; `how`: what a `Session` is told beside its question."""
     from tuner.search.events import Notice
     from tuner.search.session import Session
     from tuner.search.stopping import on_signals
@@ -167,7 +185,7 @@ def _run(
             if _is_live(quiet, verbose):
                 said.append(listen)  # a line of its own would tear the display
             command = without_password(shlex.join(sys.argv))  # it is stored
-            Session(folder, spec, listen, stop, command, overrides, extend=extend).run()
+            Session(folder, spec, listen, stop, command, overrides, **how).run()
     except (Interrupted, KeyboardInterrupt) as error:
         message = str(error) or "Left at once; the store holds every finished epoch."
         text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)} {further}".rstrip()

@@ -22,6 +22,8 @@ HYPERPARAMETERS = (
     "backbone_rate",
 )
 
+BASELINES = ("baseline", "logistic")
+
 WHOLE = (
     "number",
     "unfrozen_layers",
@@ -122,7 +124,7 @@ def configurations(snapshot: Snapshot) -> pd.DataFrame:
     ]
     result = table(merged, CONFIGURATION_COLUMNS)
     objective = snapshot.study.spec.search.objective
-    candidates = result[result["kind"] == "baseline"].to_dict(orient="records")
+    candidates = result[result["kind"].isin(BASELINES)].to_dict(orient="records")
     baseline = min(candidates, key=lambda row: rank(row, objective), default=None)
     if baseline is not None and usable(baseline):
         result["accuracy_over_baseline"] = result["val_accuracy"] - baseline["val_accuracy"]
@@ -171,6 +173,7 @@ def _merge(study: Study, stored: sqlite3.Row, trials: list[sqlite3.Row], epochs:
     row: dict[str, Any] = {k: stored[k] for k in ("id", "kind", "number", "cut", "trained_parameters")}
     row |= json.loads(stored["hyperparameters"])
     row |= {"epochs": len(epochs), "full": len(epochs) >= search.max_epochs, "validation": n}
+    row["full"] |= stored["kind"] == "logistic" and bool(epochs)  # it has no more than one
     row |= {"seconds": _seconds(trials, epochs), "status": "not started"}
     if trials:
         row |= {k: trials[-1][k] for k in ("iteration", "bracket", "rung", "reason")}

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tuner.evidence import formats, merging
+from tuner.evidence import confirmed, formats, merging
 from tuner.evidence.depths import by_depth
 from tuner.evidence.findings import Findings
 from tuner.evidence.photographs import by_photograph
@@ -116,8 +116,21 @@ class Results:
         return self._best("search")
 
     def baseline(self) -> pd.Series | None:
-        """The best frozen configuration by the same rule; None while none has a finished epoch."""
-        return self._best("baseline")
+        """The better of the best frozen configuration and logistic regression, by the same rule; None while neither has
+        a finished epoch.
+        """
+        found = self.baselines()
+        return found[0] if found else None
+
+    def baselines(self) -> list[pd.Series]:
+        """The best frozen configuration and logistic regression on the pooled features, the better one first."""
+        rows = [row for row in (self._best(kind) for kind in merging.BASELINES) if row is not None]
+        return sorted(rows, key=lambda row: merging.rank(row, self.study.spec.search.objective))
+
+    def findings(self) -> Findings:
+        """The verdict on the winner and the evidence under it; its kind is "open" while it is not confirmed."""
+        rows = [row.to_dict() for row in self.baselines()]
+        return confirmed.findings(self._snapshot, self.ranking(), rows)
 
     def reference(self) -> pd.Series | None:
         """The tutorial's recipe: frozen, no hidden head layer, Adam 1e-3."""
@@ -140,10 +153,6 @@ class Results:
         if shares is None:
             return None
         return confusion(self.study.val_labels, shares.argmax(axis=1), len(self.study.classes))
-
-    def findings(self) -> Findings | None:
-        """The verdict and the evidence under it; None while the study has none."""
-        return None
 
     def runs(self) -> Runs:
         """The study as a tracker of experiments wants it: one run a configuration, its epochs with their times."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,13 @@ class Snapshot:
     epochs: list[sqlite3.Row]
     predictions: Mapping[str, tuple[int, bytes]]  # configuration -> (epoch, float32 probabilities)
     validation_paths: tuple[str, ...]  # in the order of the stored predictions
-    first_session: sqlite3.Row | None  # its `started`, `host` and `pid` tell this study from every other one
+    labels: tuple[int, ...] = ()  # of all photographs, by their number
+    splits: tuple[str, ...] = ()
+    confirmation: Mapping[str, Any] = field(default_factory=dict)  # what was going to be confirmed, and how often
+    confirmations: Sequence[sqlite3.Row] = ()  # with their trial's status
+    held_out: Mapping[str, tuple[tuple[int, ...], bytes]] = field(default_factory=dict)  # photographs, probabilities
+    openings: int = 0
+    first_session: sqlite3.Row | None = None  # its `started`, `host` and `pid` tell this study from every other one
 
 
 def read(database: Path, running: bool = False) -> Snapshot:
@@ -87,12 +93,31 @@ def read(database: Path, running: bool = False) -> Snapshot:
                     r["path"] for r in store.rows("SELECT path FROM photographs WHERE split = 'val' ORDER BY number")
                 ),
                 first_session=next(iter(store.rows("SELECT * FROM sessions ORDER BY id LIMIT 1")), None),
+                **_confirmation(store),
             )
         except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
             raise StoreError(
                 f"{database}: cannot be read ({error}). It was left as it is; "
                 "`tlstudy search --fresh` moves it aside and starts again."
             ) from error
+
+
+def _confirmation(store: Store) -> dict[str, Any]:
+    photographs = store.rows("SELECT split, label FROM photographs ORDER BY number")
+    return {
+        "labels": tuple(int(r["label"]) for r in photographs),
+        "splits": tuple(str(r["split"]) for r in photographs),
+        "confirmation": store.meta("confirmation", {}),
+        "confirmations": store.rows(
+            "SELECT s.*, t.status FROM confirmations s JOIN trials t ON t.configuration = s.configuration "
+            "ORDER BY s.side DESC, s.seed, s.repeat, s.fold"
+        ),
+        "held_out": {
+            r["configuration"]: (tuple(json.loads(r["photographs"])), r["probabilities"])
+            for r in store.rows("SELECT * FROM held_out")
+        },
+        "openings": int(store.rows("SELECT COUNT(*) FROM openings")[0][0]),
+    }
 
 
 def _study(store: Store, running: bool) -> Study:

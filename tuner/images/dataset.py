@@ -54,7 +54,7 @@ class Dataset:
 
     images: uint8 (n, size, size, 3), RGB, a read-only memory map. labels: int64 (n,). key: hex sha256 of what the
     pixels depend on. left_out: files in class folders. beside: entries outside them, which count as nothing. ignored:
-    number of hidden and system entries.
+    number of hidden and system entries. groups: photographs that look the same have the same number.
     """
 
     root: Path
@@ -67,6 +67,7 @@ class Dataset:
     key: str
     beside: tuple[LeftOut, ...] = ()
     ignored: int = 0
+    groups: tuple[int, ...] = ()
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Rows of a split, int64 (k,), ascending; empty for a split the data do not have."""
@@ -124,7 +125,14 @@ def prepare(
         key,
         beside,
         found.ignored,
+        _grouped(photographs, verdicts),
     )
+
+
+def _grouped(photographs: list[Photograph], verdicts: Mapping[str, Verdict]) -> tuple[int, ...]:
+    names = together([p.pixels for p in photographs], [verdicts[p.sha256].look for p in photographs])
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return tuple(numbers[name] for name in names)
 
 
 def _folder(path: Path, cache: Path) -> Path:
@@ -173,7 +181,8 @@ def _photographs(
         labels = [p.label for p in photographs]
         groups = together([p.pixels for p in photographs], [verdicts[p.sha256].look for p in photographs])
         checks.check_counts({"all": {name: labels.count(i) for i, name in enumerate(found.classes)}})
-        splits = split.assign(labels, groups, data.validation_fraction, data.test_fraction, seed, found.classes)
+        test = data.test_share(len(photographs))
+        splits = split.assign(labels, groups, data.validation_fraction, test, seed, found.classes)
         photographs = [_photograph(*one, to) for one, to in zip(usable, splits, strict=True)]
     return sorted(photographs, key=lambda p: (SPLITS.index(p.split), p.label, p.path))
 

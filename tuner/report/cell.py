@@ -23,10 +23,10 @@ def line(results: Results) -> str:
 
 
 def card(name: str, results: Results) -> str:
-    """HTML: the verdict or what may be said without one, and the best configurations. Every text is escaped."""
+    """HTML: the verdict, what may be said beside it, and the best configurations. Every text is escaped."""
     findings = results.findings()
     said = headline(results).splitlines()
-    told = said if findings is None else [findings.sentence, *findings.evidence, *said]
+    told = [findings.sentence, *findings.evidence, *said]
     rows = results.ranking(None).to_dict(orient="records")
     best = [row for row in rows if row["kind"] == "search"][:MOST]
     baseline = results.baseline()
@@ -46,7 +46,7 @@ def empty(name: str) -> str:
 
 
 def _cells(row: dict[Any, Any]) -> tuple[str, ...]:
-    title = row["id"] if row["kind"] == "search" else f"{row['id']} (frozen baseline)"
+    title = row["id"] if row["kind"] == "search" else f"{row['id']} (baseline)"
     return (
         str(title),
         _right(row),

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.report import words
-from tuner.report.progress import DONE, PARTLY, RUNS, WAITS, Progressed
+from tuner.report.progress import CONFIRMING, DONE, PARTLY, RUNS, WAITS, Progressed
 from tuner.search.events import Event, Notice, Phase, Planned, PlannedBracket, TrialEnded
 
 TITLES = {
@@ -25,6 +25,7 @@ TITLES = {
     "features": "computing features",
     "baseline": "training the baseline",
     "search": "searching",
+    "confirm": "confirming",
 }
 
 
@@ -233,7 +234,8 @@ class PlainLines:
     def _ended(self, event: TrialEnded) -> str:
         total = f"/{self.state.plan.total}" if self.state.plan else ""
         start = self.state.starts.get(event.trial)
-        parts = [f"trial {self.state.ended}{total} {words.visible(event.configuration)}"]
+        number = "confirming" if event.kind in CONFIRMING else f"trial {self.state.ended}{total}"
+        parts = [f"{number} {words.visible(event.configuration)}"]
         if start is not None:
             parts.append(
                 (f"bracket {start.bracket} rung {start.rung}, " if start.bracket is not None else "")

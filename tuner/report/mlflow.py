@@ -156,9 +156,7 @@ def _summary(results: Results) -> Mapping[str, str]:
     tags = {"tlstudy.state": results.study.state, "tlstudy.pretrained": str(results.study.pretrained)}
     tags |= {"tlstudy.winner": str(winner["id"])} if winner is not None else {}
     tags |= {"tlstudy.baseline": str(baseline["id"])} if baseline is not None else {}
-    if findings is not None:
-        tags |= {"tlstudy.verdict": findings.kind, "mlflow.note.content": findings.sentence}
-    return tags
+    return tags | {"tlstudy.verdict": findings.kind, "mlflow.note.content": findings.sentence}
 
 
 def _end(client: MlflowClient, run: str, status: str, time: float) -> None:

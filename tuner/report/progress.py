@@ -19,6 +19,8 @@ from tuner.study.ranking import metric_key, place
 from tuner.study.store import EpochRow
 
 DONE, RUNS, PARTLY, WAITS = "done", "runs", "partly", "waits"
+CONFIRMING = ("seed", "fold")
+"""Kinds of trials that confirm: they are not in the plan's total."""
 Place = tuple[int, int, int]
 """Iteration, bracket, rung."""
 
@@ -75,7 +77,7 @@ class Progressed:
 
     def _end(self, event: TrialEnded) -> None:
         self.running.pop(event.trial, None)
-        self.ended += 1
+        self.ended += event.kind not in CONFIRMING
         self.seconds_left = event.seconds_left
         start = self.starts.get(event.trial)
         if start is None:

@@ -59,17 +59,20 @@ def export(results: Results, name: str, folder: Path) -> int:
     return len(ids)
 
 
-def _study(found: Runs, spec: Spec, findings: Findings | None) -> Iterable[Event]:
+def _study(found: Runs, spec: Spec, findings: Findings) -> Iterable[Event]:
     """What stands beside all runs: the hyperparameters and metrics there are, and the verdict in words."""
-    parameters = [
-        summary_v2.HParam(name, _domain(value, [run.hyperparameters.get(name) for run in found.runs]))
-        for name, value in vars(spec.space).items()
-    ]
-    parameters.append(summary_v2.HParam("kind", summary_v2.Discrete(["search", "baseline", "reference"])))
+    # Not every kind has every hyperparameter, and some have one that is not searched.
+    tried = {name: [run.hyperparameters.get(name) for run in found.runs] for name in _names(found, spec)}
+    parameters = [summary_v2.HParam(name, _domain(vars(spec.space).get(name), tried[name])) for name in tried]
+    kinds = sorted({run.kind for run in found.runs} or {"search"})
+    parameters.append(summary_v2.HParam("kind", summary_v2.Discrete(kinds)))
     metrics = [summary_v2.Metric(tag, display_name=title) for tag, title in SHOWN.items()]
     yield _event(found.began, summary_v2.hparams_config_pb(parameters, metrics, time_created_secs=found.began))
-    if findings is not None:
-        yield _event(found.ended, _text("verdict", "\n\n".join([findings.sentence, *findings.evidence])))
+    yield _event(found.ended, _text("verdict", "\n\n".join([findings.sentence, *findings.evidence])))
+
+
+def _names(found: Runs, spec: Spec) -> list[str]:
+    return list(dict.fromkeys([*vars(spec.space), *(name for run in found.runs for name in run.hyperparameters)]))
 
 
 def _domain(searched: Any, tried: list[Any]) -> Any:
@@ -77,6 +80,7 @@ def _domain(searched: Any, tried: list[Any]) -> Any:
     if not isinstance(searched, Range):
         asked = searched if isinstance(searched, tuple) else (searched,)
         values = sorted({_value(v) for v in [*asked, *tried] if v is not None}, key=lambda v: (isinstance(v, str), v))
+        values = values or [0.0]
         mixed = len({type(v) for v in values}) > 1
         return summary_v2.Discrete([str(v) for v in values] if mixed else values)
     # The baseline's values may lie outside of the range that was searched.
@@ -90,7 +94,8 @@ def _value(value: Any) -> float | str:
 
 def _run(run: Run) -> Iterable[Event]:
     """The values, the curves, the best epoch and, once it has ended, how it ended."""
-    values = {name: _value(value) for name, value in run.hyperparameters.items()} | {"kind": run.kind}
+    given = {name: value for name, value in run.hyperparameters.items() if value is not None}
+    values = {name: _value(value) for name, value in given.items()} | {"kind": run.kind}
     yield _event(run.began, summary_v2.hparams_pb(values, trial_id=run.id, start_time_secs=run.began))
     for point in run.points:
         yield _event(point.time, _scalars(point.metrics), point.epoch)

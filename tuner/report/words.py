@@ -124,6 +124,8 @@ def hyperparameter(name: str, value: Any) -> str:
 
 def configuration(values: Mapping[str, Any]) -> str:
     """A configuration in words: "20 layers unfrozen, rate 3.2e-4, head 64, dropout 0.3"."""
+    if missing(values.get("learning_rate")):
+        return "frozen, logistic regression on the pooled features"
     depth, head = values.get("unfrozen_layers"), values.get("head_width")
     parts = ["frozen" if depth == 0 else f"{hyperparameter('unfrozen_layers', depth)} layers unfrozen"]
     parts.append(f"rate {rate(values.get('learning_rate'))}")

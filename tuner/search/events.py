@@ -24,16 +24,16 @@ class Planned:
     """Said once before training: everything the search is going to do."""
 
     brackets: tuple[PlannedBracket, ...]
-    baseline: int  # frozen configurations trained for the baseline, the reference not counted
+    baseline: int  # frozen configurations trained for the baseline, reference and logistic regression not counted
     max_epochs: int
     objective: str
     done: int  # trials that an earlier session finished
-    total: int  # trials in all, baseline and reference included
+    total: int  # trials in all, baseline, reference and logistic regression included, confirmation not
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stage begins: "images", "backbone", "features", "baseline", "search"."""
+    """A stage begins: "images", "backbone", "features", "baseline", "search", "confirm"."""
 
     name: str
     detail: str = ""
@@ -62,7 +62,7 @@ class TrialStarted:
 
     trial: str
     configuration: str
-    kind: str  # "search", "baseline" or "reference"
+    kind: str  # "search", "baseline", "reference", "logistic", "seed" or "fold"
     hyperparameters: Mapping[str, Any]
     iteration: int | None
     bracket: int | None

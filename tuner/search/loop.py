@@ -9,35 +9,25 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tuner.backbone import cuts
 from tuner.errors import SearchError, StoreError
-from tuner.search import trial as trials
+from tuner.search import candidates, confirm
+from tuner.search.candidates import Candidate
 from tuner.search.cost import CostModel, Place, seconds_left
 from tuner.search.events import EpochEnded, Listener, Notice, Phase, Planned, PlannedBracket, TrialEnded, TrialStarted
 from tuner.search.oracle import StudyOracle, trials_at_full_budget
-from tuner.search.space import REFERENCE, Space, depths, frozen_configurations
+from tuner.search.space import Space, depths, frozen_configurations
 from tuner.search.standing import Standing, bracket_of, sweep
 from tuner.search.trial import EpochDone, TrialResult, TrialTask, Workshop
+from tuner.study import held_out
 from tuner.study.folder import StudyFolder, sha256_of
 from tuner.study.spec import Spec
 from tuner.study.store import Store, TrialRow
 
 ATTEMPTS = 3
 LEAST_BASELINE = 8
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A trial to run; `next_size` is how many the next rung of its bracket takes, None when there is none."""
-
-    row: TrialRow
-    kind: str
-    number: int
-    hyperparameters: Mapping[str, int | float]
-    next_size: int | None
 
 
 def planned(store: Store) -> tuple[PlannedBracket, ...]:
@@ -65,7 +55,9 @@ class Search:
         listen: Listener,
         stop: threading.Event,
         rate: float | None = None,
+        confirming: bool = True,
     ) -> None:
+        self.confirming = confirming
         self.folder, self.store, self.spec, self.space = folder, store, spec, space
         self.workshop, self.listen, self.stop = workshop, listen, stop
         s = spec.search
@@ -92,25 +84,41 @@ class Search:
     def run(self) -> None:
         """Trains all that has not ended. Raises Stopped on request, SearchError when a first rung has no survivor."""
         sweep(self.folder.checkpoints, self.store.checkpoint_files())
-        total = len(self.frozen) + 1 + sum(sum(b.sizes) for b in self.plan)
-        done = self.store.rows("SELECT COUNT(*) FROM trials WHERE status <> 'RUNNING'")[0][0]
-        s = self.spec.search
+        s, total, done = self.spec.search, self.total, self._done()
         self.listen(Planned(self.plan, len(self.frozen), s.max_epochs, s.objective, done, total))
         if done == total:
             self.listen(Notice("Everything planned was trained before; nothing is left to compute."))
-        for row in self.store.rows("SELECT id, hyperparameters FROM configurations"):
+        for row in self.store.rows("SELECT id, hyperparameters FROM configurations WHERE kind <> 'logistic'"):
             hyperparameters = json.loads(row["hyperparameters"])
-            self.cost.observe(self._place(hyperparameters), [e.seconds for e in self.standing.epochs(row["id"])])
+            self.cost.observe(self.place(hyperparameters), [e.seconds for e in self.standing.epochs(row["id"])])
         self.listen(Phase("baseline", f"{len(self.frozen)} frozen configurations and the reference"))
         for candidate in self._baseline():
-            self._one(candidate)
+            self.one(candidate)
         self.listen(Phase("search", f"Hyperband, {sum(b.sizes[0] for b in self.plan)} configurations"))
         while (asked := self._ask()) is not None:
-            self._one(asked)
+            self.one(asked)
             self._check_survivors(asked)
+        if self.confirming:
+            confirm.run(self)
         sweep(self.folder.checkpoints, self.store.checkpoint_files())
 
     # ---- the plan ----
+
+    @property
+    def total(self) -> int:
+        """Trials of baseline, reference, logistic regression and Hyperband."""
+        return len(self.frozen) + 2 + sum(sum(b.sizes) for b in self.plan)
+
+    def unfinished(self) -> int:
+        """How many of them have not ended."""
+        return self.total - self._done()
+
+    def _done(self) -> int:
+        query = (
+            "SELECT COUNT(*) FROM trials JOIN configurations c ON c.id = configuration "
+            "WHERE status <> 'RUNNING' AND kind NOT IN ('seed', 'fold')"
+        )
+        return int(self.store.rows(query)[0][0])
 
     def _frozen(self) -> list[dict[str, int | float]]:
         """The baseline's configurations: what an earlier session fixed, and as many more as the plan now asks for."""
@@ -135,14 +143,7 @@ class Search:
 
     def _baseline(self) -> list[Candidate]:
         ended = {r[0] for r in self.store.rows("SELECT id FROM trials WHERE status <> 'RUNNING'")}
-        epochs = self.spec.search.max_epochs
-        named: list[tuple[str, str, int, Mapping[str, int | float]]] = [("ref", "reference", 0, REFERENCE)]
-        named += [(f"b{i:02d}", "baseline", i, hp) for i, hp in enumerate(self.frozen)]
-        return [
-            Candidate(TrialRow(id, id, None, None, None, 0, epochs, None), kind, number, hp, None)
-            for id, kind, number, hp in named
-            if id not in ended
-        ]
+        return [c for c in candidates.frozen(self.frozen, self.spec.search.max_epochs) if c.row.id not in ended]
 
     def _ask(self) -> Candidate | None:
         asked = self.oracle.ask()
@@ -182,11 +183,14 @@ class Search:
 
     # ---- one trial ----
 
-    def _one(self, candidate: Candidate) -> None:
+    def one(self, candidate: Candidate) -> None:
+        """Trains a candidate and tells oracle and store. Raises Stopped on request."""
         row, hp = candidate.row, candidate.hyperparameters
         cut = cuts.cut_for(int(hp["unfrozen_layers"]), self.spec.backbone.batch_norm)
         with self.store.transaction():
             self.store.add_configuration(row.configuration, candidate.kind, candidate.number, hp, cut, None)
+            if candidate.confirms is not None:
+                held_out.confirms(self.store, row.configuration, *vars(candidate.confirms).values())
             attempts = self.store.begin_trial(row, self._oracle_state(candidate))
         self.listen(
             TrialStarted(
@@ -206,11 +210,16 @@ class Search:
             result = TrialResult("FAILED", None, f"the process died {ATTEMPTS} times in the same epoch", 0.0, None)
         else:
             task = self._task(candidate)
-            result = trials.run(task, self.workshop, lambda done: self._record(candidate, done), self.stop)
+            workshop = candidate.workshop or self.workshop
+            result = candidate.fit(task, workshop, lambda done: self._record(candidate, done), self.stop)
         if result.status == "STOPPED":
             self.store.excuse_attempt(row.id)
             raise Stopped
         self._tell(candidate, result)
+        self.pause()
+
+    def pause(self) -> None:
+        """Raises Stopped when the search was asked to stop; everything finished is in the store."""
         if self.stop.is_set():
             raise Stopped
 
@@ -222,7 +231,7 @@ class Search:
             trial=row.id,
             configuration=row.configuration,
             hyperparameters=candidate.hyperparameters,
-            start=self._place(candidate.hyperparameters)[0],
+            start=self.place(candidate.hyperparameters)[0],
             first_epoch=row.first_epoch,
             start_epoch=start_epoch,
             last_epoch=row.last_epoch,
@@ -235,7 +244,8 @@ class Search:
             earlier=tuple(e for e in self.standing.epochs(row.configuration) if e.epoch <= start_epoch),
             keep_last=candidate.next_size is not None,
             last_bar=last_bar,
-            best_bar=best_bar,
+            best_bar=None if candidate.confirms else best_bar,
+            fixed=candidate.fixed,
         )
 
     def _resume_point(self, configuration: str) -> tuple[int, str | None]:
@@ -280,9 +290,10 @@ class Search:
             self.standing.forget_checkpoints(self.oracle.keeps)
         sweep(self.folder.checkpoints, self.store.checkpoint_files(), "")
         fresh = [e.seconds for e in self.standing.epochs(row.configuration) if e.epoch > row.first_epoch]
-        self.cost.observe(self._place(candidate.hyperparameters), fresh)
-        places = [self._place({"unfrozen_layers": d}) for d in depths(self.space)]
-        left = seconds_left(self.store, self.cost, self.plan, len(self.frozen) + 1, self.spec.search.max_epochs, places)
+        if candidate.kind != "logistic":
+            self.cost.observe(self.place(candidate.hyperparameters), fresh)
+        places = [self.place({"unfrozen_layers": d}) for d in depths(self.space)]
+        left = seconds_left(self.store, self.cost, self.plan, len(self.frozen) + 2, self.spec.search.max_epochs, places)
         self.listen(
             TrialEnded(
                 row.id, row.configuration, candidate.kind, result.status, score, result.best, result.reason, left
@@ -316,7 +327,7 @@ class Search:
     def _oracle_state(self, candidate: Candidate) -> str | None:
         return self.oracle.dump() if candidate.kind == "search" else None
 
-    def _place(self, hyperparameters: Mapping[str, Any]) -> Place:
+    def place(self, hyperparameters: Mapping[str, Any]) -> Place:
         depth, batch_norm = int(hyperparameters["unfrozen_layers"]), self.spec.backbone.batch_norm
         start = self.workshop.features.start_for(cuts.cut_for(depth, batch_norm))
         return start, cuts.canonical(depth, batch_norm)

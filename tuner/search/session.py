@@ -27,6 +27,7 @@ from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
 from tuner.search import space as spaces
 from tuner.search.events import Listener, Notice, Phase, Progress
+from tuner.study import held_out
 from tuner.study import spec as specs
 from tuner.study.folder import StudyFolder, cache_root
 from tuner.study.locate import DRAWN
@@ -48,6 +49,8 @@ class Session:
     command: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
     extend: bool = False  # more of Hyperband's iterations and a wider space are taken, what was done is kept
+    confirm: bool = True  # winner and baseline are trained again from fresh seeds when the search has ended
+    search: bool = True  # False: only that, of a search that has ended
     phases: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -122,9 +125,23 @@ class Session:
             self.spec.search.precision,
         )
         workshop = Workshop(
-            stored, dataset.labels, dataset.indices("train"), dataset.indices("val"), networks, len(dataset.classes)
+            stored,
+            dataset.labels,
+            dataset.indices("train"),
+            dataset.indices("val"),
+            networks,
+            len(dataset.classes),
+            dataset.indices("test"),
+            np.array(dataset.groups, np.int64),
         )
-        search = Search(self.folder, store, self.spec, space, workshop, self.listen, self.stop, stored.rate)
+        search = Search(
+            self.folder, store, self.spec, space, workshop, self.listen, self.stop, stored.rate, self.confirm
+        )
+        if not self.search and search.unfinished():
+            raise UsageError(
+                f"{self.folder.root}: {search.unfinished()} of {search.total} trials of the search have not ended; a "
+                f"winner is confirmed when all have. Go on with: tlstudy search {self.folder.root}"
+            )
         if (sentence := search.oracle.shrunk()) is not None:
             self.listen(Notice(sentence, warning=True))
         with store.transaction():
@@ -198,6 +215,9 @@ class Session:
                 backbone_parameters=backbone.parameters(),
                 environment={k: v for k, v in (backend.environment()).items() if k in SAME},
             )
+            if store.meta("test_seal") is None:
+                test = [vars(p) for p in dataset.photographs if p.split == "test"]
+                store.set_meta(test_seal=held_out.seal(test) if test else "")
             store.record_photographs(
                 ((p.path, p.split, p.label, p.sha256, p.width, p.height) for p in dataset.photographs),
                 ((x.path, x.reason) for x in dataset.left_out),

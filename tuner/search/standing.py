@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tuner.search.events import PlannedBracket
 from tuner.search.trial import best_of, rank_key
+from tuner.study import held_out
 from tuner.study.ranking import WORST, Key, place
 from tuner.study.store import EpochRow, Store, TrialRow
 
@@ -49,7 +50,7 @@ class Standing:
         )
         ranked = []
         for r in rows:
-            reached = r["epochs"] == self.max_epochs
+            reached = r["epochs"] == self.max_epochs or kind == "logistic"  # it has no epochs to be trained for
             if reached or not full:
                 key = self.key(r["configuration"])
                 rank = place(key, failed=False, full=reached, epochs=r["epochs"], number=r["number"])
@@ -83,10 +84,11 @@ class Standing:
             "SELECT id, configuration FROM trials WHERE status = 'COMPLETED' AND bracket IS NOT NULL"
         )
         waiting = {r["configuration"] for r in ended if can_be_promoted(r["id"])}
-        kinds = ("search", "baseline", "reference")
+        kinds = ("search", "baseline", "reference", "logistic")
         first = {leaders[0][1] for kind in kinds if (leaders := self.leaders(kind))}
+        awaited = held_out.awaited(self.store)
         for row in self.store.rows("SELECT configuration, role FROM checkpoints"):
-            needed = running | waiting | (first if row["role"] == "best" else set())
+            needed = running | waiting | (first | awaited if row["role"] == "best" else set())
             if row["configuration"] not in needed:
                 self.store.forget_checkpoints(row["configuration"], [row["role"]])
 

@@ -54,6 +54,7 @@ class TrialTask:
     keep_last: bool = False  # a later rung may go on from the end
     last_bar: Key | None = None  # ... but only if the rank key is below this
     best_bar: Key | None = None  # the best epoch's weights are wanted if the rank key is below this
+    fixed: bool = False  # the number of epochs was fixed before: the last one counts, not the best
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Workshop:
     validation: np.ndarray
     networks: Networks
     classes: int
-    losses: dict[str, float] = field(default_factory=dict)
+    test: np.ndarray = field(default_factory=lambda: np.array([], np.int64))  # looked at by the confirmation alone
+    groups: np.ndarray | None = None  # int64 (n,): photographs that look the same have the same number
 
 
 class NotFinite(Exception):
@@ -153,7 +155,7 @@ def _telling_line(text: str) -> str:
 class _Trainer:
     def __init__(self, task: TrialTask, parts: int = 1) -> None:
         self.task, self.parts = task, parts
-        self.best = best_of(task.earlier, task.objective)
+        self.best = None if task.fixed else best_of(task.earlier, task.objective)
         self._best_weights: dict[str, np.ndarray] | None = None
         self._saved_at = time.perf_counter()
 
@@ -194,6 +196,8 @@ class _Trainer:
             which, value = ("validation", row.val_loss) if np.isfinite(row.loss) else ("training", row.loss)
             raise NotFinite(f"the {which} loss was {value} in epoch {epoch}")
         is_best = self.best is None or rank_key(row, task.objective) < rank_key(self.best, task.objective)
+        if task.fixed:
+            is_best = epoch == task.last_epoch
         if is_best:
             self.best, self._best_weights = row, network.weights()
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
@@ -230,14 +234,7 @@ class _Trainer:
         return loss / len(order), right / len(order)
 
     def _evaluate(self, network: Network, workshop: Workshop) -> np.ndarray:
-        rows, data = workshop.validation, workshop.features.arrays[self.task.start]
-        size = -(-len(rows) // -(-len(rows) * self.parts // EVALUATION_BATCH))
-        found = []
-        for first in range(0, len(rows), size):
-            batch = rows[first : first + size]
-            padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
-            found.append(network.stepper.logits(data[padded])[: len(batch)])
-        return np.concatenate(found)
+        return logits_of(network, workshop.features.arrays[self.task.start], workshop.validation, self.parts)
 
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
@@ -259,17 +256,33 @@ class _Trainer:
         return tuple(saved)
 
     def _write(self, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
-        name = f"{self.task.configuration}-{role}-{epoch:05d}.npz"
-        path = Path(self.task.folder) / name
-        try:
-            size, digest = write_atomically(path, lambda file: write_arrays(file, arrays))
-        except OSError:
-            raise
-        except Exception as error:
-            # zipfile closes its member on the way out and may hide the disk's error behind one of its own; the disk's
-            # fault must stop the search, not fail the trial.
-            raise _of_the_disk(error, path) from error
-        return Saved(role, epoch, name, size, digest)
+        return save_arrays(self.task.folder, self.task.configuration, role, epoch, arrays)
+
+
+def logits_of(network: Network, data: np.ndarray, rows: np.ndarray, parts: int = 1) -> np.ndarray:
+    """float32 (rows, k) of the photographs numbered `rows` int64 (n,), in batches of one size: one trace."""
+    size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
+    found = []
+    for first in range(0, len(rows), size):
+        batch = rows[first : first + size]
+        padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
+        found.append(network.stepper.logits(data[padded])[: len(batch)])
+    return np.concatenate(found)
+
+
+def save_arrays(folder: str, configuration: str, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
+    """Writes a checkpoint, whole or not at all. Raises OSError."""
+    name = f"{configuration}-{role}-{epoch:05d}.npz"
+    path = Path(folder) / name
+    try:
+        size, digest = write_atomically(path, lambda file: write_arrays(file, arrays))
+    except OSError:
+        raise
+    except Exception as error:
+        # zipfile closes its member on the way out and may hide the disk's error behind one of its own; the disk's
+        # fault must stop the search, not fail the trial.
+        raise _of_the_disk(error, path) from error
+    return Saved(role, epoch, name, size, digest)
 
 
 def _of_the_disk(error: BaseException, path: Path) -> OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -149,6 +150,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> tuple[int
     Returns the number of bytes and their SHA-256 (hex). A reader sees the old file or the new one, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_parts(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
@@ -162,6 +164,24 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> tuple[int
         raise
     sync_folder(path.parent)
     return size, digest
+
+
+def _sweep_parts(path: Path) -> None:
+    """Removes what processes left that were killed while they wrote `path`."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        owner = part.name.split(".")[-2]
+        if owner.isdecimal() and not _lives(int(owner)):
+            part.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # another user's
+    return True
 
 
 def sync_folder(folder: Path) -> None:

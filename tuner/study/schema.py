@@ -8,17 +8,32 @@ from __future__ import annotations
 
 import sqlite3
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION = 0x746C7374  # "tlst", SQLite's application_id
 
-SCHEMA = """
+CONFIRMATION = """
+CREATE TABLE confirmations (
+    configuration TEXT PRIMARY KEY REFERENCES configurations, source TEXT NOT NULL REFERENCES configurations,
+    side TEXT NOT NULL CHECK (side IN ('winner', 'baseline')), seed INTEGER NOT NULL,
+    fold INTEGER NOT NULL, repeat INTEGER NOT NULL) STRICT;
+CREATE TABLE openings (
+    id INTEGER PRIMARY KEY, opened TEXT NOT NULL, winner TEXT NOT NULL, baseline TEXT NOT NULL,
+    seal TEXT NOT NULL) STRICT;
+CREATE TABLE held_out (
+    configuration TEXT PRIMARY KEY REFERENCES configurations, opening INTEGER REFERENCES openings,
+    photographs TEXT NOT NULL, probabilities BLOB NOT NULL) STRICT;
+"""
+
+SCHEMA = (
+    """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE photographs (
     number INTEGER PRIMARY KEY, path TEXT NOT NULL, split TEXT NOT NULL, label INTEGER NOT NULL,
     sha256 TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL) STRICT;
 CREATE TABLE left_out (path TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
 CREATE TABLE configurations (
-    id TEXT PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN ('search', 'baseline', 'reference')),
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('search', 'baseline', 'reference', 'logistic', 'seed', 'fold')),
     number INTEGER NOT NULL, hyperparameters TEXT NOT NULL, cut TEXT NOT NULL,
     trained_parameters INTEGER, UNIQUE (kind, number)) STRICT;
 CREATE TABLE trials (
@@ -43,8 +58,23 @@ CREATE TABLE sessions (
     id INTEGER PRIMARY KEY, started TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL,
     environment TEXT NOT NULL, seconds REAL, outcome TEXT, phases TEXT) STRICT;
 """
+    + CONFIRMATION
+)
 
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {
+    # SQLite cannot change a CHECK: the table is made anew (https://sqlite.org/lang_altertable.html, section 7).
+    1: """
+CREATE TABLE wider (
+    id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('search', 'baseline', 'reference', 'logistic', 'seed', 'fold')),
+    number INTEGER NOT NULL, hyperparameters TEXT NOT NULL, cut TEXT NOT NULL,
+    trained_parameters INTEGER, UNIQUE (kind, number)) STRICT;
+INSERT INTO wider SELECT id, kind, number, hyperparameters, cut, trained_parameters FROM configurations;
+DROP TABLE configurations;
+ALTER TABLE wider RENAME TO configurations;
+"""
+    + CONFIRMATION,
+}
 """Statements that turn a format into the next one, by the format they start from."""
 
 
@@ -56,7 +86,9 @@ def create(database: sqlite3.Connection) -> None:
 
 
 def migrate(database: sqlite3.Connection, version: int) -> None:
-    """Brings the tables of format `version` to today's, step by step. Inside a transaction: all or nothing."""
+    """Brings the tables of format `version` to today's, step by step. Inside a transaction: all or nothing; with
+    foreign keys not enforced, or dropping a table would empty those that refer to it.
+    """
     for step in range(version, FORMAT):
         _execute(database, MIGRATIONS[step])
     database.execute(f"PRAGMA user_version = {FORMAT}")

@@ -17,6 +17,9 @@ from tuner.study import values
 from tuner.study.values import Range as Range
 from tuner.study.values import Searched as Searched
 
+AUTO_TEST = 0.2
+LEAST_TEST = 50
+
 
 def _key(default: Any, help: str, check: Callable[[Any], Any]) -> Any:
     return field(default=default, metadata={"help": help, "check": check})
@@ -39,8 +42,11 @@ class DataSpec:
     validation_fraction: float = _key(
         0.2, "share of each class held out for validation when the data come unsplit", values.real(0.0, 0.9, above=True)
     )
-    test_fraction: float = _key(
-        0.0, "share of each class held out as a test set when the data come unsplit", values.real(0.0, 0.9)
+    test_fraction: float | str = _key(
+        "auto",
+        "share of each class sealed as a test set when the data come unsplit;\n"
+        '"auto": 0.2 where that makes 50 photographs or more, else 0',
+        values.auto_or(values.real(0.0, 0.9)),
     )
     image_size: int = _key(224, "side of the square the network sees, in pixels", values.whole(32, 1024))
     resize: str = _key(
@@ -53,6 +59,13 @@ class DataSpec:
     )
     strict: bool = _key(False, "a single file that cannot be used is an error, instead of up to 5 %", values.flag)
     recursive: bool = _key(False, "folders inside a class folder belong to the class, instead of an error", values.flag)
+
+    def test_share(self, photographs: int) -> float:
+        """`test_fraction`, or what "auto" means for so many: a sealed set too small to tell anything costs images and
+        gives nothing.
+        """
+        enough = photographs * AUTO_TEST >= LEAST_TEST and self.validation_fraction + AUTO_TEST < 1
+        return values.number_or(self.test_fraction, AUTO_TEST if enough else 0.0)
 
 
 @dataclass(frozen=True)
@@ -136,6 +149,26 @@ class SearchSpec:
 
 
 @dataclass(frozen=True)
+class ConfirmSpec:
+    """What has to hold before a gain is claimed; fixed before the search, like everything here."""
+
+    seeds: int | str = _key(
+        "auto",
+        'fresh seeds with which winner and baseline are trained again; "auto": 5, or 10 where that is cheap',
+        values.auto_or(values.whole(1, 100)),
+    )
+    margin: float = _key(
+        0.02, "smallest gain in accuracy worth the name: 0.02 is two points", values.real(0.0, 0.5, above=True)
+    )
+    folds: int = _key(
+        0,
+        "folds of a cross-validation of winner and baseline over training and validation images; 0: none",
+        values.whole(0, 20),
+    )
+    repeats: int = _key(2, "how often the folds are drawn anew", values.whole(1, 50))
+
+
+@dataclass(frozen=True)
 class Spec:
     """The whole question. Immutable; `override` returns a changed copy."""
 
@@ -143,6 +176,7 @@ class Spec:
     backbone: BackboneSpec = BackboneSpec()
     space: SpaceSpec = SpaceSpec()
     search: SearchSpec = SearchSpec()
+    confirm: ConfirmSpec = ConfirmSpec()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values (tuples as lists, ranges as tables); `from_dict` takes them back."""
@@ -172,14 +206,23 @@ class Spec:
 
     def check_together(self, source: str) -> None:
         """What no single key can tell. Raises SpecError."""
-        if self.data.validation_fraction + self.data.test_fraction >= 1:
+        validation, test = self.data.validation_fraction, values.number_or(self.data.test_fraction, 0.0)
+        if validation + test >= 1:
             raise SpecError(
                 f"{source}: data.validation_fraction and data.test_fraction leave nothing to train on: "
-                f"found {self.data.validation_fraction:g} + {self.data.test_fraction:g}, expected a sum below 1."
+                f"found {validation:g} + {test:g}, expected a sum below 1."
             )
+        if self.confirm.folds == 1:
+            raise SpecError(f"{source}: confirm.folds: found 1, expected 0 for none or at least 2.")
 
 
-SECTIONS: dict[str, type] = {"data": DataSpec, "backbone": BackboneSpec, "space": SpaceSpec, "search": SearchSpec}
+SECTIONS: dict[str, type] = {
+    "data": DataSpec,
+    "backbone": BackboneSpec,
+    "space": SpaceSpec,
+    "search": SearchSpec,
+    "confirm": ConfirmSpec,
+}
 
 
 def load(path: Path) -> Spec:

@@ -78,12 +78,13 @@ class Store:
                 self._db = schema.migrated_copy(self._db, version)
             self._db.row_factory = sqlite3.Row
             if not readonly:
-                self._db.executescript("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL")
+                self._db.executescript("PRAGMA foreign_keys = OFF; PRAGMA synchronous = FULL")
                 if not version:
                     self._create()
                 elif version < schema.FORMAT:
                     with self.transaction():
                         schema.migrate(self._db, version)
+                self._db.executescript("PRAGMA foreign_keys = ON")
 
     def _version(self, thorough: bool) -> int:
         """The format of the file, 0 after a crash between making it and its first transaction, when nothing was lost
@@ -156,6 +157,11 @@ class Store:
                 if self._db.in_transaction:  # SQLite has rolled back itself when the disk is full
                     self._db.execute("ROLLBACK")
                 raise
+
+    def write(self, query: str, *values: Any) -> None:
+        """One statement that changes something, in a transaction."""
+        with self.transaction():
+            self._db.execute(query, values)
 
     def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._explained():

@@ -13,6 +13,7 @@ TITLES = {
     "backbone": "The pretrained network, ResNet-50 without its top.",
     "space": "What is searched: a number fixes it, a list is a choice, a table { min, max, sampling, step } a range.",
     "search": "How it is searched: Hyperband (Li et al., JMLR 18, 2018).",
+    "confirm": "What the winner has to show against the frozen baseline before a gain is claimed.",
 }
 
 

@@ -56,6 +56,25 @@ def real(low: float, high: float, *, above: bool = False) -> Callable[[Any], flo
     return check
 
 
+def auto_or(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A check that also takes the word "auto"."""
+
+    def checked(value: Any) -> Any:
+        if value == "auto":
+            return value
+        try:
+            return check(value)
+        except ValueError as error:
+            raise ValueError(f'"auto", or {error}') from None
+
+    return checked
+
+
+def number_or(value: float | str, automatic: float) -> float:
+    """The number, or what "auto" stands for."""
+    return automatic if isinstance(value, str) else value
+
+
 def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError("a text that is not empty")

@@ -1,0 +1,206 @@
+"""Trained models made of chance alone, whose true difference is known: what the statistics are tried on.
+
+A model is right on an image when a normal number lies under the quantile of its true accuracy. The number is the sum of
+the image's difficulty, shared by all models; what this configuration finds hard in it; its seed's luck; and noise of
+image by seed. Their variances, a `World`, add up to one, so every model's true accuracy over all images and seeds is
+exactly the one asked for, and the differences between models on the images at hand are luck.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.evidence.paired import Comparison, Estimate, compare
+
+Right = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class World:
+    """Parts of the variance; the rest of 1 is noise of image by seed."""
+
+    difficulty: float = 0.55
+    configuration: float = 0.25
+    seed: float = 0.0
+
+    @property
+    def noise(self) -> float:
+        return 1 - self.difficulty - self.configuration - self.seed
+
+    def seed_deviation(self, accuracy: float) -> float:
+        """The standard deviation of accuracy from seed to seed on endless images, to first order."""
+        normal = NormalDist()
+        return math.sqrt(self.seed) * normal.pdf(normal.inv_cdf(accuracy))
+
+
+WORLDS = {
+    "usual": World(),
+    "alike": World(difficulty=0.8, configuration=0.05),
+    "noisy": World(difficulty=0.3, configuration=0.05),
+}
+"""Models that agree on most images, on nearly all, and ones that change their mind with every seed."""
+SEED_VARIANCES = {0.0: 0.0, 0.015: 0.003, 0.045: 0.027}
+"""Seed deviation of accuracy (near 0.8) to the variance that gives it: none, 1.5 points, 4.5 points."""
+
+
+def normals(rng: np.random.Generator, variance: float, *shape: int) -> NDArray[np.float32]:
+    return math.sqrt(variance) * rng.standard_normal(shape, dtype=np.float32)
+
+
+def pairs(
+    rng: np.random.Generator, world: World, studies: int, n: int, seeds: int, winner: float, baseline: float
+) -> tuple[Right, Right]:
+    """Winner and baseline of these true accuracies on fresh images, bool (studies, seeds, images) each."""
+    difficulty = normals(rng, world.difficulty, studies, 1, n)
+    made = []
+    for accuracy in (winner, baseline):
+        number = difficulty + normals(rng, world.configuration, studies, 1, n)
+        number = number + normals(rng, world.seed, studies, seeds, 1) + normals(rng, world.noise, studies, seeds, n)
+        made.append(number < NormalDist().inv_cdf(accuracy))
+    return made[0], made[1]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One study: confirmations (seeds, images) on test and validation images, and what the search had stored."""
+
+    test: tuple[Right, Right]
+    validation: tuple[Right, Right]
+    stored_loss: Floats
+    stored: Right
+    stored_baseline: Right
+
+
+def search(
+    rng: np.random.Generator,
+    world: World,
+    accuracy: float = 0.8,
+    validation: int = 100,
+    test: int = 100,
+    configurations: int = 25,
+    epochs: int = 3,
+    baselines: int = 8,
+    seeds: int = 5,
+) -> Searched:
+    """A search among configurations of equal true accuracy, the frozen ones too: whatever it finds is luck.
+
+    It looks at the validation images after each of `epochs` epochs of each of `configurations`, 75 times in all, and at
+    the best of `baselines` likewise; the best looks win. Winner and baseline are trained again from fresh seeds.
+    """
+    everyone, images = configurations + baselines, validation + test
+    edge = NormalDist().inv_cdf(accuracy)
+    own = normals(rng, world.difficulty, 1, images) + normals(rng, world.configuration, everyone, images)
+    looks = own[:, None, :validation] + normals(rng, world.seed, everyone, epochs, 1)
+    looks = looks + normals(rng, world.noise, everyone, epochs, validation)
+    loss = np.logaddexp(0, 2.0 * (looks - edge)).astype(np.float64)  # a loss that says what the number says
+    right = looks < edge
+    best = loss.mean(axis=2).argmin(axis=1)
+    stored_loss, stored = loss[np.arange(everyone), best], right[np.arange(everyone), best]
+    order = stored_loss.mean(axis=1)
+    winner = int(order[:configurations].argmin())
+    baseline = configurations + int(order[configurations:].argmin())
+    again = []
+    for row in (winner, baseline):
+        number = own[row][None] + normals(rng, world.seed, seeds, 1) + normals(rng, world.noise, seeds, images)
+        again.append(number < edge)
+    fresh, seen = slice(validation, None), slice(0, validation)
+    return Searched(
+        test=(again[0][:, fresh], again[1][:, fresh]),
+        validation=(again[0][:, seen], again[1][:, seen]),
+        stored_loss=stored_loss[:configurations],
+        stored=stored[:configurations],
+        stored_baseline=stored[baseline],
+    )
+
+
+def seeds_only(winner: Right, baseline: Right, confidence: float = 0.95) -> Estimate:
+    """What is usually printed, mean +- t over seeds: the naive way, which takes the images for all there are."""
+    from scipy.special import stdtrit
+
+    by_seed = winner.mean(axis=-1) - baseline.mean(axis=-1)
+    seeds = by_seed.shape[-1]
+    difference, error = by_seed.mean(axis=-1), by_seed.std(axis=-1, ddof=1) / math.sqrt(seeds)
+    half = stdtrit(seeds - 1, (1 + confidence) / 2) * error
+    whole = np.full_like(difference, seeds - 1)
+    return Estimate(difference, difference - half, difference + half, error, whole, 0 * error, error**2)
+
+
+def holds(found: Estimate, difference: float) -> float:
+    """The share of intervals that hold the true difference."""
+    return float(((found.low <= difference + 1e-12) & (difference <= found.high + 1e-12)).mean())
+
+
+def plain_sum(winner: Right, baseline: Right, confidence: float = 0.95) -> Estimate:
+    """s^2(d) / n + s^2(D by seed) / S with Satterthwaite's t and no more: what `estimate` set out from."""
+    from scipy.special import stdtrit
+
+    n, seeds = winner.shape[-1], winner.shape[-2]
+    d = winner.mean(axis=-2) - baseline.mean(axis=-2)
+    images = d.var(axis=-1, ddof=1) / n
+    by_seed = (winner.mean(axis=-1) - baseline.mean(axis=-1)).var(axis=-1, ddof=1) / seeds
+    square = images + by_seed
+    loose = images**2 / (n - 1) + by_seed**2 / (seeds - 1)
+    df = np.where(loose > 0, square**2 / np.where(loose > 0, loose, 1), 1)
+    difference, half = d.mean(axis=-1), stdtrit(df, (1 + confidence) / 2) * np.sqrt(square)
+    return Estimate(difference, difference - half, difference + half, np.sqrt(square), df, images * n, by_seed)
+
+
+# ---- one seed, counted exactly -------------------------------------------------------------------------------------
+
+
+def tables(n: int) -> tuple[Whole, Whole]:
+    """Every pair (only the winner right, only the baseline right) that n images can show."""
+    first, second = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
+    possible = first + second <= n
+    return first[possible], second[possible]
+
+
+def every_outcome(n: int) -> tuple[Right, Right]:
+    """`tables` as images, bool (outcomes, 1, n) each: what both get right is left out, as no paired method sees it."""
+    first, second = tables(n)
+    place = np.arange(n)[None, None]
+    winner = place < first[:, None, None]
+    baseline = ~winner & (place < (first + second)[:, None, None])
+    return winner, baseline
+
+
+def exact_holds(n: int, found: Estimate, shares: list[tuple[float, float]]) -> Floats:
+    """Exact coverage of `found` over `every_outcome(n)`, for true shares (only the winner right, only the baseline)."""
+    from scipy.special import gammaln, xlogy
+
+    first, second = tables(n)
+    ways = gammaln(n + 1) - gammaln(first + 1) - gammaln(second + 1) - gammaln(n - first - second + 1)
+    covered = []
+    for p, q in shares:
+        rest = max(1 - p - q, 0.0)
+        chance = np.exp(ways + xlogy(first, p) + xlogy(second, q) + xlogy(n - first - second, rest))
+        inside = (found.low <= p - q + 1e-12) & (p - q <= found.high + 1e-12)
+        covered.append(chance[inside].sum())
+    return np.array(covered)
+
+
+def grid() -> list[tuple[float, float]]:
+    """True shares, fine where few images differ and all favour one model: there intervals break first."""
+    coarse = [0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9]
+    fine = [(float(p), q) for q in (0.0, 0.01) for p in np.linspace(0.002, 0.3, 150)]
+    return [(p, q) for p in coarse for q in coarse if 0 < p + q <= 1] + fine
+
+
+def gains(rng: np.random.Generator, studies: int, images: str, world: World, **options: int) -> list[Comparison]:
+    """Comparisons of `studies` searches on their "test" or "validation" images, or on the "stored" predictions."""
+    found = []
+    for _ in range(studies):
+        study = search(rng, world, **options)
+        if images == "stored":
+            winner = study.stored[study.stored_loss.mean(axis=1).argmin()]
+            found.append(compare(winner, study.stored_baseline))
+        else:
+            found.append(compare(*(study.test if images == "test" else study.validation)))
+    return found

@@ -1,0 +1,97 @@
+"""What selection cost: the choice by the study's rule, the correction's bias, and the expected best of n."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from evidence.fake_trainer import World, search
+
+from tuner.evidence.selection import expected_best, selection_cost
+from tuner.study.ranking import metric_key
+
+
+@pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
+def test_the_winner_is_the_one_the_study_would_choose(objective: str) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        loss, right = rng.integers(1, 4, (6, 8)).astype(float), rng.random((6, 8)) < 0.5
+        keys = [metric_key(objective, x.sum(), r.sum()) for x, r in zip(loss, right, strict=True)]
+        found = selection_cost(loss, right, right[0], objective, rng, draws=5)
+        assert found.winner == min(range(6), key=lambda row: (keys[row], row))
+        assert found.accuracy_said == right[found.winner].mean()
+
+
+def test_one_configuration_was_not_chosen_and_costs_nothing() -> None:
+    rng = np.random.default_rng(1)
+    right, baseline = rng.random((1, 200)) < 0.8, rng.random(200) < 0.7
+    found = selection_cost(rng.random((1, 200)), right, baseline, "val_loss", rng)
+    assert found.accuracy == pytest.approx(found.accuracy_said, abs=0.005)
+    assert found.difference == pytest.approx(found.difference_said, abs=0.005)
+    assert found.difference_low < found.difference < found.difference_high
+    assert found.accuracy_low < found.accuracy < found.accuracy_high
+
+
+@pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
+def test_the_lead_of_the_best_among_equals_is_taken_back(objective: str) -> None:
+    rng, said, corrected = np.random.default_rng(2), [], []
+    for _ in range(60):
+        # epochs=1: the rows are all that was looked at; the baseline was not chosen
+        study = search(rng, World(0.4, 0.4), validation=60, epochs=1, baselines=1)
+        found = selection_cost(study.stored_loss, study.stored, study.stored_baseline, objective, rng, draws=300)
+        said.append(found.difference_said)
+        corrected.append(found.difference)
+    error = np.std(corrected) / math.sqrt(60)
+    assert np.mean(said) > 4 * error, "the winner looks better than it is"
+    assert abs(np.mean(corrected)) < 3 * error
+
+
+def test_a_true_lead_stays() -> None:
+    rng = np.random.default_rng(3)
+    right = rng.random((20, 300)) < 0.6
+    right[7] = rng.random(300) < 0.9
+    loss = np.where(right, 0.2, 1.5)
+    found = selection_cost(loss, right, rng.random(300) < 0.6, "val_loss", rng)
+    assert found.winner == 7
+    assert found.difference == pytest.approx(found.difference_said, abs=0.01)
+
+
+def test_draws_come_from_the_generator_and_failed_rows_never_win() -> None:
+    rng = np.random.default_rng(4)
+    loss, right = rng.random((3, 40)), rng.random((3, 40)) < 0.7
+    loss[0, 0] = math.nan
+    right[0] = True
+    for objective in ("val_loss", "val_accuracy"):
+        first = selection_cost(loss, right, right[1], objective, np.random.default_rng(5))
+        assert first == selection_cost(loss, right, right[1], objective, np.random.default_rng(5))
+        assert first.winner != 0 and first.accuracy < 1
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="left out"):
+        selection_cost(np.ones((2, 1)), np.ones((2, 1), dtype=bool), np.ones(1, dtype=bool), "val_loss", rng)
+    with pytest.raises(ValueError, match="expected"):
+        selection_cost(np.ones((2, 3)), np.ones((2, 3), dtype=bool), np.ones(2, dtype=bool), "val_loss", rng)
+    with pytest.raises(ValueError, match="objective"):
+        selection_cost(np.ones((2, 3)), np.ones((2, 3), dtype=bool), np.ones(3, dtype=bool), "loss", rng)
+
+
+def test_the_expected_best_is_the_mean_over_all_subsets() -> None:
+    scores = [0.5, 0.9, 0.2, 0.7, 0.7, 0.4]
+    for smaller, best in ((True, min), (False, max)):
+        found = expected_best(scores, smaller=smaller)
+        for n in range(1, 7):
+            subsets = [best(s) for s in itertools.combinations(scores, n)]
+            assert found[n - 1] == pytest.approx(sum(subsets) / len(subsets))
+
+
+def test_failed_trials_count_as_the_worst_of_those_that_did_not_fail() -> None:
+    assert expected_best([0.1, math.nan, 0.5]).tolist() == expected_best([0.1, 0.5, 0.5]).tolist()
+    assert expected_best([0.9, math.inf], smaller=False).tolist() == [0.9, 0.9]
+    assert np.isnan(expected_best([math.nan])).all()
+    assert expected_best([]).size == 0
+    many = expected_best(np.random.default_rng(0).random(2000))
+    assert np.isfinite(many).all() and (np.diff(many) <= 1e-12).all()

@@ -1,0 +1,98 @@
+"""The verdict says one of four things, and nothing that its interval does not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.evidence.paired import Comparison, compare
+from tuner.evidence.verdict import Verdict, verdict
+
+FOUND = Comparison(0.06, 0.012, 0.108, 400, 5, 0.95, "", 0.024, 60.0, 0.2, 0.0, 40, 16, 0.002)
+
+
+def made(difference: float, low: float, high: float, **changes: float) -> Verdict:
+    return verdict(replace(FOUND, difference=difference, low=low, high=high, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "kind", "opening"),
+    [
+        (0.06, 0.012, 0.108, "gain", "The winner is better"),
+        (0.02, 0.001, 0.04, "gain", "The winner is better"),
+        (-0.06, -0.108, -0.012, "loss", "The winner is worse"),
+        (0.003, -0.011, 0.017, "no difference", "No difference larger than 2.0 points: "),
+        (0.0, -0.019, 0.019, "no difference", "No difference larger than 2.0 points: "),
+        (0.01, 0.004, 0.016, "no difference", "No difference larger than 2.0 points, though more than luck: "),
+        (-0.01, -0.016, -0.004, "no difference", "No difference larger than 2.0 points, though more than luck: "),
+        (0.015, 0.004, 0.026, "too few images", "Too few images to tell whether the gain reaches 2.0 points: "),
+        (-0.015, -0.026, -0.004, "too few images", "Too few images to tell whether the loss reaches 2.0 points: "),
+        (0.06, -0.01, 0.13, "too few images", "Too few images to tell: "),
+        (0.0, -0.02, 0.02, "too few images", "Too few images to tell: "),
+        (0.06, 0.0, 0.12, "too few images", "Too few images to tell: "),
+    ],
+)
+def test_each_interval_has_its_kind(difference: float, low: float, high: float, kind: str, opening: str) -> None:
+    found = made(difference, low, high)
+    assert found.kind == kind
+    assert found.sentence.startswith(opening)
+    assert (found.images_needed is None) == (kind != "too few images")
+
+
+def test_the_sentence_has_the_evidence() -> None:
+    assert verdict(FOUND).sentence == (
+        "The winner is better than the baseline: the winner has 6.0 points more of the images right than the baseline "
+        "(95 % interval 1.2 to 10.8), on 400 test images with 5 seeds."
+    )
+    assert "1.0 point fewer of" in made(-0.01, -0.1, 0.08).sentence
+    assert "equally many" in made(0, -0.1, 0.1).sentence
+    assert "one seed, which says nothing of other seeds" in made(0.06, 0.01, 0.11, seeds=1).sentence
+    assert "on 1 test image with" in made(1, -1, 1, n=1).sentence
+
+
+def test_images_that_chose_the_winner_make_it_exploratory() -> None:
+    found = verdict(FOUND, exploratory=True)
+    assert found.kind == "gain" and found.exploratory
+    assert found.sentence.startswith("The winner looks better")
+    assert "400 validation images" in found.sentence
+    assert "these images chose the winner" in found.sentence and "not a test" in found.sentence
+
+
+def test_how_many_images_would_do_is_more_than_there_are_or_not_a_number() -> None:
+    found = made(0.06, -0.01, 0.13)
+    assert found.images_needed is not None and found.images_needed > 400
+    assert re.search(r"about \d+0 images would do, if the true difference is the one seen here\.$", found.sentence)
+    seeds = made(0.06, -0.01, 0.13, seed_variance=0.01)
+    assert seeds.images_needed is None and "confirm with more seeds" in seeds.sentence
+    near = made(0.0199, 0.001, 0.04)
+    assert near.images_needed is None and "too near the margin" in near.sentence
+
+
+def test_a_margin_is_a_share() -> None:
+    for margin in (0.0, 2.0):
+        with pytest.raises(ValueError, match="margin"):
+            verdict(FOUND, margin)
+    assert verdict(FOUND, 0.07).kind == "too few images"
+
+
+@given(st.integers(1, 300), st.integers(1, 5), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_real_comparisons_never_claim_more_than_their_interval(
+    n: int, seeds: int, first: float, second: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    found = compare(rng.random((seeds, n)) < first, rng.random((seeds, n)) < second)
+    said = verdict(found)
+    if said.kind == "gain":
+        assert found.low > 0 and found.difference >= said.margin
+    elif said.kind == "loss":
+        assert found.high < 0 and found.difference <= -said.margin
+    elif said.kind == "no difference":
+        assert -said.margin < found.low and found.high < said.margin
+    elif said.images_needed is not None:
+        assert said.images_needed > n
+    assert said.sentence.count(". ") == 0 and said.sentence.endswith("."), "one sentence"

@@ -1,0 +1,117 @@
+"""The study's verdict on its winner: one of four kinds and one sentence that says no more than the data show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tuner.evidence.paired import Comparison
+from tuner.evidence.power import images_needed
+
+Kind = Literal["gain", "loss", "no difference", "too few images"]
+
+MARGIN = 0.02
+"""The smallest difference that is worth having, fixed before the test set is opened: 2 points."""
+
+COUNTLESS = 1_000_000
+"""From here on a number of images is no advice."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`images_needed`: how many images would do, where these are too few and more of them would help."""
+
+    kind: Kind
+    sentence: str
+    margin: float
+    exploratory: bool
+    images_needed: int | None = None
+
+
+def verdict(found: Comparison, margin: float = MARGIN, exploratory: bool = False) -> Verdict:
+    """What a comparison shows, with `margin` in shares (0.02 is 2 points).
+
+    - "gain": the whole interval lies above zero and the difference is at least the margin; "loss" is its mirror image.
+    - "no difference", larger than the margin: the whole interval lies inside (-margin, margin). Such an interval may
+      leave out zero: a difference that is more than luck and less than what was asked for, which the sentence says.
+    - "too few images": everything else, also an interval above zero that leaves open whether the margin is reached.
+
+    `exploratory`: the images of the comparison chose the winner, or helped to, so that it looks better than it is.
+    """
+    if not 0 < margin < 1:
+        raise ValueError(f"margin: found {margin}, expected a share between 0 and 1, as 0.02 for 2 points")
+    kind = _kind(found, margin)
+    needed = _needed(found, margin) if kind == "too few images" else None
+    sentence = f"{_opening(found, margin, kind, exploratory)}{_evidence(found, exploratory)}"
+    if kind == "too few images":
+        sentence += _advice(found, needed)
+    if exploratory:
+        sentence += "; these images chose the winner and flatter it, so this is exploratory and not a test"
+    return Verdict(kind, sentence + ".", margin, exploratory, needed)
+
+
+def _kind(found: Comparison, margin: float) -> Kind:
+    if found.low > 0 and found.difference >= margin:
+        return "gain"
+    if found.high < 0 and found.difference <= -margin:
+        return "loss"
+    return "no difference" if -margin < found.low and found.high < margin else "too few images"
+
+
+def _opening(found: Comparison, margin: float, kind: Kind, exploratory: bool) -> str:
+    beyond_luck = found.low > 0 or found.high < 0
+    if kind in ("gain", "loss"):
+        verb = "looks" if exploratory else "is"
+        return f"The winner {verb} {'better' if kind == 'gain' else 'worse'} than the baseline: "
+    if kind == "no difference":
+        luck = ", though more than luck" if beyond_luck else ""
+        return f"No difference larger than {_points(margin)}{luck}: "
+    if beyond_luck:
+        word = "gain" if found.low > 0 else "loss"
+        return f"Too few images to tell whether the {word} reaches {_points(margin)}: "
+    return "Too few images to tell: "
+
+
+def _evidence(found: Comparison, exploratory: bool) -> str:
+    """The difference, its interval, images and seeds; what was not varied is said."""
+    if found.difference == 0:
+        said = "winner and baseline have equally many images right"
+    else:
+        way = "more" if found.difference > 0 else "fewer"
+        said = f"the winner has {_points(abs(found.difference))} {way} of the images right than the baseline"
+    interval = f"{100 * found.confidence:.3g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
+    seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed, which says nothing of other seeds"
+    name = "validation" if exploratory else "test"
+    return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)} with {seeds}"
+
+
+def _needed(found: Comparison, margin: float) -> int | None:
+    """Images that would tell in four studies of five, if the true difference is the one seen.
+
+    What there is to tell: a difference of the margin or more from zero, a smaller one from the margin.
+    """
+    seen = abs(found.difference)
+    gap = seen if seen >= margin else margin - seen
+    needed = images_needed(
+        gap, found.image_variance + gap**2, confidence=found.confidence, seed_variance=found.seed_variance
+    )
+    return None if needed is None or not found.n < needed < COUNTLESS else needed
+
+
+def _advice(found: Comparison, needed: int | None) -> str:
+    if needed is not None:
+        return f"; about {_rounded(needed):,} images would do, if the true difference is the one seen here"
+    if found.seed_variance > 0:
+        return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
+    return f"; the difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
+
+
+def _rounded(n: int) -> int:
+    """Up to two digits: more would claim to know it better."""
+    step: int = 10 ** max(len(str(n)) - 2, 0)
+    return -(-n // step) * step
+
+
+def _points(share: float) -> str:
+    text = f"{100 * share:.1f}"
+    return f"{text} point{'s' * (text != '1.0')}"
