@@ -13,7 +13,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SMALL = ["--weights", "random", "--image-size", "32", "--max-epochs", "4", "--factor", "2", "--unfrozen-layers", "0"]
-SMALL += ["--set", "space.head_width=[0, 16]"]
+SMALL += ["--set", "space.head_width=[0, 16]", "--set", "confirm.seeds=2"]
 """The options of the smallest search worth the name."""
 
 

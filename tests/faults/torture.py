@@ -62,11 +62,11 @@ def main() -> None:
     try:
         if options.warm:
             os.environ[WARM] = str(scratch / "cache")
-        alone = studies.make(scratch / "alone")
+        alone = studies.make(scratch / "alone", test=2)
         if options.warm:
             process(alone, None)
             shutil.rmtree(alone.root)
-            alone = studies.make(scratch / "alone")
+            alone = studies.make(scratch / "alone", test=2)
         began = time.monotonic()
         status, errors = process(alone, None)
         whole = time.monotonic() - began
@@ -74,7 +74,7 @@ def main() -> None:
             sys.exit(f"the search that is left alone ended with {status}:\n{errors}")
         expected = studies.facts(alone)
         while count.short(options.kills):
-            folder = studies.make(scratch / f"study-{count.studies}")
+            folder = studies.make(scratch / f"study-{count.studies}", test=2)
             if said := torment(folder, draw, whole, options.kills, count):
                 different.append(said)
             elif studies.facts(folder) != expected:

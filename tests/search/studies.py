@@ -35,14 +35,15 @@ def spec(**changes: Any) -> Spec:
                 "dropout": [0.0, 0.3],
             },
             "search": {"max_epochs": 3, "factor": 3, "batch_size": 4},
+            "confirm": {"seeds": 2},
         }
     )
     return plain.override({name.replace("__", "."): value for name, value in changes.items()})
 
 
-def make(root: Path, classes: tuple[str, ...] = ("cat", "dog")) -> StudyFolder:
-    """A study folder with its photographs: 5 a class to train on, 4 to validate."""
-    photographs(root / "photos", train=5, val=4, classes=classes)
+def make(root: Path, classes: tuple[str, ...] = ("cat", "dog"), test: int = 0) -> StudyFolder:
+    """A study folder with its photographs: 5 a class to train on, 4 to validate, and `test` of them sealed."""
+    photographs(root / "photos", train=5, val=4, classes=classes, test=test)
     return StudyFolder(root)
 
 
@@ -128,6 +129,9 @@ def facts(folder: StudyFolder) -> dict[str, Any]:
         "predictions": "SELECT configuration, epoch, probabilities FROM predictions ORDER BY configuration",
         "checkpoints": "SELECT configuration, role, epoch, sha256 FROM checkpoints ORDER BY configuration, role",
         "oracle": "SELECT state FROM oracle",
+        "confirmations": "SELECT * FROM confirmations ORDER BY configuration",
+        "openings": "SELECT id, winner, baseline, seal FROM openings ORDER BY id",
+        "held out": "SELECT * FROM held_out ORDER BY configuration",
         "photographs": "SELECT * FROM photographs ORDER BY number",
     }
     with Store(folder.database, readonly=True) as store:

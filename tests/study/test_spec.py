@@ -74,7 +74,7 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "data": {
         "path": PATHS,
         "validation_fraction": reals(0, 0.5, above=True),
-        "test_fraction": reals(0, 0.49),
+        "test_fraction": reals(0, 0.49) | st.just("auto"),
         "image_size": st.integers(32, 1024),
         "resize": st.sampled_from(["crop", "pad", "squash"]),
         "allow_leak": st.booleans(),
@@ -105,6 +105,12 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "precision": st.sampled_from(["float32", "mixed_bfloat16"]),
         "seed": st.integers(0, 2**31 - 1),
         "feature_budget_gb": reals(0, 1e6),
+    },
+    "confirm": {
+        "seeds": st.integers(1, 100) | st.just("auto"),
+        "margin": reals(0, 0.5, above=True),
+        "folds": st.integers(2, 20) | st.just(0),
+        "repeats": st.integers(1, 50),
     },
 }
 
@@ -245,6 +251,10 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "search.precision": NO_WORD,
     "search.seed": whole(0, 2**31 - 1),
     "search.feature_budget_gb": real(0.0, 1e6),
+    "confirm.seeds": whole(1, 100),
+    "confirm.margin": real(0.0, 0.5, above=True),
+    "confirm.folds": whole(0, 20),
+    "confirm.repeats": whole(1, 50),
 }
 
 
@@ -293,7 +303,10 @@ def test_the_message_says_what_was_found_and_what_is_expected(tmp_path: Path, li
     ("text", "expected"),
     [
         ("[search]\nmax_epoch = 3", "unknown key search.max_epoch; did you mean max_epochs. Known here: objective, "),
-        ("[serch]\nseed = 3", "unknown key [serch]; did you mean search. Known here: data, backbone, space, search."),
+        (
+            "[serch]\nseed = 3",
+            "unknown key [serch]; did you mean search. Known here: data, backbone, space, search, confirm.",
+        ),
         ("seed = 3", "unknown key [seed]"),
         ("[data]\nbatch_size = 3", "unknown key data.batch_size; batch_size belongs in [search]"),
         ("[data]\nzzz = 3", "unknown key data.zzz. Known here: path, "),

@@ -184,6 +184,8 @@ def _merge(study: Study, stored: sqlite3.Row, trials: list[sqlite3.Row], epochs:
         key=lambda e: (metric_key(search.objective, e["val_loss"], e["val_accuracy"]), e["epoch"]),
         default=None,
     )
+    if stored["kind"] == "seed" and seen:
+        best = seen[-1]  # its number of epochs was fixed before
     if best is not None:
         row |= {k: best[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")} | {"best_epoch": best["epoch"]}
         if n and best["val_accuracy"] is not None:

@@ -1,0 +1,176 @@
+"""The confirmation: fresh seeds, a number of epochs fixed before, folds that leak nothing, a test set opened once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from search.studies import facts, make, search, spec
+
+from tuner.errors import UsageError
+from tuner.evidence.results import Results
+from tuner.images.folds import stratified_folds
+from tuner.search.confirm import folds_of
+from tuner.search.events import TrialStarted
+from tuner.search.session import Session
+from tuner.search.trial import Workshop
+from tuner.study import held_out
+from tuner.study.folder import StudyFolder
+from tuner.study.store import Store
+
+
+def rows(folder: StudyFolder, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    with Store(folder.database, readonly=True) as store:
+        return [tuple(r) for r in store.rows(query, *values)]
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """A finished study with two test photographs a class and two folds. Look, don't touch."""
+    folder = make(tmp_path_factory.mktemp("sealed") / "study", test=2)
+    search(folder, spec(confirm__folds=2, confirm__repeats=1))
+    return folder
+
+
+def test_winner_and_baseline_are_trained_again_for_the_epochs_that_were_their_best(finished: StudyFolder) -> None:
+    results = Results.open(finished.database)
+    winner, baseline = results.winner(), results.baseline()
+    assert winner is not None and baseline is not None
+    with Store(finished.database, readonly=True) as store:
+        plan = store.meta("confirmation")
+    assert [s["source"] for s in plan["sides"]] == [winner["id"], baseline["id"]]
+    for side, row in zip(plan["sides"], (winner, baseline), strict=True):
+        assert side["epochs"] == row["best_epoch"]
+        wanted = 1 if side["kind"] == "logistic" else plan["seeds"]
+        again = rows(finished, "SELECT configuration FROM confirmations WHERE source = ?", side["source"])
+        assert len(again) == wanted
+        for (id,) in again if side["kind"] != "logistic" else ():
+            assert rows(finished, "SELECT MAX(epoch) FROM epochs WHERE configuration = ?", id) == [(side["epochs"],)]
+            assert rows(finished, "SELECT epoch FROM predictions WHERE configuration = ?", id) == [(side["epochs"],)]
+            values = "SELECT hyperparameters FROM configurations WHERE id = ?"
+            assert rows(finished, values, id) == rows(finished, values, side["source"])
+
+
+def test_fresh_seeds_are_fresh(finished: StudyFolder) -> None:
+    """No two trainings of a side begin alike, and none as the search's own did."""
+    with Store(finished.database, readonly=True) as store:
+        source = next(s for s in store.meta("confirmation")["sides"] if s["kind"] != "logistic")["source"]
+    ids = [source, *(f"{source}-s{i:02d}" for i in (1, 2))]
+    losses = [rows(finished, "SELECT loss FROM epochs WHERE configuration = ? AND epoch = 1", id)[0] for id in ids]
+    assert len(set(losses)) == 3
+
+
+def test_without_a_test_set_it_is_exploratory_and_nothing_is_opened_or_kept(finished: StudyFolder) -> None:
+    found = Results.open(finished.database).findings()
+    assert found.exploratory and found.ground == "validation" and found.openings == 0
+    assert found.images == 8 and found.seeds == 2
+    assert "exploratory and not a test" in found.sentence
+    assert rows(finished, "SELECT 1 FROM held_out") == []
+    kinds = Counter(rows(finished, "SELECT kind FROM checkpoints JOIN configurations ON id = configuration"))
+    assert not {("seed",), ("fold",)} & set(kinds)
+
+
+def test_the_test_set_is_sealed_before_and_opened_once(sealed: StudyFolder) -> None:
+    with Store(sealed.database, readonly=True) as store:
+        seal, openings = store.meta("test_seal"), store.rows("SELECT * FROM openings")
+        test = store.rows("SELECT number, sha256, label FROM photographs WHERE split = 'test' ORDER BY number")
+        assert seal == held_out.seal([dict(r) for r in test]) != ""
+        assert [(o["id"], o["seal"]) for o in openings] == [(1, seal)]
+        numbers = [r["number"] for r in test]
+        seeds = store.rows("SELECT h.* FROM held_out h JOIN confirmations s USING (configuration) WHERE fold < 0")
+        assert seeds and all(json.loads(r["photographs"]) == numbers and r["opening"] == 1 for r in seeds)
+    found = Results.open(sealed.database).findings()
+    assert not found.exploratory and found.openings == 1 and found.images == 4
+    assert found.folds is not None and found.folds_made == "2 folds, 1 times"
+    assert [p.name for p in sealed.checkpoints.iterdir() if "-s0" in p.name or "-r1" in p.name] == []
+
+
+def test_no_trial_saw_a_test_photograph(sealed: StudyFolder) -> None:
+    """Neither trained nor validated: an epoch counts training and validation photographs, 18 of the 22."""
+    query = "SELECT DISTINCT images FROM epochs JOIN configurations ON id = configuration WHERE kind <> 'fold'"
+    assert rows(sealed, query) == [(18,)]
+
+
+def test_a_second_session_opens_and_trains_nothing(sealed: StudyFolder, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    shutil.copytree(sealed.root, folder.root)
+    events = search(folder, spec(confirm__folds=2, confirm__repeats=1))
+    assert not [e for e in events if isinstance(e, TrialStarted)]
+    assert facts(folder) == facts(sealed)
+
+
+def test_confirmed_later_is_confirmed_at_once(sealed: StudyFolder, tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    shutil.copytree(sealed.root / "photos", folder.root / "photos")
+    question = spec(confirm__folds=2, confirm__repeats=1)
+    with pytest.raises(UsageError, match="trials of the search have not ended; a winner is confirmed when all have"):
+        session(folder, question, search=False).run()
+    session(folder, question, confirm=False).run()
+    assert Results.open(folder.database).findings().kind == "open"
+    assert rows(folder, "SELECT 1 FROM confirmations") == []
+    session(folder, question, search=False).run()
+    assert facts(folder) == facts(sealed)
+
+
+def session(folder: StudyFolder, question: Any, **how: bool) -> Session:
+    return Session(folder, question, lambda event: None, threading.Event(), "test", **how)  # type: ignore[arg-type]
+
+
+def test_lost_weights_of_a_seed_are_trained_again_before_the_opening(sealed: StudyFolder, tmp_path: Path) -> None:
+    """Stopped between the last seed and the opening, and its checkpoint damaged meanwhile."""
+    folder = StudyFolder(tmp_path / "study")
+    shutil.copytree(sealed.root / "photos", folder.root / "photos")
+    question = spec(confirm__folds=2, confirm__repeats=1)
+
+    def fail(*_: Any) -> int:
+        raise RuntimeError("stopped here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_out, "open_test", fail)
+        with pytest.raises(RuntimeError, match="stopped here"):
+            search(folder, question)
+    kept = sorted(folder.checkpoints.glob("*-s01-best-*"))
+    assert kept and rows(folder, "SELECT 1 FROM openings") == []
+    kept[0].write_bytes(b"damaged")
+    search(folder, question)
+    assert facts(folder) == facts(sealed)
+
+
+# ---- folds ----
+
+LABELS = st.lists(st.integers(0, 2), min_size=6, max_size=40).filter(lambda found: len(set(found)) == 3)
+
+
+@given(LABELS, st.integers(2, 6), st.randoms(use_true_random=False))
+def test_folds_are_stratified_and_keep_groups_together(labels: list[int], folds: int, draw: Any) -> None:
+    y = np.array(labels)
+    groups = np.array([draw.randrange(len(labels)) for _ in labels])
+    found = stratified_folds(y, groups, folds, 0, "test")
+    assert found.min() == 0 and found.max() < folds
+    for group in set(groups.tolist()):
+        assert len(set(found[groups == group].tolist())) == 1
+    alone = stratified_folds(y, None, folds, 0, "test")
+    for label in set(labels):
+        each = np.bincount(alone[y == label], minlength=int(alone.max()) + 1)
+        assert each.max() - each.min() <= 1
+
+
+def test_each_image_is_left_out_once_and_never_trained_on_where_it_is() -> None:
+    labels = np.arange(40) % 2
+    whole = Workshop(None, labels, np.arange(0, 30), np.arange(30, 40), None, 2, groups=np.arange(40) // 2 * 2)  # type: ignore[arg-type]
+    left_out: list[int] = []
+    for _, inner, out in folds_of(whole, 5, 0, 0):
+        parts = [set(p.tolist()) for p in (inner.train, inner.validation, out)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 40
+        groups = [{int(whole.groups[i]) for i in p} for p in parts]  # type: ignore[index]
+        assert not (groups[0] & groups[2] or groups[1] & groups[2] or groups[0] & groups[1])
+        left_out += out.tolist()
+    assert sorted(left_out) == list(range(40))
