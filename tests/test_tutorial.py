@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tuner.images import demo
+
 nbformat = pytest.importorskip("nbformat", reason="the tutorial needs nbformat: pip install -e '.[dev]'")
 nbclient = pytest.importorskip("nbclient", reason="the tutorial needs nbclient: pip install -e '.[dev]'")
 pytest.importorskip("ipykernel", reason="the tutorial needs ipykernel: pip install -e '.[dev]'")
@@ -63,10 +65,11 @@ def test_the_tutorial_runs(page: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     ).execute()
     said = {cell.source: text_of(cell) for cell in run.cells if cell.cell_type == "code"}
     shown = "\n".join(said.values())
-    assert "136 photographs; countryside, town" in shown
+    number = {split: len(demo.CLASSES) * each for split, each in demo.NUMBERS.items()}
+    assert f"{sum(number.values())} photographs; countryside, town" in shown
     assert "No pretraining" in shown, "the page says what random weights mean"
     assert "plan: " in shown and "trial " in shown
-    assert "Loaded again and checked on the 40 validation photographs" in shown
+    assert f"checked on the {number['val']} validation photographs" in shown
     last = [cell for cell in run.cells if cell.cell_type == "code"][-1]
     assert "'countryside': " in text_of(last) and "'town': " in text_of(last)
     pictures = [o for cell in run.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]

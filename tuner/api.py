@@ -23,7 +23,7 @@ from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study import spec as specs
 from tuner.study.asked import Asked, dotted, from_here, place, resolve
-from tuner.study.folder import StudyFolder
+from tuner.study.folder import StudyFolder, put, write_atomically
 from tuner.study.spec import Spec
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tuner.evidence.findings import Findings
     from tuner.evidence.results import Results
-    from tuner.export import Exported
+    from tuner.export.checking import Exported
     from tuner.report.own_axes import Panels
     from tuner.search.events import Event
 
@@ -146,6 +146,7 @@ class Study:
     ) -> Study:
         """A session with Ctrl-C minded; `how`: what a `Session` is told beside its question."""
         # Only here: these import what a search needs.
+        from tuner.report.live import lines_to
         from tuner.search.session import Session
         from tuner.search.stopping import on_signals
 
@@ -156,7 +157,7 @@ class Study:
 
         try:
             with on_signals(stop, (signal.SIGINT,), notice):
-                listener = _listener(line, listen)
+                listener = lines_to(line, listen)
                 Session(self._folder, asked.spec, listener, stop, COMMAND, asked.changes, **how).run()
         except (Interrupted, KeyboardInterrupt) as error:
             message = str(error) or "Left at once; the store holds every finished epoch."
@@ -277,18 +278,45 @@ class Study:
 
     # ---- the model ----
 
-    def export(self, path: str | os.PathLike[str], *, baseline: bool = False, force: bool = False) -> Exported:
-        """Writes the best configuration (or the frozen baseline) as one `.keras` file that takes raw photographs.
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        baseline: bool = False,
+        refit: bool = False,
+        force: bool = False,
+    ) -> Exported:
+        """Writes the best configuration (or the frozen baseline) as a model file, and its model card beside it.
 
-        It is loaded again and compared with the stored predictions before it is put in place; what that found is
-        returned. `force`: an existing file is replaced. Raises UsageError, ExportError.
+        It is loaded again in a process of its own and compared with the stored predictions before it is put in place;
+        what that found is returned. `format`: keras, savedmodel, onnx or litert, else by the ending. `refit`: trained
+        on train and validation together, so that no image is left to judge it by. `force`: an existing file is
+        replaced. Raises UsageError, ExportError.
         """
-        from tuner.export import check_target, export_study
+        from tuner.export.formats import FORMATS, card_path, check_installed, check_target, choose
+        from tuner.export.study import export_study
+        from tuner.report.card import card
 
-        target = place(os.fspath(path))
-        check_target(target, force)
-        results = self.results
-        return export_study(self._folder, results, target, baseline=baseline, force=force, say=lambda _text: None)[1]
+        if format not in (None, *FORMATS):
+            raise UsageError(f"format {format!r}: expected one of {', '.join(FORMATS)}.")
+        target, results = place(path), self.results
+        kind = choose(target, format)
+        check_target(target, kind, force)
+        check_installed(kind, kind.writes)
+        done = export_study(
+            self._folder,
+            results,
+            target,
+            baseline=baseline,
+            force=force,
+            say=lambda _text: None,
+            kind=kind,
+            again=refit,
+        )[1]
+        text = card(results, done, study=self.name, baseline=baseline, verdict=self.verdict.sentence)
+        write_atomically(card_path(target), lambda file: put(file, text.encode(errors="backslashreplace")))
+        return done
 
     # ---- as a text ----
 
@@ -316,17 +344,3 @@ def _folder_for(study: str | os.PathLike[str]) -> Path:
     if isinstance(study, str) and text == studies.name_for(Path(text)):
         return Path.cwd() / studies.STUDIES / text
     return place(text)
-
-
-def _listener(line: Callable[[str], object], listen: Callable[[Event], object] | None) -> Callable[[Event], None]:
-    from tuner.report.live import PlainLines
-
-    plain = PlainLines()
-
-    def on(event: Event) -> None:
-        if (text := plain.on(event)) is not None:
-            line(text)
-        if listen is not None:
-            listen(event)
-
-    return on

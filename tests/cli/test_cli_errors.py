@@ -217,11 +217,21 @@ def test_an_export_keeps_what_is_there(tlstudy: Tlstudy, made: Callable[..., Pat
     assert done.code == 2
     assert "model.keras" in done.text and "--force" in done.text
     assert (tmp_path / "model.keras").read_text() == "mine"
-    for wrong in ("model.h5", "model"):
-        done = tlstudy("best", "--export", wrong)
+    for wrong in (["model.h5"], ["model", "--format", "keras"], ["model.onnx", "--format", "litert"]):
+        done = tlstudy("best", "--export", *wrong)
         assert done.code == 2
-        assert ".keras" in done.text
-        assert not (tmp_path / wrong).exists()
+        assert "expected ." in done.text
+        assert not (tmp_path / wrong[0]).exists()
+
+
+@pytest.mark.parametrize("option", ["--force", "--refit", "--baseline", "--format=onnx"])
+def test_an_option_of_an_export_without_one_is_refused(
+    tlstudy: Tlstudy, made: Callable[..., Path], option: str
+) -> None:
+    made()
+    done = tlstudy("best", option)
+    assert done.code == 2
+    assert f"{option.partition('=')[0]}: belongs to an export" in done.text
 
 
 def test_a_search_where_nothing_can_be_written_is_refused(tlstudy: Tlstudy, world: Path) -> None:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from export.exporting import Case, again, elsewhere, export
 from photographs import pixels
 from search.studies import make, search, spec
 
@@ -23,37 +18,6 @@ from tuner.evidence.results import Results
 from tuner.study.folder import StudyFolder
 
 NAMES = ("Zürich", "<script>", "日本 \"quoted\" & 'all'")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A study and one of its configurations as a file, with what the export said."""
-
-    folder: StudyFolder
-    target: Path
-    model: Any
-    exported: Any
-    squares: np.ndarray
-    expected: np.ndarray
-    classes: tuple[str, ...]
-    depth: int
-
-
-def export(folder: StudyFolder, target: Path, *, baseline: bool = False, force: bool = False) -> Case:
-    from tuner import export as exports
-    from tuner.search.session import photographs
-
-    results = Results.open(folder.database)
-    model, exported = exports.export_study(
-        folder, results, target, baseline=baseline, force=force, say=lambda text: None
-    )
-    dataset = photographs(results.study.spec, folder)
-    row = results.baseline() if baseline else results.winner()
-    assert row is not None and row["id"] == exported.configuration
-    expected = results.predictions(row["id"])
-    assert expected is not None
-    squares = np.array(dataset.images[dataset.indices("val")])
-    return Case(folder, target, model, exported, squares, expected, dataset.classes, int(row["unfrozen_layers"]))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +39,6 @@ def cases(finished: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> di
 
 READER = """
     import json, sys
-    sys.modules["tuner"] = None  # not even if it is installed
     import numpy as np
     import keras
 
@@ -110,16 +73,7 @@ def answers(cases: dict[str, Case], tmp_path_factory: pytest.TempPathFactory) ->
     for number, (name, case) in enumerate(cases.items()):
         np.save(place / f"{number}.npy", case.squares)
         asked[name] = (str(case.target), str(place / f"{number}.npy"))
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", textwrap.dedent(READER), json.dumps(asked)],
-        cwd=place,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return dict(elsewhere(READER, place, asked))
 
 
 EVERY = ["winner, crop", "three classes, pad", "baseline, squash"]
@@ -204,38 +158,6 @@ def test_an_existing_file_is_kept_without_force(cases: dict[str, Case], tmp_path
     assert not list(overwritten.parent.glob(".*")), "and no part is left beside it"
 
 
-def again(case: Case, target: Path, force: bool = False, model: Any = None) -> Any:
-    """The saving, loading and checking half of an export."""
-    from tuner import export as exports
-
-    return exports.export(
-        model or case.model,
-        target,
-        squares=case.squares,
-        load=lambda i: case.squares[i],
-        expected=case.expected,
-        labels=np.zeros(len(case.expected), int),
-        force=force,
-        configuration="c000",
-    )
-
-
-@pytest.mark.parametrize("name", ["model.h5", "model", "model.keras.zip", "MODEL.KERA"])
-def test_another_ending_is_refused(name: str, tmp_path: Path) -> None:
-    from tuner.export import check_target
-
-    with pytest.raises(UsageError, match="expected .keras"):
-        check_target(tmp_path / name, force=True)
-
-
-def test_a_folder_is_refused(tmp_path: Path) -> None:
-    from tuner.export import check_target
-
-    (tmp_path / "model.keras").mkdir()
-    with pytest.raises(UsageError, match="is a folder"):
-        check_target(tmp_path / "model.keras", force=True)
-
-
 def test_tampered_weights_are_refused_and_the_old_file_stays(cases: dict[str, Case], tmp_path: Path) -> None:
     case = cases["baseline, squash"]
     target = tmp_path / "model.keras"
@@ -253,12 +175,12 @@ def test_tampered_weights_are_refused_and_the_old_file_stays(cases: dict[str, Ca
 
 
 def test_a_difference_that_is_not_a_number_is_no_agreement(tmp_path: Path) -> None:
-    from tuner import export as exports
+    from tuner.export import checking
 
-    exports._agree(tmp_path, "the model", 1e-4, 1e-3)
+    checking._agree(tmp_path, "the model", 1e-4, 1e-3)
     for difference in (2e-3, float("nan"), float("inf")):
         with pytest.raises(ExportError):
-            exports._agree(tmp_path, "the model", difference, 1e-3)
+            checking._agree(tmp_path, "the model", difference, 1e-3)
 
 
 def spoil_checkpoint(folder: StudyFolder) -> None:

@@ -21,7 +21,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_complete(drawn: Path) -> None:
     counts = {path.relative_to(drawn).as_posix(): len(list(path.iterdir())) for path in drawn.glob("*/*")}
-    assert counts == {"train/countryside": 48, "train/town": 48, "val/countryside": 20, "val/town": 20}
+    wanted = {"train": 48, "val": 20, "test": 50}
+    assert counts == {f"{split}/{name}": n for split, n in wanted.items() for name in demo.CLASSES}
     assert [path.name for path in drawn.parent.iterdir()] == ["photographs"]
 
 

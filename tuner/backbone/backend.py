@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def choose() -> str:
 def start() -> str:
     """Imports Keras and sets the backend up: deterministic kernels, GPU memory taken as needed. Returns its name."""
     chosen = choose()
-    with warnings.catch_warnings(), _quiet():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
         import keras
 
@@ -71,7 +72,7 @@ def start() -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps what a backend's C++ part writes to the terminal while it starts; shows it if starting fails."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
@@ -143,6 +144,17 @@ def forward(model: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
         return [np.asarray(o, dtype=np.float32) for o in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
     return run
+
+
+def saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The `serve` function of a SavedModel folder: float32 in and out. Needs TensorFlow, whatever Keras runs on."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the process that exports may hold the rest
+    with quiet():
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(str(path))
+    return lambda images: np.asarray(loaded.serve(tf.constant(images)))
 
 
 class Stepper:

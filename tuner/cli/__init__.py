@@ -18,6 +18,7 @@ from rich.text import Text
 from tuner import __version__
 from tuner.cli.console import err, out
 from tuner.cli.doctor import doctor
+from tuner.cli.predict import predict
 from tuner.cli.search import confirm, search
 from tuner.cli.show import best, report
 from tuner.cli.start import init
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="An honest hyperparameter study of a pretrained ResNet-50 on your own photographs.",
 )
-for command in (init, search, confirm, report, best, doctor):
+for command in (init, search, confirm, report, best, predict, doctor):
     app.command()(command)
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from tuner.cli import trackers
 from tuner.cli.console import StudyArgument, err, out, short, status
+from tuner.cli.exporting import ExportFormat, check, write
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
 from tuner.study import locate as studies
@@ -110,23 +111,33 @@ def best(
     export: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.keras",
-            help="Write the best model as one file that takes raw photographs.",
+            metavar="FILE",
+            help="Write the best model as FILE.keras, FILE.onnx, FILE.tflite, or the SavedModel folder FILE; its model "
+            "card goes beside it.",
             show_default=False,
         ),
+    ] = None,
+    format: Annotated[
+        ExportFormat | None, typer.Option(help="What to export, where the ending does not say it.", show_default=False)
     ] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Export the frozen baseline instead of the best configuration.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train it once more, on training and validation photographs together.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing model and its card.")] = False,
 ) -> None:
     """Shows the best configurations; with --export writes the best model, checked against its trial."""
     folder = existing(study)
     results = results_of(folder)
+    if export is None and (format or baseline or refit or force):
+        given = [
+            o for o, v in (("--format", format), ("--baseline", baseline), ("--refit", refit), ("--force", force)) if v
+        ]
+        raise UsageError(f"{', '.join(given)}: belongs to an export; name the file too, such as --export model.keras.")
     if export is not None:
-        from tuner.export import check_target
-
-        check_target(export, force)
+        check(export, format, force)
     from tuner.report import best as best_configurations
 
     console = out()
@@ -134,19 +145,8 @@ def best(
     further = best_configurations.hyperparameter_table(results, top)
     if further is not None:
         console.print(further)
-    if export is None:
-        return
-    from tuner import export as exports
-
-    if not baseline and results.beats_baseline() is False:
-        err().print(
-            Text("Note: the frozen baseline did better than this configuration; --baseline exports that instead."),
-            soft_wrap=True,
-        )
-    with status("Building, saving and checking the model") as say:
-        model, done = exports.export_study(folder, results, export, baseline=baseline, force=force, say=say)
-    model.summary(print_fn=lambda line, **_: console.print(Text(str(line)), soft_wrap=True), line_length=80)
-    console.print(Text(done.sentence(short(export))), soft_wrap=False)
+    if export is not None:
+        write(folder, results, export, format, baseline=baseline, refit=refit, force=force)
 
 
 def existing(study: str | None, to_stderr: bool = False) -> StudyFolder:

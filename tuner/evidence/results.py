@@ -136,6 +136,14 @@ class Results:
         """The tutorial's recipe: frozen, no hidden head layer, Adam 1e-3."""
         return self._best("reference")
 
+    def best_epochs_of_folds(self, *, baseline: bool = False) -> tuple[int, ...]:
+        """The best epoch in each fold of the winner's (or baseline's) cross-validation; empty where none was made."""
+        row = self.baseline() if baseline else self.winner()
+        source = None if row is None else row["id"]
+        folds = {r["configuration"] for r in self._snapshot.confirmations if r["source"] == source and r["fold"] >= 0}
+        table = self._configurations
+        return tuple(int(e) for e in table[table["id"].isin(folds) & table["best_epoch"].notna()]["best_epoch"])
+
     def predictions(self, configuration: str) -> NDArray[np.float32] | None:
         """Class probabilities of the best epoch, float32 of shape (validation photographs, classes).
 

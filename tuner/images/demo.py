@@ -19,7 +19,7 @@ from tuner.images.names import listed, shown
 from tuner.study.seeds import generator
 
 CLASSES = ("countryside", "town")
-NUMBERS = {"train": 48, "val": 20}
+NUMBERS = {"train": 48, "val": 20, "test": 50}
 """Photographs of each class."""
 
 _SCALE = 2  # drawn larger and reduced: straight edges without stairs
@@ -28,7 +28,7 @@ Colour = tuple[int, int, int]
 
 
 def draw(folder: Path, seed: int = 0) -> None:
-    """Writes `train/` and `val/`, each with `countryside/` and `town/`, into `folder`, unless it holds them already.
+    """Writes `train/`, `val/` and `test/` with `countryside/` and `town/` in each into `folder`, unless it holds them.
 
     The folder appears whole or not at all. The same seed draws the same pictures. Raises DataError when it holds other
     files.

@@ -69,7 +69,7 @@ def squares(
     folder, array = cache.staging(len(todo))
     try:
         jobs = [(*first[sha], array[row]) for row, sha in enumerate(todo)]
-        with _quiet():
+        with quiet():
             for row, (verdict, lasting) in _in_threads(lambda job: read_one(*job, mode), jobs):
                 (known.verdicts if lasting else passing)[todo[row]] = verdict
                 if not verdict.reason:
@@ -96,6 +96,20 @@ def read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdic
                 return _verdict(decoded), True
     except Unreadable as error:
         return Verdict(reason=error.reason), error.lasting
+
+
+def square(path: Path, size: int, mode: str) -> Pixels:
+    """One photograph as uint8 (size, size, 3); large ones are decoded one at a time. Raises Unreadable."""
+    with open_file(path) as stream, open_header(stream) as image, _room(image.width * image.height):
+        return to_square(decode(image).pixels, size, mode)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Pillow warns on standard error of what a verdict says better. Filters are the process's, so around all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _verdict(decoded: Decoded) -> Verdict:
@@ -136,14 +150,6 @@ def _stamp(handle: int) -> tuple[int, int, int]:
 @contextlib.contextmanager
 def _room(pixels: int) -> Iterator[None]:
     with _one_large if pixels > _LARGE else contextlib.nullcontext():
-        yield
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow warns on standard error of what a verdict says better. Filters are the process's, so around all."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
         yield
 
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.report import words
-from tuner.report.progress import CONFIRMING, DONE, PARTLY, RUNS, WAITS, Progressed
-from tuner.search.events import Event, Notice, Phase, Planned, PlannedBracket, TrialEnded
+from tuner.report.progress import CONFIRMING, DONE, PARTLY, RUNS, WAITS, Progressed, can_show
+from tuner.search.events import Counted, Event, Notice, Phase, Planned, PlannedBracket, TrialEnded
 
 TITLES = {
     "images": "reading photographs",
@@ -222,6 +222,8 @@ class PlainLines:
                 )
             case Notice():
                 return ("warning: " if event.warning else "") + words.visible(" ".join(event.text.split()))
+            case Counted():
+                return can_show(event.validation, event.test)
             case Planned():
                 done = f", {event.done} already done" if event.done else ""
                 rungs = sum(len(b.sizes) for b in event.brackets)
@@ -252,3 +254,16 @@ class PlainLines:
         if event.seconds_left is not None and event.seconds_left > 0:
             parts.append(f"about {words.seconds(event.seconds_left)} left")
         return "; ".join(parts)
+
+
+def lines_to(line: Callable[[str], object], listen: Callable[[Event], object] | None = None) -> Callable[[Event], None]:
+    """A listener that gives each plain line to `line`, and each event to `listen` after it."""
+    plain = PlainLines()
+
+    def on(event: Event) -> None:
+        if (text := plain.on(event)) is not None:
+            line(text)
+        if listen is not None:
+            listen(event)
+
+    return on

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tuner.evidence.power import smallest_difference
 from tuner.search.events import (
+    Counted,
     EpochEnded,
     Event,
     Notice,
@@ -23,6 +25,22 @@ CONFIRMING = ("seed", "fold")
 """Kinds of trials that confirm: they are not in the plan's total."""
 Place = tuple[int, int, int]
 """Iteration, bracket, rung."""
+
+
+def can_show(validation: int, test: int) -> str:
+    """What the images can show at most, said before anything is spent."""
+    if not test:
+        return (
+            f"No test set: the {validation} validation images choose the winner and judge it too, so the outcome is "
+            "exploratory; fresh seeds tell how much of it was luck."
+        )
+    least = smallest_difference(test)
+    if least is None:
+        return f"{test} test images are sealed until the end; so few cannot show any difference."
+    return (
+        f"{test} test images are sealed until the end; at best they show a true difference of "
+        f"{100 * least:.1f} points (80 % power)."
+    )
 
 
 @dataclass
@@ -66,6 +84,8 @@ class Progressed:
                 self.progress = event
             case Notice():
                 self.notices.append(event)
+            case Counted():
+                self.notices.append(Notice(can_show(event.validation, event.test)))
             case TrialStarted():
                 self.running[event.trial] = self.starts[event.trial] = event
                 self.latest = None

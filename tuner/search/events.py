@@ -32,6 +32,15 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """How many photographs each split has, said before anything is computed from them."""
+
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
 class Phase:
     """A stage begins: "images", "backbone", "features", "baseline", "search", "confirm"."""
 
@@ -98,5 +107,5 @@ class TrialEnded:
     seconds_left: float | None  # of the whole search, from what each remaining trial costs; None while unknown
 
 
-Event = Planned | Phase | Progress | Notice | TrialStarted | EpochEnded | TrialEnded
+Event = Planned | Counted | Phase | Progress | Notice | TrialStarted | EpochEnded | TrialEnded
 Listener = Callable[[Event], None]

@@ -53,10 +53,7 @@ def run(task: TrialTask, workshop: Workshop, on_epoch: Callable[[EpochDone], Non
     pooled = workshop.features.arrays["pooled"]
     train, validation = workshop.train, workshop.validation
     labels = workshop.labels
-    groups = None if workshop.groups is None else workshop.groups[train]
-    found = fit(
-        np.asarray(pooled[train]), labels[train], groups, workshop.classes, task.objective, task.balanced, task.seed
-    )
+    found = fit_rows(workshop, task.objective, task.balanced, task.seed)
     on_train, on_validation = found.logits(pooled[train]), found.logits(pooled[validation])
     chances = probabilities(on_validation)
     row = EpochRow(
@@ -72,6 +69,14 @@ def run(task: TrialTask, workshop: Workshop, on_epoch: Callable[[EpochDone], Non
     saved = save_arrays(task.folder, task.configuration, "best", 1, arrays)
     on_epoch(EpochDone(row, True, chances, (saved,)))
     return TrialResult("COMPLETED", row, None, time.perf_counter() - began, found.kernel.size + found.bias.size)
+
+
+def fit_rows(workshop: Workshop, objective: str, balanced: bool, seed: int) -> Fit:
+    """`fit` to the workshop's training photographs."""
+    rows = workshop.train
+    groups = None if workshop.groups is None else workshop.groups[rows]
+    pooled = np.asarray(workshop.features.arrays["pooled"][rows])
+    return fit(pooled, workshop.labels[rows], groups, workshop.classes, objective, balanced, seed)
 
 
 def fit(

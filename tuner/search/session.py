@@ -26,7 +26,7 @@ from tuner.errors import Interrupted, RunError, StudyError, UsageError
 from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
 from tuner.search import space as spaces
-from tuner.search.events import Listener, Notice, Phase, Progress
+from tuner.search.events import Counted, Listener, Notice, Phase, Progress
 from tuner.study import held_out
 from tuner.study import spec as specs
 from tuner.study.folder import StudyFolder, cache_root
@@ -97,6 +97,7 @@ class Session:
             dataset = photographs(self.spec, self.folder, self._progress("images"))
         for warning in dataset.warnings:
             self.listen(Notice(warning, warning=True))
+        self.listen(Counted(*(len(dataset.indices(split)) for split in ("train", "val", "test"))))
         return dataset
 
     def _search(self, store: Store, dataset: Dataset, environment: Mapping[str, Any]) -> None:

@@ -180,7 +180,7 @@ class _Trainer:
         task = self.task
         began = time.perf_counter()
         loss, accuracy = self._train(network, workshop, epoch)
-        logits = self._evaluate(network, workshop)
+        logits = evaluate(network, workshop, task.start, self.parts)
         truth = workshop.labels[workshop.validation]
         chances = probabilities(logits)
         row = EpochRow(
@@ -233,9 +233,6 @@ class _Trainer:
         loss, right = (sum(float(s[i]) for s in sums) for i in (0, 1))
         return loss / len(order), right / len(order)
 
-    def _evaluate(self, network: Network, workshop: Workshop) -> np.ndarray:
-        return logits_of(network, workshop.features.arrays[self.task.start], workshop.validation, self.parts)
-
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
         task = self.task
@@ -259,17 +256,6 @@ class _Trainer:
         return save_arrays(self.task.folder, self.task.configuration, role, epoch, arrays)
 
 
-def logits_of(network: Network, data: np.ndarray, rows: np.ndarray, parts: int = 1) -> np.ndarray:
-    """float32 (rows, k) of the photographs numbered `rows` int64 (n,), in batches of one size: one trace."""
-    size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
-    found = []
-    for first in range(0, len(rows), size):
-        batch = rows[first : first + size]
-        padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
-        found.append(network.stepper.logits(data[padded])[: len(batch)])
-    return np.concatenate(found)
-
-
 def save_arrays(folder: str, configuration: str, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
     """Writes a checkpoint, whole or not at all. Raises OSError."""
     name = f"{configuration}-{role}-{epoch:05d}.npz"
@@ -283,6 +269,22 @@ def save_arrays(folder: str, configuration: str, role: str, epoch: int, arrays: 
         # fault must stop the search, not fail the trial.
         raise _of_the_disk(error, path) from error
     return Saved(role, epoch, name, size, digest)
+
+
+def evaluate(network: Network, workshop: Workshop, start: str, parts: int = 1) -> np.ndarray:
+    """Logits of the validation photographs, float32 (n, 1) or (n, classes); in batches `parts` times smaller."""
+    return logits_of(network, workshop.features.arrays[start], workshop.validation, parts)
+
+
+def logits_of(network: Network, data: np.ndarray, rows: np.ndarray, parts: int = 1) -> np.ndarray:
+    """float32 (rows, k) of the photographs numbered `rows` int64 (n,), in batches of one size: one trace."""
+    size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
+    found = []
+    for first in range(0, len(rows), size):
+        batch = rows[first : first + size]
+        padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
+        found.append(network.stepper.logits(data[padded])[: len(batch)])
+    return np.concatenate(found)
 
 
 def _of_the_disk(error: BaseException, path: Path) -> OSError:

@@ -1,0 +1,101 @@
+"""The whole network as one Keras model, from photographs, or from decoded squares, to class probabilities.
+
+From photographs it takes raw RGB of any size (uint8, or floats from 0 to 255), resizes and preprocesses them itself. It
+is made of Keras's own layers only, so plain `keras.models.load_model` reads it in safe mode without this package. The
+class names stand in it:
+
+    keras.models.load_model("model.keras").get_layer("classes").bias_initializer.value
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tuner.backbone import cuts
+from tuner.backbone.resnet import Backbone
+
+
+def build(
+    backbone: Backbone,
+    checkpoint: Mapping[str, np.ndarray],
+    *,
+    unfrozen_layers: int,
+    head_width: int,
+    batch_norm: str,
+    precision: str,
+    resize: str,
+    classes: Sequence[str],
+    squares: bool = False,
+) -> Any:
+    """The Keras model: (b, height, width, 3) RGB 0..255 to (b, classes) probabilities, with the checkpoint's weights in
+    it; `squares`: it takes (b, side, side, 3) decoded squares and has no layer that resizes.
+    """
+    import keras
+
+    from tuner.search.network import head_layers
+
+    photograph, x = _entrance(backbone.image_size, resize, squares)
+    # The prefix in float32 and the suffix at the study's precision, cut where the trial's network was cut.
+    depth = cuts.canonical(unfrozen_layers, batch_norm)
+    cut = cuts.cut_for(depth, batch_norm)
+    if cut == "pooled":
+        x = _named(backbone.prefix("image", ["pooled"]), "resnet50_frozen")(x)
+    else:
+        if cut != "image":
+            x = _named(backbone.prefix("image", [cut]), "resnet50_frozen")(x)
+        suffix = backbone.suffix(cut, depth, batch_norm, precision)
+        _assign(suffix, checkpoint)
+        x = _named(suffix, "resnet50_trained")(x)
+    for layer in head_layers(len(classes), head_width, precision):
+        for variable in layer.weights:
+            variable.assign(checkpoint[variable.path])
+        x = layer(x)
+    # Logits of every class: [0, z] for the one logit of two classes. The bias is unused, its initializer holds the
+    # names: the one place in Keras's own layers for a list of texts that survives saving and safe loading.
+    logits = keras.layers.Dense(
+        len(classes),
+        use_bias=False,
+        trainable=False,
+        name="classes",
+        dtype="float32",
+        bias_initializer=keras.initializers.Constant(list(classes)),
+    )
+    x = logits(x)
+    logits.set_weights(
+        [np.array([[0.0, 1.0]], np.float32) if len(classes) == 2 else np.eye(len(classes), dtype=np.float32)]
+    )
+    return keras.Model(photograph, keras.layers.Softmax(name="probabilities", dtype="float32")(x), name="tlstudy")
+
+
+def _entrance(side: int, resize: str, squares: bool) -> tuple[Any, Any]:
+    """The input, and whole numbers (b, side, side, 3) from it: photographs were decoded to those before training."""
+    import keras
+
+    if squares:
+        square = keras.Input((side, side, 3), name="square")
+        return square, keras.ops.round(square)
+    photograph = keras.Input((None, None, 3), name="photograph")
+    resized = keras.layers.Resizing(
+        side,
+        side,
+        interpolation="bilinear",
+        antialias=True,
+        crop_to_aspect_ratio=resize == "crop",
+        pad_to_aspect_ratio=resize == "pad",
+        name="resize",
+    )(photograph)
+    return photograph, keras.ops.round(resized)
+
+
+def _assign(model: Any, checkpoint: Mapping[str, np.ndarray]) -> None:
+    for variable in model.variables:
+        if variable.path in checkpoint:
+            variable.assign(checkpoint[variable.path])
+
+
+def _named(model: Any, name: str) -> Any:
+    model.name = name
+    return model
