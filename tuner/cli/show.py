@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from tuner.cli import trackers
 from tuner.cli.console import StudyArgument, err, out, short, status
 from tuner.cli.exporting import ExportFormat, check, write
+from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study.folder import StudyFolder
@@ -36,8 +38,11 @@ def report(
         Path | None, typer.Option(help="Folder for figures and data.", show_default="STUDY/report")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Configurations shown.")] = 10,
+    tensorboard: TensorBoard = None,
+    mlflow: MLflow = None,
 ) -> None:
     """Shows a study, finished or not: tables here, figures and data in its report folder."""
+    trackers.check(tensorboard, mlflow)
     located = existing(study, to_stderr=format is not Format.table)
     if format is not Format.table:
         results = results_of(located)
@@ -46,8 +51,10 @@ def report(
             with _writing(output):
                 _save(output / f"configurations.{format.value}", text)
         typer.echo(text, nl=not text.endswith("\n"))
-        return
-    show_report(located, output, top)
+    else:
+        show_report(located, output, top)
+    if tensorboard is not None or mlflow is not None:
+        trackers.export(located, results_of(located), tensorboard, mlflow)
 
 
 def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -> None:

@@ -16,6 +16,7 @@ from tuner.evidence.depths import by_depth
 from tuner.evidence.findings import Findings
 from tuner.evidence.photographs import by_photograph
 from tuner.evidence.rungs import rungs
+from tuner.evidence.runs import Runs, runs
 from tuner.evidence.snapshot import Snapshot, Study, read
 from tuner.evidence.statistics import confusion
 from tuner.study.ranking import metric_key
@@ -160,6 +161,10 @@ class Results:
         if shares is None:
             return None
         return confusion(self.study.val_labels, shares.argmax(axis=1), len(self.study.classes))
+
+    def runs(self) -> Runs:
+        """The study as a tracker of experiments wants it: one run a configuration, its epochs with their times."""
+        return runs(self._snapshot)
 
     # ---- files ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,6 +47,11 @@ def _escaped(c: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c) or (
         f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
     )
+
+
+def without_password(text: str) -> str:
+    """The text with `user:password@` of every address in it hidden."""
+    return re.sub(r"(?<=://)[^/\s@]+@", "***@", text)
 
 
 def shortened(text: str, width: int) -> str:
