@@ -127,6 +127,12 @@ class Results:
         rows = [row for row in (self._best(kind) for kind in merging.BASELINES) if row is not None]
         return sorted(rows, key=lambda row: merging.rank(row, self.study.spec.search.objective))
 
+    def frozen_head(self) -> pd.Series | None:
+        """The best trained head on the frozen backbone: the baseline, unless logistic regression, which has no learning
+        rate or head width, did better.
+        """
+        return self._best("baseline")
+
     def findings(self) -> Findings:
         """The verdict on the winner and the evidence under it; its kind is "open" while it is not confirmed."""
         rows = [row.to_dict() for row in self.baselines()]

@@ -95,7 +95,7 @@ def depth(results: Results) -> Figure:
 def rate_by_depth(results: Results) -> Figure:
     """Learning rate by unfrozen layers, coloured by validation loss, of every configuration and the baseline."""
     table = searched_rows(results)
-    best, baseline = id_of(results.winner()), results.baseline()
+    best, baseline = id_of(results.winner()), results.frozen_head()
     square = None if baseline is None else baseline.to_dict()
     made = style.figure(7.5, 4.4, _title(results, "Learning rate by unfrozen depth"))
     ax = made.subplots()
@@ -106,7 +106,7 @@ def rate_by_depth(results: Results) -> Figure:
 
 def parallel_coordinates(results: Results) -> Figure:
     """A line a configuration across its hyperparameters, loss and accuracy."""
-    table, baseline = searched_rows(results), results.baseline()
+    table, baseline = searched_rows(results), results.frozen_head()
     axes_scales = coordinate_scales(results)
     best = id_of(results.winner())
     made = style.figure(

@@ -54,7 +54,7 @@ class Panels:
 
     def parallel_coordinates(self, ax: Axes, *, legend: bool = True) -> Axes:
         """A line a configuration across its hyperparameters, loss and accuracy (both: better is up)."""
-        best, baseline = id_of(self._results.winner()), self._results.baseline()
+        best, baseline = id_of(self._results.winner()), self._results.frozen_head()
         row = None if baseline is None else baseline.to_dict()
         parallel.parallel(searched_rows(self._results), coordinate_scales(self._results), best, row, ax)
         return _finished(ax, parallel.parallel_legend(best, row is not None) if legend else [], below=0.3)
