@@ -18,8 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(REPOSITORY)) for path in FILES]
 
 ROOMS = {"errors": 0, "study": 1, "images": 2, "backbone": 3, "search": 4, "export": 5, "evidence": 5, "report": 6}
-"""Imports go to a lower number or stay in the room; `cli` may use them all."""
-TOP = {"__init__", "__main__", "cli"}
+"""Imports go to a lower number or stay in the room; `cli` and `api` may use them all."""
+TOP = {"__init__", "__main__", "api", "cli"}
 
 LONGEST_FILE, LONGEST_FUNCTION, NEEDS_DOCSTRING = 355, 70, 8
 

@@ -41,6 +41,7 @@ def test_every_name_is_there_as_the_kind_it_is() -> None:
         "weight_decay": "Float",
         "label_smoothing": "Fixed",
         "backbone_rate": "Fixed",
+        "fitted_head": "Fixed",
     }
     assert by_name["head_width"].values == [16, 32, 48, 64]
     assert (by_name["learning_rate"].min_value, by_name["learning_rate"].max_value) == (1e-4, 1e-2)
@@ -102,6 +103,7 @@ heads = st.fixed_dictionaries(
         "head_width": st.sampled_from([0, [0, 8, 64], {"min": 8, "max": 64, "step": 8}]),
         "dropout": st.sampled_from([0.0, {"min": 0.1, "max": 0.5}]),
         "backbone_rate": st.sampled_from([1.0, {"min": 0.1, "max": 1.0}]),
+        "fitted_head": st.just(0),
     }
 )
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from search.trials import equal, numbers, resumed, run, saved, task
 
 from tuner.errors import StoreError
-from tuner.search import trial
+from tuner.search import logistic, trial
+from tuner.search.network import log_loss
 from tuner.study.seeds import generator
 from tuner.study.store import EpochRow
 
@@ -475,3 +476,24 @@ def test_a_store_that_cannot_be_written_is_no_fault_of_the_trial(workshop: Works
     shop = workshop()
     with pytest.raises(StoreError, match="disk is full"):
         run(task(shop, tmp_path), shop, on_epoch=full)
+
+
+# ---- the fitted head ----
+
+
+@pytest.mark.parametrize(("depth", "classes"), [(0, 2), (10, 2), (10, 3)])
+def test_from_the_fitted_head_training_begins_where_logistic_regression_ends(
+    workshop: Workshops, tmp_path: Path, depth: int, classes: int
+) -> None:
+    """At a rate that moves nothing the first epoch is the linear fit; at a real one it goes on from there."""
+    shop = workshop(classes=classes)
+    options = {"unfrozen_layers": depth, "head_width": 0, "fitted_head": 1, "last_epoch": 1}
+    fit = logistic.fit_rows(shop, "val_loss", False, 0)
+    rows = shop.validation
+    wanted = log_loss(fit.logits(shop.features.arrays["pooled"][rows]), shop.labels[rows])
+    _, still = run(task(shop, tmp_path / "a", learning_rate=1e-12, **options), shop)
+    assert still[0].row.val_loss == pytest.approx(wanted, abs=1e-4)
+    _, moved = run(task(shop, tmp_path / "b", learning_rate=1e-3, **options), shop)
+    assert moved[0].row.loss != pytest.approx(still[0].row.loss, abs=1e-6)
+    _, drawn = run(task(shop, tmp_path / "c", learning_rate=1e-12, **options | {"fitted_head": 0}), shop)
+    assert abs(drawn[0].row.val_loss - wanted) > 1e-3

@@ -93,6 +93,7 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "weight_decay": searched_real(0, 1),
         "label_smoothing": searched_real(0, 0.9),
         "backbone_rate": searched_real(0, 100, above=True),
+        "fitted_head": st.just(0),
     },
     "search": {
         "objective": st.sampled_from(["val_loss", "val_accuracy"]),
@@ -241,6 +242,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "space.weight_decay": searched(real(0.0, 1.0), 0.0, 1e-4, 1e-2),
     "space.label_smoothing": searched(real(0.0, 0.9), 0.0, 0.1, 0.5),
     "space.backbone_rate": searched(real(0.0, 100.0, above=True), 0.1, 0.5, 1.0),
+    "space.fitted_head": whole(0, 1),
     "search.objective": NO_WORD,
     "search.max_epochs": whole(1, 100_000),
     "search.factor": [1, *whole(2, 100)],
@@ -326,6 +328,13 @@ def test_an_override_of_an_unknown_key_or_section_is_refused() -> None:
         Spec().override({"serch.seed": 3})
     with pytest.raises(SpecError, match=r"option: unknown key search\."):
         Spec().override({"search": 3})
+
+
+def test_a_fitted_head_has_no_hidden_layer() -> None:
+    for width in (64, [0, 64]):
+        with pytest.raises(SpecError, match=r"space\.fitted_head: found 1 .* expected head_width = 0"):
+            Spec().override({"space.fitted_head": 1, "space.head_width": width})
+    assert Spec().override({"space.head_width": 0, "space.fitted_head": [0, 1]}).space.fitted_head == (0, 1)
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_refused_together(tmp_path: Path) -> None:

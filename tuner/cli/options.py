@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from tuner.errors import UsageError
@@ -14,25 +12,6 @@ from tuner.study import spec as specs
 
 def only_given(changes: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in changes.items() if v is not None}
-
-
-def from_here(changes: dict[str, Any]) -> dict[str, Any]:
-    """Paths given on the command line count from the working folder, those in study.toml from the study's."""
-    weights = changes.get("backbone.weights")
-    if isinstance(weights, str) and weights not in ("imagenet", "random") and os.path.isfile(home(weights)):
-        changes = changes | {"backbone.weights": str(place(weights))}
-    return changes
-
-
-def home(path: str | Path) -> Path:
-    """The path with its ~ replaced; one of an unknown user stays, so that it is not found by the name it was given."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises
-
-
-def place(path: str | Path) -> Path:
-    """An absolute path as a person would write it: ~ replaced, no ".." left, links otherwise kept."""
-    found = home(path)
-    return Path(os.path.realpath(found)) if ".." in found.parts else found.absolute()
 
 
 def numbers(text: str | None, option: str) -> list[int] | None:

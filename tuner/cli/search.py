@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from tuner.cli import trackers
 from tuner.cli.console import StudyArgument, err, out, short
-from tuner.cli.options import assignments, from_here, numbers, only_given
+from tuner.cli.options import assignments, numbers, only_given
 from tuner.cli.show import existing, results_of, show_report
 from tuner.cli.start import study_for
+from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import Interrupted, TlstudyError
+from tuner.report.words import without_password
 from tuner.study import spec as specs
+from tuner.study.asked import from_here, resolve
 from tuner.study.folder import StudyFolder
 from tuner.study.template import toml
 
@@ -93,12 +97,15 @@ def search(
     report: Annotated[
         bool, typer.Option("--report", help="At the end the whole report, as `tlstudy report` gives it.")
     ] = False,
+    tensorboard: TensorBoard = None,
+    mlflow: MLflow = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")
     ] = False,
 ) -> None:
     """Runs or resumes a study: features, frozen baseline, Hyperband; then shows the result."""
+    trackers.check(tensorboard, mlflow)
     changes = only_given(
         {
             "backbone.weights": weights,
@@ -121,8 +128,11 @@ def search(
         with folder.locked():
             if (aside := folder.move_results_aside()) is not None:
                 out().print(Text(f"The old results are in {short(aside)}."))
-    _run(folder, spec, overrides, quiet, verbose, extend=extend, confirm=not no_confirm)
+    further = trackers.again(tensorboard, mlflow)
+    _run(folder, spec, overrides, quiet, verbose, further, extend=extend, confirm=not no_confirm)
     _show(folder, quiet, report)
+    if tensorboard is not None or mlflow is not None:
+        trackers.export(folder, results_of(folder), tensorboard, mlflow)
 
 
 def confirm(
@@ -140,56 +150,46 @@ def confirm(
 
 
 def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
-    """study.toml with the flags on top; a resumed study keeps the flags it was started with."""
-    spec = specs.load(folder.spec)
-    if folder.has_results and not fresh:
-        from tuner.study.store import Store
-
-        with Store(folder.database, readonly=True) as store:
-            earlier = store.meta("overrides", {})
-        if kept := {k: v for k, v in earlier.items() if k not in changes}:
-            out().print(
-                Text(
-                    "Going on with the options it was started with: "
-                    + ", ".join(f"{k} = {v}" for k, v in kept.items())
-                    + "."
-                )
-            )
-        changes = earlier | changes
-    return spec.override(changes), changes
+    """study.toml with the flags on top; a resumed study keeps the flags it was started with, and says so."""
+    asked = resolve(folder, changes, fresh)
+    if asked.kept:
+        kept = ", ".join(f"{k} = {v}" for k, v in asked.kept.items())
+        out().print(Text(f"Going on with the options it was started with: {kept}."))
+    return asked.spec, dict(asked.changes)
 
 
 def _run(
-    folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any], quiet: bool, verbose: bool, **how: Any
+    folder: StudyFolder,
+    spec: specs.Spec,
+    overrides: dict[str, Any],
+    quiet: bool,
+    verbose: bool,
+    further: str = "",
+    **how: Any,
 ) -> None:
-    """`how`: what a `Session` is told beside its question."""
+    """`further`: options to repeat in the command that goes on; `how`: what a `Session` is told beside its question."""
     from tuner.search.events import Notice
     from tuner.search.session import Session
+    from tuner.search.stopping import on_signals
 
     stop = threading.Event()
     received: list[int] = []
     said: list[Any] = [lambda notice: err().print(Text(notice.text))]
 
-    def on_signal(number: int, _frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt  # the second one leaves at once; what the store holds is whole
-        received.append(number)
-        stop.set()
+    def say_it() -> None:
         said[-1](Notice("Stopping after this epoch; once more to leave at once."))
 
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _listener(folder, quiet, verbose) as listen:
+        minded = on_signals(stop, (signal.SIGINT, signal.SIGTERM), say_it, received)
+        with minded, _listener(folder, quiet, verbose) as listen:
             if _is_live(quiet, verbose):
                 said.append(listen)  # a line of its own would tear the display
-            Session(folder, spec, listen, stop, shlex.join(sys.argv), overrides, **how).run()
+            command = without_password(shlex.join(sys.argv))  # it is stored
+            Session(folder, spec, listen, stop, command, overrides, **how).run()
     except (Interrupted, KeyboardInterrupt) as error:
         message = str(error) or "Left at once; the store holds every finished epoch."
-        text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)}"
+        text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)} {further}".rstrip()
         raise Interrupted(text, 143 if signal.SIGTERM in received else 130) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _resume_command(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any]) -> str:

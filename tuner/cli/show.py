@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from tuner.cli import trackers
 from tuner.cli.console import StudyArgument, err, out, short, status
 from tuner.cli.exporting import ExportFormat, check, write
+from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study.folder import StudyFolder
@@ -37,10 +39,13 @@ def report(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Configurations shown.")] = 10,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    tensorboard: TensorBoard = None,
+    mlflow: MLflow = None,
 ) -> None:
     """Shows a study, finished or not: tables here, the page (index.html), figures and data in its report folder."""
     if open_ and format is not Format.table:
         raise UsageError(f"--open shows the page, which --format {format.value} does not write: leave out one of them.")
+    trackers.check(tensorboard, mlflow)
     located = existing(study, to_stderr=format is not Format.table)
     if format is not Format.table:
         results = results_of(located)
@@ -49,10 +54,12 @@ def report(
             with _writing(output):
                 _save(output / f"configurations.{format.value}", text)
         typer.echo(text, nl=not text.endswith("\n"))
-        return
-    show_report(located, output, top)
-    if open_:
-        _open((output or located.report) / "index.html")
+    else:
+        show_report(located, output, top)
+        if open_:
+            _open((output or located.report) / "index.html")
+    if tensorboard is not None or mlflow is not None:
+        trackers.export(located, results_of(located), tensorboard, mlflow)
 
 
 def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -> None:

@@ -9,11 +9,12 @@ import typer
 from rich.text import Text
 
 from tuner.cli.console import out, short, status
-from tuner.cli.options import from_here, only_given, place
+from tuner.cli.options import only_given
 from tuner.errors import StudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study import spec as specs
-from tuner.study.folder import StudyFolder, cache_root
+from tuner.study.asked import place
+from tuner.study.folder import StudyFolder
 
 
 def init(
@@ -56,19 +57,10 @@ def init(
 
 def _write_study(folder: StudyFolder, photos: Path, changes: dict[str, Any]) -> Any:
     """Checks the photographs as a search would (what is decoded is kept for it), then writes study.toml."""
-    from dataclasses import replace
+    from tuner.images.question import ask
 
-    from tuner.images.dataset import prepare
-
-    path = place(photos)
-    spec = specs.Spec().override({"data.path": str(path)} | only_given(from_here(changes)))
     with status("Looking at the photographs"):
-        dataset = prepare(spec.data, Path.cwd(), cache_root(), spec.search.seed)
-    spec = replace(spec, data=replace(spec.data, path=studies.written_path(path, folder.root)))
-    studies.write_study(
-        folder, spec, f"The study {folder.root.name}: change what you like, then `tlstudy search {folder.root.name}`."
-    )
-    return dataset
+        return ask(folder, photos, only_given(changes))
 
 
 def _found(dataset: Any) -> list[str]:

@@ -20,6 +20,7 @@ HYPERPARAMETERS = (
     "weight_decay",
     "label_smoothing",
     "backbone_rate",
+    "fitted_head",
 )
 
 BASELINES = ("baseline", "logistic")

@@ -17,6 +17,7 @@ from tuner.evidence.findings import Findings
 from tuner.evidence.importance import importance
 from tuner.evidence.photographs import by_photograph
 from tuner.evidence.rungs import rungs
+from tuner.evidence.runs import Runs, runs
 from tuner.evidence.snapshot import Snapshot, Study, read
 from tuner.evidence.statistics import confusion
 from tuner.evidence.times import Times, times
@@ -151,6 +152,12 @@ class Results:
         rows = [row for row in (self._best(kind) for kind in merging.BASELINES) if row is not None]
         return sorted(rows, key=lambda row: merging.rank(row, self.study.spec.search.objective))
 
+    def frozen_head(self) -> pd.Series | None:
+        """The best trained head on the frozen backbone: the baseline, unless logistic regression, which has no learning
+        rate or head width, did better.
+        """
+        return self._best("baseline")
+
     def findings(self) -> Findings:
         """The verdict on the winner and the evidence under it; its kind is "open" while it is not confirmed."""
         rows = [row.to_dict() for row in self.baselines()]
@@ -185,6 +192,10 @@ class Results:
         if shares is None:
             return None
         return confusion(self.study.val_labels, shares.argmax(axis=1), len(self.study.classes))
+
+    def runs(self) -> Runs:
+        """The study as a tracker of experiments wants it: one run a configuration, its epochs with their times."""
+        return runs(self._snapshot)
 
     # ---- files ----
 

@@ -72,6 +72,7 @@ class Snapshot:
     confirmations: Sequence[sqlite3.Row] = ()  # with their trial's status
     held_out: Mapping[str, tuple[tuple[int, ...], bytes]] = field(default_factory=dict)  # photographs, probabilities
     openings: int = 0
+    first_session: sqlite3.Row | None = None  # its `started`, `host` and `pid` tell this study from every other one
 
 
 def read(database: Path, running: bool = False) -> Snapshot:
@@ -94,6 +95,7 @@ def read(database: Path, running: bool = False) -> Snapshot:
                 },
                 validation_paths=tuple(r["path"] for r in _validation(store)),
                 validation_digests=tuple(r["sha256"] for r in _validation(store)),
+                first_session=next(iter(store.rows("SELECT * FROM sessions ORDER BY id LIMIT 1")), None),
                 **_confirmation(store),
             )
         except (sqlite3.DatabaseError, json.JSONDecodeError) as error:

@@ -23,19 +23,27 @@ def learning_curves(
     `roles`: "best" and "baseline" -> configuration; `best_epochs`: configuration -> epoch.
     """
     for ax, (metric, title) in zip(axes, PANELS, strict=True):
-        for role, configuration in roles.items():
-            # The best is drawn wide and the baseline narrow on top of it: where they run together both are seen.
-            _curve(ax, epochs[epochs["configuration"] == configuration], metric, role, best_epochs.get(configuration))
-        ax.set_title(title)
-        ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        ax.margins(x=0.03)
-        _promotions(ax, epochs[epochs["configuration"] == roles.get("best")])
-    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.percent(value)))
-    low = axes[0].get_ylim()[0]
-    axes[0].set_ylim(max(0.0, low), 1.02)
-    axes[1].set_ylim(bottom=0)
+        learning_curve(epochs, roles, best_epochs, metric, ax).set_title(title)
     return axes
+
+
+def learning_curve(
+    epochs: pd.DataFrame, roles: Mapping[str, str], best_epochs: Mapping[str, int], metric: str, ax: Axes
+) -> Axes:
+    """One panel of `learning_curves`; `metric`: "accuracy" or "loss"."""
+    for role, configuration in roles.items():
+        # The best is drawn wide and the baseline narrow on top of it: where they run together both are seen.
+        _curve(ax, epochs[epochs["configuration"] == configuration], metric, role, best_epochs.get(configuration))
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.margins(x=0.03)
+    _promotions(ax, epochs[epochs["configuration"] == roles.get("best")])
+    if metric == "accuracy":
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.percent(value)))
+        ax.set_ylim(max(0.0, ax.get_ylim()[0]), 1.02)
+    else:
+        ax.set_ylim(bottom=0)
+    return ax
 
 
 def curve_legend(roles: Mapping[str, str], promoted: bool) -> list[Line2D]:

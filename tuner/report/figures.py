@@ -9,20 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from tuner.evidence.results import Results
 from tuner.report import curves, landscape, matrices, parallel, style, words
+from tuner.report.drawable import NotYet as NotYet
+from tuner.report.drawable import coordinate_scales, curve_rows, id_of, role_rows, searched_rows
 from tuner.study.folder import write_atomically
-from tuner.study.spec import Range
 
 DPI = 150
-
-
-class NotYet(Exception):
-    """This figure cannot be drawn from what the study has; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +71,7 @@ def rendered(made: Figure, kind: str) -> bytes:
 
 def learning_curves(results: Results) -> Figure:
     """Accuracy and loss (nats) by epoch of the best configuration and the baseline, from the epoch table."""
-    roles = {role: str(row["id"]) for role, row in _lines(results).items() if role != "reference"}
-    rows = results.epochs()
-    best = {str(row["id"]): int(row["best_epoch"]) for row in _lines(results).values()}
+    rows, roles, best = curve_rows(results)
     made = style.figure(9, 4.2, _title(results, "Learning curves: the best configuration and the frozen baseline"))
     curves.learning_curves(rows, roles, best, list(made.subplots(1, 2)))
     promoted = bool(curves.promotions(rows[rows["configuration"] == roles.get("best")]))
@@ -88,7 +81,7 @@ def learning_curves(results: Results) -> Figure:
 
 def depth(results: Results) -> Figure:
     """Validation accuracy and loss of every configuration by unfrozen layers, the baseline as a line."""
-    table, lines, n = _searched(results), _lines(results), results.study.validation
+    table, lines, n = searched_rows(results), role_rows(results), results.study.validation
     counted = bool(n) and bool(table["correct"].notna().any())
     made = style.figure(9, 4.4, _title(results, "Accuracy and loss against unfrozen depth"))
     axes = made.subplots(1, 2 if counted else 1, squeeze=False)[0]
@@ -101,29 +94,21 @@ def depth(results: Results) -> Figure:
 
 def rate_by_depth(results: Results) -> Figure:
     """Learning rate by unfrozen layers, coloured by validation loss, of every configuration and the baseline."""
-    table = _searched(results)
-    best, baseline = _id(results.winner()), results.baseline()
+    table = searched_rows(results)
+    best, baseline = id_of(results.winner()), results.frozen_head()
     square = None if baseline is None else baseline.to_dict()
     made = style.figure(7.5, 4.4, _title(results, "Learning rate by unfrozen depth"))
     ax = made.subplots()
-    bar = made.colorbar(landscape.rate_by_depth(table, best, square, ax), ax=ax, label="validation loss", pad=0.02)
-    if isinstance(bar.norm, LogNorm):
-        style.log_axis(bar.ax.yaxis, plain=True)
+    style.loss_bar(landscape.rate_by_depth(table, best, square, ax), ax)
     _legend(made, landscape.rate_legend(best, square is not None), 2)
     return made
 
 
 def parallel_coordinates(results: Results) -> Figure:
     """A line a configuration across its hyperparameters, loss and accuracy."""
-    table, baseline = _searched(results), results.baseline()
-    space = vars(results.study.spec.space)
-    searched = [name for name, value in space.items() if isinstance(value, (tuple, Range))]
-    if not searched:
-        raise NotYet("no hyperparameter is searched")
-    log = [name for name, value in space.items() if isinstance(value, Range) and value.sampling == "log"]
-    together = pd.concat([table, baseline.to_frame().T]) if baseline is not None else table
-    axes_scales = parallel.scales(together, searched, log)
-    best = _id(results.winner())
+    table, baseline = searched_rows(results), results.frozen_head()
+    axes_scales = coordinate_scales(results)
+    best = id_of(results.winner())
     made = style.figure(
         max(7.5, 1.5 * len(axes_scales)),
         4.6,
@@ -149,7 +134,7 @@ def brackets(results: Results) -> Figure:
     axes = list(
         made.subplots(1, len(plan), sharey=True, squeeze=False, width_ratios=[len(b.sizes) - 0.3 for b in plan])[0]
     )
-    winner, objective = _id(results.winner()), results.study.spec.search.objective
+    winner, objective = id_of(results.winner()), results.study.spec.search.objective
     for ax, plan_row in zip(axes, plan, strict=True):
         here = trials[(trials["iteration"] == plan_row.iteration) & (trials["bracket"] == plan_row.bracket)]
         curves.bracket(here, plan_row.epochs, winner, ax, apart=objective == "val_accuracy").set_title(
@@ -164,7 +149,9 @@ def brackets(results: Results) -> Figure:
 def confusion(results: Results) -> Figure:
     """Counts by true and predicted class of the best configuration and of the baseline, side by side."""
     found = {
-        role: (row, results.confusion(str(row["id"]))) for role, row in _lines(results).items() if role != "reference"
+        role: (row, results.confusion(str(row["id"])))
+        for role, row in role_rows(results).items()
+        if role != "reference"
     }
     drawn = {role: (row, counts) for role, (row, counts) in found.items() if counts is not None}
     if not drawn:
@@ -194,27 +181,6 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
 
 
 # ---- what they share ----
-
-
-def _lines(results: Results) -> dict[str, Any]:
-    """Best, baseline and reference, as far as there are any."""
-    found = {"best": results.winner(), "baseline": results.baseline(), "reference": results.reference()}
-    lines = {role: row for role, row in found.items() if row is not None}
-    if "best" not in lines and "baseline" not in lines:
-        raise NotYet("no configuration has finished an epoch yet")
-    return lines
-
-
-def _searched(results: Results) -> pd.DataFrame:
-    table = results.ranking()
-    table = table[table["val_loss"].notna()]
-    if table.empty:
-        raise NotYet("no configuration of the search has finished an epoch yet")
-    return table
-
-
-def _id(row: pd.Series | None) -> str | None:
-    return None if row is None else str(row["id"])
 
 
 def _title(results: Results, text: str) -> str:

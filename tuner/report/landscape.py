@@ -219,5 +219,5 @@ def rate_legend(best: str | None, baseline: bool) -> list[Line2D]:
         return line
 
     stars = [] if best is None else [hollow("*", 12, style.WINNER, f"best ({best})")]
-    squares = [hollow("s", 8, style.BASELINE, "frozen baseline")] if baseline else []
+    squares = [hollow("s", 8, style.BASELINE, "best frozen head")] if baseline else []
     return [*stars, *squares, dot(9, "trained to the last epoch"), dot(5, "trained for fewer epochs")]

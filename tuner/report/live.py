@@ -254,3 +254,16 @@ class PlainLines:
         if event.seconds_left is not None and event.seconds_left > 0:
             parts.append(f"about {words.seconds(event.seconds_left)} left")
         return "; ".join(parts)
+
+
+def lines_to(line: Callable[[str], object], listen: Callable[[Event], object] | None = None) -> Callable[[Event], None]:
+    """A listener that gives each plain line to `line`, and each event to `listen` after it."""
+    plain = PlainLines()
+
+    def on(event: Event) -> None:
+        if (text := plain.on(event)) is not None:
+            line(text)
+        if listen is not None:
+            listen(event)
+
+    return on

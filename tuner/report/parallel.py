@@ -165,7 +165,7 @@ def parallel_legend(best: str | None, baseline: bool) -> list[Line2D]:
                 linestyle=(0, (6, 2)),
                 marker="s",
                 markersize=5,
-                label="frozen baseline",
+                label="best frozen head",
             )
         )
     return [

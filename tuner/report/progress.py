@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tuner.evidence.power import smallest_difference
 from tuner.search.events import (
     Counted,
     EpochEnded,
@@ -34,6 +33,8 @@ def can_show(validation: int, test: int) -> str:
             f"No test set: the {validation} validation images choose the winner and judge it too, so the outcome is "
             "exploratory; fresh seeds tell how much of it was luck."
         )
+    from tuner.evidence.power import smallest_difference  # numpy: not before the display needs it
+
     least = smallest_difference(test)
     if least is None:
         return f"{test} test images are sealed until the end; so few cannot show any difference."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -85,9 +87,19 @@ def applied() -> Iterator[None]:
         yield
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows by itself, though pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with applied():
+            self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
 def figure(width: float, height: float, title: str) -> Figure:
     """An empty figure, sizes in inches, that lays itself out."""
-    made = Figure(
+    made = ShownFigure(
         figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04, hspace=0.06)
     )
     made.suptitle(title, x=0.01, ha="left")
@@ -121,6 +133,13 @@ def loss_norm(low: float, high: float) -> Normalize:
     if low > 0 and high / low > 5:
         return LogNorm(low, high)
     return Normalize(low, high if high > low else low + 1e-9)
+
+
+def loss_bar(colours: ScalarMappable, ax: Axes) -> None:
+    """The colour bar of losses beside an ax."""
+    bar = cast(Figure, ax.get_figure()).colorbar(colours, ax=ax, label="validation loss", pad=0.02)
+    if isinstance(bar.norm, LogNorm):
+        log_axis(bar.ax.yaxis, plain=True)
 
 
 def loss_colours() -> Colormap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ NAMES = {
     "weight_decay": "weight decay",
     "label_smoothing": "label smoothing",
     "backbone_rate": "backbone rate",
+    "fitted_head": "fitted head",
     "val_loss": "validation loss",
     "val_accuracy": "validation accuracy",
 }
@@ -23,7 +25,7 @@ NO_PRETRAINING = "no pretraining"
 
 JOINERS = "\u200c\u200d"  # invisible, but part of how Persian, Indic scripts and emoji are spelled
 
-DEFAULTS = {"dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "backbone_rate": 1.0}
+DEFAULTS = {"dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "backbone_rate": 1.0, "fitted_head": 0}
 """The hyperparameters that are only worth a word when they differ from this."""
 
 
@@ -45,6 +47,11 @@ def _escaped(c: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c) or (
         f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
     )
+
+
+def without_password(text: str) -> str:
+    """The text with `user:password@` of every address in it hidden."""
+    return re.sub(r"(?<=://)[^/\s@]+@", "***@", text)
 
 
 def shortened(text: str, width: int) -> str:

@@ -132,6 +132,11 @@ class Network:
         for variable in self._slots().values():
             variable.assign(np.zeros(variable.shape, dtype=keras.backend.standardize_dtype(variable.dtype)))
 
+    def set_head(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Replaces the head's drawn numbers, by variable path."""
+        for variable in self.head_variables:
+            variable.assign(arrays[variable.path])
+
     def set_rates(self, learning_rate: float, backbone_rate: float, dropout: float) -> None:
         """The numbers of a trial that are variables of the compiled step."""
         for (optimizer, _), rate in zip(self._groups, (1.0, backbone_rate), strict=False):

@@ -15,7 +15,7 @@ from tuner.backbone import cuts
 from tuner.study.seeds import generator
 from tuner.study.spec import Range, Searched, SpaceSpec, Spec
 
-WHOLE = ("unfrozen_layers", "head_width")
+WHOLE = ("unfrozen_layers", "head_width", "fitted_head")
 NAMES = tuple(f.name for f in fields(SpaceSpec))
 HEAD_NAMES = tuple(n for n in NAMES if n not in ("unfrozen_layers", "backbone_rate"))
 """What still means something when the backbone is frozen."""
@@ -144,5 +144,6 @@ REFERENCE: dict[str, int | float] = {
     "weight_decay": 0.0,
     "label_smoothing": 0.0,
     "backbone_rate": 1.0,
+    "fitted_head": 0,
 }
 """The tutorial's own recipe: pooled features straight to the classes, Adam at 1e-3."""

@@ -90,6 +90,16 @@ class Workshop:
     classes: int
     test: np.ndarray = field(default_factory=lambda: np.array([], np.int64))  # looked at by the confirmation alone
     groups: np.ndarray | None = None  # int64 (n,): photographs that look the same have the same number
+    _linear: Mapping[str, np.ndarray] | None = field(default=None, init=False)
+
+    def linear(self, task: TrialTask) -> Mapping[str, np.ndarray]:
+        """The head that logistic regression fits to the training photographs, by variable path; fitted once."""
+        from tuner.search import logistic
+
+        if self._linear is None:
+            found = logistic.fit_rows(self, task.objective, task.balanced, task.seed)
+            self._linear = dict(zip(logistic.NAMES, (found.kernel, found.bias), strict=True))
+        return self._linear
 
 
 class NotFinite(Exception):
@@ -129,7 +139,7 @@ def run(
             network = workshop.networks.get(
                 task.start, int(hp["unfrozen_layers"]), int(hp["head_width"]), hp["dropout"] > 0
             )
-            trainer.prepare(network)
+            trainer.prepare(network, workshop)
             for epoch in range(task.start_epoch + 1, task.last_epoch + 1):
                 if trainer.epoch(network, workshop, epoch, on_epoch, stop):
                     return ended("STOPPED", None)
@@ -159,10 +169,12 @@ class _Trainer:
         self._best_weights: dict[str, np.ndarray] | None = None
         self._saved_at = time.perf_counter()
 
-    def prepare(self, network: Network) -> None:
+    def prepare(self, network: Network, workshop: Workshop) -> None:
         task, hp = self.task, self.task.hyperparameters
         if task.checkpoint is None:
             network.reset(task.seed, task.configuration)
+            if hp.get("fitted_head"):
+                network.set_head(workshop.linear(task))
         else:
             with np.load(task.checkpoint, allow_pickle=False) as arrays:
                 network.load(dict(arrays))

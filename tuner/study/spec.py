@@ -115,6 +115,12 @@ class SpaceSpec:
     backbone_rate: Searched = _key(
         1.0, "the unfrozen layers' learning rate over the head's", values.searched(values.real(0.0, 100.0, above=True))
     )
+    fitted_head: Searched = _key(
+        0,
+        "1: training begins from the fitted linear head (logistic regression on the pooled features) instead of a\n"
+        "random one, so that fine-tuning does not distort good features (Kumar et al. 2022); needs head_width = 0",
+        values.searched(values.whole(0, 1)),
+    )
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,11 @@ class Spec:
             raise SpecError(
                 f"{source}: data.validation_fraction and data.test_fraction leave nothing to train on: "
                 f"found {validation:g} + {test:g}, expected a sum below 1."
+            )
+        if self.space.fitted_head != 0 and self.space.head_width != 0:
+            raise SpecError(
+                f"{source}: space.fitted_head: found {_shown(_plain(self.space.fitted_head))} with head_width "
+                f"{_shown(_plain(self.space.head_width))}, expected head_width = 0: a hidden layer has no fitted start."
             )
         if self.confirm.folds == 1:
             raise SpecError(f"{source}: confirm.folds: found 1, expected 0 for none or at least 2.")

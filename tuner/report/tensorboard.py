@@ -1,0 +1,142 @@
+"""A study as TensorBoard reads it: a curve of each metric per configuration, and the HParams tab.
+
+A run a configuration: `FOLDER/STUDY/c003/`. The files are written from the store, whole or not at all, always the same
+for the same results: exporting again after a resume changes what is new and doubles nothing. They are TensorBoard's
+own records in its own protobufs, so no TensorFlow is imported, which a search on JAX may not even have.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from tuner.evidence.findings import Findings
+from tuner.evidence.results import Results
+from tuner.evidence.runs import Run, Runs
+from tuner.study.folder import put, write_atomically
+from tuner.study.spec import Range, Spec
+
+FILE = "events.out.tfevents.0.tlstudy"
+"""One file a run, always of this name: TensorBoard looks for "tfevents" in it."""
+
+SHOWN = {
+    "best_val_loss": "validation loss, best epoch",
+    "best_val_accuracy": "validation accuracy, best epoch",
+    "best_epoch": "best epoch",
+}
+"""The metrics of the HParams tab. TensorBoard shows a curve's last point, so these have only one: the best epoch's."""
+
+STATUS = {
+    "completed": api_pb2.STATUS_SUCCESS,
+    "failed": api_pb2.STATUS_FAILURE,
+    "running": api_pb2.STATUS_RUNNING,
+}
+
+
+def export(results: Results, name: str, folder: Path) -> int:
+    """Writes `folder/name/` and returns the number of runs in it; `tensorboard --logdir folder` shows them.
+
+    `name`: the study's. Runs of an earlier study of this name are removed. Raises OSError.
+    """
+    found, root = results.runs(), folder / name
+    _write(root / FILE, _study(found, results.study.spec, results.findings()))
+    for run in found.runs:
+        _write(root / run.id / FILE, _run(run))
+    ids = {run.id for run in found.runs}
+    for old in root.glob(f"*/{FILE}"):
+        if old.parent.name not in ids:
+            old.unlink()
+    return len(ids)
+
+
+def _study(found: Runs, spec: Spec, findings: Findings) -> Iterable[Event]:
+    """What stands beside all runs: the hyperparameters and metrics there are, and the verdict in words."""
+    # Not every kind has every hyperparameter, and some have one that is not searched.
+    tried = {name: [run.hyperparameters.get(name) for run in found.runs] for name in _names(found, spec)}
+    parameters = [summary_v2.HParam(name, _domain(vars(spec.space).get(name), tried[name])) for name in tried]
+    kinds = sorted({run.kind for run in found.runs} or {"search"})
+    parameters.append(summary_v2.HParam("kind", summary_v2.Discrete(kinds)))
+    metrics = [summary_v2.Metric(tag, display_name=title) for tag, title in SHOWN.items()]
+    yield _event(found.began, summary_v2.hparams_config_pb(parameters, metrics, time_created_secs=found.began))
+    yield _event(found.ended, _text("verdict", "\n\n".join([findings.sentence, *findings.evidence])))
+
+
+def _names(found: Runs, spec: Spec) -> list[str]:
+    return list(dict.fromkeys([*vars(spec.space), *(name for run in found.runs for name in run.hyperparameters)]))
+
+
+def _domain(searched: Any, tried: list[Any]) -> Any:
+    """What TensorBoard can filter by: the range that was asked for, else the values that were tried."""
+    if not isinstance(searched, Range):
+        asked = searched if isinstance(searched, tuple) else (searched,)
+        values = sorted({_value(v) for v in [*asked, *tried] if v is not None}, key=lambda v: (isinstance(v, str), v))
+        values = values or [0.0]
+        mixed = len({type(v) for v in values}) > 1
+        return summary_v2.Discrete([str(v) for v in values] if mixed else values)
+    # The baseline's values may lie outside of the range that was searched.
+    numbers = [float(v) for v in (searched.min, searched.max, *tried) if v is not None]
+    return summary_v2.RealInterval(min(numbers), max(numbers))
+
+
+def _value(value: Any) -> float | str:
+    return float(value) if isinstance(value, (int, float)) else str(value)
+
+
+def _run(run: Run) -> Iterable[Event]:
+    """The values, the curves, the best epoch and, once it has ended, how it ended."""
+    given = {name: value for name, value in run.hyperparameters.items() if value is not None}
+    values = {name: _value(value) for name, value in given.items()} | {"kind": run.kind}
+    yield _event(run.began, summary_v2.hparams_pb(values, trial_id=run.id, start_time_secs=run.began))
+    for point in run.points:
+        yield _event(point.time, _scalars(point.metrics), point.epoch)
+    if run.best:
+        best = {name: value for name, value in run.best.items() if name in SHOWN}
+        yield _event(run.ended, _scalars(best), int(run.best["best_epoch"]))
+    yield _event(run.ended, _session_end(run))
+
+
+def _scalars(metrics: Any) -> Summary:
+    return Summary(
+        value=[Summary.Value(tag=k, simple_value=float(v)) for k, v in metrics.items() if math.isfinite(float(v))]
+    )
+
+
+def _session_end(run: Run) -> Summary:
+    # As `tensorboard.plugins.hparams.summary.session_end_pb`, which would import TensorFlow.
+    status = STATUS.get(run.status, api_pb2.STATUS_UNKNOWN)
+    ended = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=run.ended)
+    made = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, tensor=metadata.NULL_TENSOR)
+    data = plugin_data_pb2.HParamsPluginData(session_end_info=ended)
+    made.metadata.CopyFrom(metadata.create_summary_metadata(data))
+    return Summary(value=[made])
+
+
+def _text(tag: str, text: str) -> Summary:
+    made = Summary.Value(tag=tag, tensor=TensorProto(dtype=DT_STRING, string_val=[text.encode()]))
+    made.metadata.plugin_data.plugin_name = "text"
+    return Summary(value=[made])
+
+
+def _event(time: float, made: Summary, step: int = 0) -> Event:
+    return Event(wall_time=time, step=step, summary=made)
+
+
+def _write(path: Path, events: Iterable[Event]) -> None:
+    buffer = io.BytesIO()
+    writer = RecordWriter(buffer)
+    listed = list(events)
+    for event in [Event(wall_time=listed[0].wall_time, file_version="brain.Event:2"), *listed]:
+        writer.write(event.SerializeToString(deterministic=True))
+    data = buffer.getvalue()
+    if not path.exists() or path.read_bytes() != data:
+        write_atomically(path, lambda file: put(file, data))
