@@ -66,8 +66,12 @@ def _side(name: str, side: Side, found: Findings) -> str:
             f"; first seed {side.confirmed.correct}/{side.confirmed.n}, interval {100 * side.confirmed.low:.0f} to "
             f"{100 * side.confirmed.high:.0f} %"
         )
-    return text + (f"; {side.failed} seeds failed" if side.failed else "") + "."
+    return text + (f"; {_seeds(side.failed)} failed" if side.failed else "") + "."
 
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}" if round(1000 * share) else "0.0"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
