@@ -77,6 +77,18 @@ def test_the_verdict_is_that_of_the_recorded_predictions(tmp_path: Path, winner:
     assert any("search said" in line and "over 5 seeds" in line for line in found.evidence)
 
 
+def test_probabilities_that_are_too_modest_are_said_to_be(tmp_path: Path) -> None:
+    """Every answer is 90 % sure; the winner is right on 98 %."""
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    confirm(database, {"winner": right(0.98, 5, draw), "baseline": right(0.8, 5, draw)})
+    results = Results.open(database)
+    found = results.calibration()
+    assert found is not None and found.n == TEST and found.error is not None and found.p is not None
+    assert found.error == pytest.approx(abs(found.bins["accuracy"][0] - 0.9), abs=1e-6) and found.p < 0.01
+    assert any("points on average" in line and "more than luck gives" in line for line in results.findings().evidence)
+
+
 def test_a_second_opening_is_counted_and_said(tmp_path: Path) -> None:
     draw = np.random.default_rng(3)
     database = make_study(tmp_path, FINISHED)
@@ -105,8 +117,8 @@ def test_a_study_without_confirmation_is_open_and_says_what_choosing_cost(tmp_pa
     assert found.kind == "open" and "`tlstudy confirm`" in found.sentence
     assert found.selection is not None and found.selection.draws > 1900
     assert found.selection.corrected.difference <= found.selection.searched + 0.05
-    best = [value for _, value in found.selection.expected_best]
-    assert np.diff(best).min() > -1e-9 and [n for n, _ in found.selection.expected_best] == list(range(1, len(best) + 1))
+    numbers, best = zip(*found.selection.expected_best, strict=True)
+    assert np.diff(best).min() > -1e-9 and list(numbers) == list(range(1, len(best) + 1))
 
 
 def test_folds_share_their_training_images_so_their_interval_is_wider_than_a_plain_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tuner.evidence.calibration import Calibration
 from tuner.evidence.findings import Findings, Selection, Side
 
 OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy confirm` trains it again."
@@ -38,6 +39,20 @@ def evidence(found: Findings) -> Iterator[str]:
     yield from selection(found.selection)
     if found.mcnemar is not None:
         yield f"First seed alone: exact McNemar p = {found.mcnemar:.2g}."
+
+
+def calibration(found: Calibration | None, ground: str) -> Iterator[str]:
+    """Whether the winner's 80 % means 80 %, beside what luck alone would give."""
+    if found is None:
+        return
+    if found.error is None or found.error_by_luck is None or found.p is None:
+        yield f"Calibration is not shown: {found.reason}."
+        return
+    believed = "no more than luck gives" if found.p > 0.05 else "more than luck gives"
+    yield (
+        f"The winner's probabilities are off by {100 * found.error:.1f} points on average (first seed, {found.n} "
+        f"{ground} images; luck alone: {100 * found.error_by_luck:.1f}, p = {found.p:.2g}): {believed}."
+    )
 
 
 def selection(found: Selection | None) -> Iterator[str]:
