@@ -52,9 +52,7 @@ def make_study(folder: Path, made: Made = FINISHED) -> Path:
         for event, share in simulate(made):
             _record(store, event, share, starts, numbers, made)
         seconds = 1.3 * len(starts)
-        store.update_session(
-            session, seconds, made.outcome, {"images": 1.1, "features": 8.2, "baseline": 6.0, "search": seconds}
-        )
+        store.update_session(session, seconds, made.outcome, {"images": 1.1, "features": 8.2, "training": seconds})
     return folder / "study.db"
 
 

@@ -262,14 +262,13 @@ def _show(folder: StudyFolder, quiet: bool, whole: bool) -> None:
     if whole:
         show_report(folder)
         return
-    from tuner.report import best, tables
-    from tuner.report.headline import headline
+    from tuner.report import best, tables, verdict
 
     results, console, name = results_of(folder), out(), short(folder.root)
     if not quiet:
         console.print(best.best_table(results))
         if (warnings := tables.warning_list(results)) is not None:
             console.print(warnings)
-    console.print(Text(headline(results)))
+    console.print(verdict.block(results, results.findings()))
     for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras"):
         console.print(Text(line), soft_wrap=True)

@@ -40,8 +40,11 @@ def report(
     top: Annotated[int, typer.Option(min=1, help="Configurations shown.")] = 10,
     tensorboard: TensorBoard = None,
     mlflow: MLflow = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Shows a study, finished or not: tables here, figures and data in its report folder."""
+    """Shows a study, finished or not: tables here, the page (index.html), figures and data in its report folder."""
+    if open_ and format is not Format.table:
+        raise UsageError(f"--open shows the page, which --format {format.value} does not write: leave out one of them.")
     trackers.check(tensorboard, mlflow)
     located = existing(study, to_stderr=format is not Format.table)
     if format is not Format.table:
@@ -55,17 +58,35 @@ def report(
         show_report(located, output, top)
     if tensorboard is not None or mlflow is not None:
         trackers.export(located, results_of(located), tensorboard, mlflow)
+    if open_:
+        _open((output or located.report) / "index.html")
 
 
 def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -> None:
-    """Prints the tables and writes figures and data, by default into the study's report folder."""
-    from tuner.report import tables
+    """Prints the tables and writes page, figures and data, by default into the study's report folder."""
+    from tuner.report import page, tables
 
     results, console, folder = results_of(study), out(), output or study.report
-    console.print(tables.report(results, top))
+    findings, importance = results.findings(), results.importance()
+    console.print(tables.report(results, top, findings=findings, importance=importance))
     with _writing(folder), status("Drawing"):
         written = _draw(results, folder)
+        path = page.write(results, study.root, folder, findings=findings, importance=importance)
+    written = sorted([*written, path.name])
     console.print(Text(f"\nWrote {len(written)} files to {short(folder)}: " + ", ".join(written), style="dim"))
+    console.print(Text(f"The page: {short(path)}"), soft_wrap=True)
+
+
+def _open(page: Path) -> None:
+    """Shows the page in the browser, or says where it is when there is no browser to show it."""
+    import webbrowser
+
+    try:
+        opened = webbrowser.open(page.absolute().as_uri())
+    except (webbrowser.Error, OSError):
+        opened = False
+    if not opened:
+        err().print(Text(f"No browser could be opened. Open this file in one: {page.absolute()}"), soft_wrap=True)
 
 
 @contextmanager

@@ -15,12 +15,16 @@ from tuner.evidence import confirmed, formats, merging
 from tuner.evidence.calibration import Calibration
 from tuner.evidence.depths import by_depth
 from tuner.evidence.findings import Findings
+from tuner.evidence.importance import importance
 from tuner.evidence.photographs import by_photograph
 from tuner.evidence.rungs import rungs
 from tuner.evidence.runs import Runs, runs
 from tuner.evidence.snapshot import Snapshot, Study, read
 from tuner.evidence.statistics import confusion
+from tuner.evidence.times import Times, times
 from tuner.study.ranking import metric_key
+from tuner.study.seeds import generator
+from tuner.study.spec import Range
 
 
 class Results:
@@ -102,6 +106,27 @@ class Results:
         rows = {"best": self.winner(), "baseline": self.baseline()}
         said = {name: self.predictions(str(row["id"])) for name, row in rows.items() if row is not None}
         return by_photograph(self._snapshot, said)
+
+    def validation_files(self) -> list[tuple[str, str]]:
+        """(path in the data, SHA-256 of the file then) of each validation photograph, in the study's order."""
+        return list(zip(self._snapshot.validation_paths, self._snapshot.validation_digests, strict=True))
+
+    def times(self) -> Times:
+        """Where the time of all sessions went."""
+        return times(self.study, self._configurations, self.epochs())
+
+    def importance(self) -> pd.DataFrame:
+        """How much each searched hyperparameter mattered in the first rungs, see `importance.importance`; empty while
+        too few configurations have ended there.
+        """
+        trials = self.trials()
+        ended = trials["status"].isin(("completed", "failed")) & (trials["kind"] == "search")
+        first = trials[ended & (trials["rung"] == 0)].assign(epochs=trials["last_epoch"])
+        space = vars(self.study.spec.space)
+        names = [name for name, value in space.items() if isinstance(value, (tuple, Range))]
+        table = first.join(self._configurations.set_index("id")[names], on="configuration")
+        search = self.study.spec.search
+        return importance(table, names, generator(search.seed, "importance"), search.objective == "val_loss")
 
     def beats_baseline(self) -> bool | None:
         """Whether the winner is better than the baseline by the study's objective; None while there is no pair."""

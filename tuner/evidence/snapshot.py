@@ -45,6 +45,9 @@ class Study:
     sessions: int
     seconds: float  # of all sessions together
     phases: Mapping[str, float]  # seconds of all sessions together
+    started: str  # when the first session began, ISO 8601
+    commands: tuple[str, ...]  # one a session, as typed
+    environment: Mapping[str, Any]  # versions and devices of the last session
 
     @property
     def validation(self) -> int:
@@ -62,6 +65,7 @@ class Snapshot:
     epochs: list[sqlite3.Row]
     predictions: Mapping[str, tuple[int, bytes]]  # configuration -> (epoch, float32 probabilities)
     validation_paths: tuple[str, ...]  # in the order of the stored predictions
+    validation_digests: tuple[str, ...]  # SHA-256 of those files
     labels: tuple[int, ...] = ()  # of all photographs, by their number
     splits: tuple[str, ...] = ()
     confirmation: Mapping[str, Any] = field(default_factory=dict)  # what was going to be confirmed, and how often
@@ -89,9 +93,8 @@ def read(database: Path, running: bool = False) -> Snapshot:
                     r["configuration"]: (r["epoch"], r["probabilities"])
                     for r in store.rows("SELECT * FROM predictions")
                 },
-                validation_paths=tuple(
-                    r["path"] for r in store.rows("SELECT path FROM photographs WHERE split = 'val' ORDER BY number")
-                ),
+                validation_paths=tuple(r["path"] for r in _validation(store)),
+                validation_digests=tuple(r["sha256"] for r in _validation(store)),
                 first_session=next(iter(store.rows("SELECT * FROM sessions ORDER BY id LIMIT 1")), None),
                 **_confirmation(store),
             )
@@ -153,7 +156,14 @@ def _study(store: Store, running: bool) -> Study:
         sessions=len(sessions),
         seconds=float(sum(s["seconds"] or 0.0 for s in sessions)),
         phases=_phases(sessions),
+        started=str(sessions[0]["started"]) if sessions else "",
+        commands=tuple(str(s["command"]) for s in sessions),
+        environment=json.loads(sessions[-1]["environment"]) if sessions else {},
     )
+
+
+def _validation(store: Store) -> list[sqlite3.Row]:
+    return store.rows("SELECT path, sha256 FROM photographs WHERE split = 'val' ORDER BY number")
 
 
 def _state(store: Store, sessions: list[sqlite3.Row], running: bool) -> str:

@@ -87,7 +87,7 @@ def prepare(
     found decoded. Raises DataError: before anything is written for every fault of the layout; after decoding for
     duplicates across splits or classes, too many unusable files and classes that are too small.
     """
-    found = scan(_folder(Path(os.path.realpath(base / Path(data.path).expanduser())), cache), data.recursive)
+    found = scan(located(data.path, base, cache), data.recursive)
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
@@ -135,7 +135,12 @@ def _grouped(photographs: list[Photograph], verdicts: Mapping[str, Verdict]) -> 
     return tuple(numbers[name] for name in names)
 
 
-def _folder(path: Path, cache: Path) -> Path:
+def located(named: str, base: Path, cache: Path) -> Path:
+    """The folder of photographs that a study's `data.path` names, a .zip unpacked. Raises DataError.
+
+    base: the folder a relative name counts from.
+    """
+    path = Path(os.path.realpath(base / Path(named).expanduser()))
     if not path.exists():
         raise DataError(
             f"{shown(str(path))}: no such folder or .zip. If the photographs moved, name their place with --data or as "

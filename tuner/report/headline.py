@@ -30,8 +30,24 @@ def headline(results: Results) -> str:
     lines = [f"{text[0].upper()}{text[1:]}."]
     lines += [*_compared(results), *_coverage(results), *_caution(study, winner, baseline)]
     if not study.pretrained:
-        lines.append("No pretraining: the backbone's weights are random, so nothing here is about transfer learning.")
+        lines.append(NO_PRETRAINING)
     return "\n".join(lines)
+
+
+def qualified(results: Results) -> list[str]:
+    """What of the headline qualifies a verdict too: depths hardly tried, small sets, no pretraining."""
+    lines = [line.strip() for line in _coverage(results)]
+    n, needed = results.study.validation, smallest_telling_difference(results.study.validation)
+    if n < SMALL:
+        told = "no difference" if needed is None else f"no difference below {needed} images"
+        lines.append(f"Small sets: the search chose by {n} validation images, on which {told} can be told from luck.")
+    return lines + ([] if results.study.pretrained else [NO_PRETRAINING])
+
+
+SMALL = 100
+"""Validation images below which the report warns."""
+
+NO_PRETRAINING = "No pretraining: the backbone's weights are random, so nothing here is about transfer learning."
 
 
 def _depth(row: Any) -> str:

@@ -23,6 +23,9 @@ WINNER, BASELINE, REFERENCE = "#D55E00", "#0072B2", "#009E73"
 OTHER, FAINT, INK = "#8C8C8C", "#D9D9D9", "#222222"
 ROLES = {"best": (WINNER, "*"), "baseline": (BASELINE, "s"), "reference": (REFERENCE, "D")}
 
+ON_DARK = {"best": "#FF8C42", "base": "#56B4E9", "reference": "#2cc295"}
+"""The same three, lighter, for the page on a dark ground."""
+
 LOSS_MAP = "viridis_r"  # dark is high loss; even in lightness, so it survives greyscale
 COUNT_MAP = "Blues"
 

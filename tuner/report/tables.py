@@ -4,35 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
+import pandas as pd
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
-from tuner.evidence.statistics import balanced_accuracy
-from tuner.report import words
+from tuner.report import facts, verdict, words
 from tuner.report.best import best_table, hyperparameter_table, title
-from tuner.report.headline import headline
-from tuner.study.spec import Range, Searched
 
 
-def report(results: Results, top: int = 10) -> Group:
-    """Everything the terminal shows of a study, the sentence first."""
-    parts: list[RenderableType] = [Text(headline(results)), Text(), study_table(results)]
-    if len(results.configurations()):
-        parts += [Text(), best_table(results, top)]
-    if (further := hyperparameter_table(results, top)) and len(results.ranking()):
-        parts += [Text(), further]
-    if len(results.depths()) > 1 and len(results.ranking()):
-        parts += [Text(), depth_table(results)]
-    if results.study.plan:
-        parts += [Text(), bracket_table(results)]
-    wrong = wrong_list(results)
-    parts += [Text(), wrong] if wrong else []
-    warnings = warning_list(results)
-    return Group(*parts, *([Text(), warnings] if warnings else []))
+def report(
+    results: Results, top: int = 10, *, findings: Findings | None = None, importance: pd.DataFrame | None = None
+) -> Group:
+    """Everything the terminal shows of a study, in the order of the page: the verdict first, warnings last.
+
+    `importance`: what each hyperparameter explains, as `importance_table` takes it.
+    """
+    known, ranked = len(results.configurations()), len(results.ranking())
+    parts: list[RenderableType | None] = [
+        verdict.block(results, findings),
+        verdict.side_table(results, findings),
+        verdict.evidence_list(findings) if findings is not None and verdict.evidence(findings) else None,
+        wrong_list(results),
+        best_table(results, top) if known else None,
+        hyperparameter_table(results, top) if ranked else None,
+        importance_table(importance),
+        depth_table(results) if len(results.depths()) > 1 and ranked else None,
+        time_table(results),
+        bracket_table(results) if results.study.plan else None,
+        study_table(results),
+        warning_list(results, findings),
+    ]
+    shown = [part for part in parts if part is not None]
+    return Group(*(line for part in shown[:-1] for line in (part, Text())), shown[-1])
 
 
 # ---- the study ----
@@ -44,78 +51,9 @@ def study_table(results: Results) -> Table:
     table = Table(title=title("Study", study), title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in _study_lines(results):
+    for name, text in facts.study_lines(results):
         table.add_row(name, Text(text))
     return table
-
-
-def _study_lines(results: Results) -> list[tuple[str, str]]:
-    study = results.study
-    search = study.spec.search
-    lines = [
-        (
-            "state",
-            study.state
-            + (f", {words.seconds(study.seconds)}" if study.seconds else "")
-            + (f" in {study.sessions} sessions" if study.sessions > 1 else ""),
-        )
-    ]
-    if study.data_path:
-        lines.append(
-            ("data", words.visible(study.data_path) + (f" ({words.visible(study.layout)})" if study.layout else ""))
-        )
-    for split, counts in study.counts.items():
-        each = [f"{words.visible(name)} {count}" for name, count in zip(study.classes, counts, strict=False)]
-        lines.append((split, f"{sum(counts)} images: {words.listed(each, 12)}"))
-    lines += _majority(results)
-    if study.left_out:
-        files = [f"{words.visible(path)} ({words.visible(reason)})" for path, reason in study.left_out]
-        lines.append(("left out", words.listed(files, 3)))
-    if study.weights:
-        weights = words.visible(study.weights) + ("" if study.pretrained else f", {words.NO_PRETRAINING}")
-        size = f", {words.amount(study.backbone_parameters)} parameters" if study.backbone_parameters else ""
-        lines.append(("backbone", f"ResNet-50, {weights}{size}"))
-    if study.classes:
-        lines += [
-            (words.NAMES[key], searched(key, value))
-            for key, value in vars(study.spec.space).items()
-            if value != words.DEFAULTS.get(key)
-        ]
-        lines.append(
-            (
-                "search",
-                f"Hyperband by {words.NAMES[search.objective]}, at most {search.max_epochs} epochs, "
-                f"factor {search.factor}, batch {search.batch_size}, seed {search.seed}",
-            )
-        )
-    return lines
-
-
-def _majority(results: Results) -> list[tuple[str, str]]:
-    """What answering one class always would get; with unequal classes the balanced accuracies too."""
-    study = results.study
-    each = np.bincount(np.array(study.val_labels, dtype=np.int64), minlength=len(study.classes))
-    if not study.classes or not each.sum():
-        return []
-    most, n = int(each.max()), int(each.sum())
-    said = f"always {words.visible(study.classes[int(each.argmax())])}: {most}/{n} ({words.percent(most / n)}) right"
-    if most > 1.5 * each.min():
-        rows = {"best": results.winner(), "baseline": results.baseline()}
-        found = {name: results.confusion(str(row["id"])) for name, row in rows.items() if row is not None}
-        shares = [f"{name} {words.percent(balanced_accuracy(c))}" for name, c in found.items() if c is not None]
-        said += f"; by class on average: {', '.join(shares)}" if shares else ""
-    return [("majority", said)]
-
-
-def searched(name: str, value: Searched) -> str:
-    """One hyperparameter's values in words."""
-    if isinstance(value, Range):
-        return f"{words.hyperparameter(name, value.min)} to {words.hyperparameter(name, value.max)}, {value.sampling}"
-    return (
-        words.listed([words.hyperparameter(name, v) for v in value], 20)
-        if isinstance(value, tuple)
-        else words.hyperparameter(name, value)
-    )
 
 
 # ---- brackets and rungs ----
@@ -209,20 +147,47 @@ def wrong_list(results: Results, most: int = 12) -> RenderableType | None:
     return table
 
 
+# ---- what mattered, and the time ----
+
+
+def importance_table(importance: pd.DataFrame | None) -> Group | None:
+    """How much of the difference between configurations each hyperparameter explains, beside what luck would give."""
+    if importance is None or importance.empty:
+        return None
+    table = _table(Text("What mattered", style="bold"))
+    for header in ("", "share", "by luck", "p"):
+        table.add_column(header, justify="right" if header else "left", no_wrap=True)
+    for row in importance.to_dict(orient="records"):
+        table.add_row(
+            words.NAMES.get(row["hyperparameter"], words.visible(row["hyperparameter"])),
+            words.percent(row["share"]),
+            words.percent(row["share_by_luck"]),
+            facts.chance(row["p"]),
+        )
+    return Group(table, Text(facts.importance_line(importance), style="italic"))
+
+
+def time_table(results: Results) -> RenderableType | None:
+    """The phases of all sessions together, and the whole against its floor."""
+    found = results.times()
+    if not found.phases:
+        return None
+    table = _table(title("Where the time went", results.study))
+    for header in ("phase", "seconds", "share"):
+        table.add_column(header, justify="left" if header == "phase" else "right", no_wrap=True)
+    whole = sum(seconds for _, seconds in found.phases) or 1.0
+    for name, seconds in found.phases:
+        table.add_row(Text(words.visible(name)), words.seconds(seconds), words.percent(seconds / whole))
+    line = facts.time_line(results)
+    return table if line is None else Group(table, Text(line, style="italic"))
+
+
 # ---- warnings ----
 
 
-def warning_list(results: Results) -> RenderableType | None:
-    """What qualifies the result: the study's warnings, what failed or was trained otherwise; None for nothing."""
-    table = results.configurations()
-    failed = table[table["status"] == "failed"]
-    lines = [words.visible(w) for w in results.study.warnings]
-    lines += [
-        f"{row['id']} failed: {'no reason given' if words.missing(row['reason']) else words.visible(row['reason'])}"
-        for row in failed.to_dict(orient="records")
-    ]
-    odd = table[(table["status"] != "failed") & table["reason"].notna()]
-    lines += [f"{row['id']}: {words.visible(row['reason'])}" for row in odd.to_dict(orient="records")]
+def warning_list(results: Results, findings: Findings | None = None) -> RenderableType | None:
+    """What qualifies the result, a line each; None for nothing."""
+    lines = facts.warning_lines(results, findings)
     return _bullets("Warnings", lines) if lines else None
 
 

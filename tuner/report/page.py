@@ -1,0 +1,168 @@
+"""The report as one HTML file: everything embedded, nothing fetched, every name from outside only ever text.
+
+The template places what `sections`, `plots` and `gallery` say. Style and script stand in the page and are allowed by
+their hashes alone, so that nothing which got in by a name could run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tuner import __version__
+from tuner.evidence.findings import Findings
+from tuner.evidence.results import Results
+from tuner.report import duel, facts, gallery, plots, sections, verdict, words
+from tuner.report.headline import headline
+from tuner.study.folder import put, write_atomically
+
+HERE = Path(__file__).parent
+NAME = "index.html"
+FIGURES = {
+    "rate_by_depth": "Learning rate by unfrozen depth, coloured by validation loss",
+    "parallel_coordinates": "Every configuration as a line across its hyperparameters to its loss and accuracy",
+}
+"""The figures that the page embeds as pictures, with what they show; the others it draws itself."""
+
+
+def write(
+    results: Results,
+    root: Path,
+    folder: Path,
+    *,
+    findings: Findings | None = None,
+    importance: pd.DataFrame | None = None,
+) -> Path:
+    """Writes `folder/index.html` for the study in the folder `root`, whole or not at all, and returns its path.
+
+    Embeds the figures that `figures.draw_all` has put into `folder`.
+    """
+    text = page(results, root, findings=findings, importance=importance, figures=embedded(folder))
+    path = folder / NAME
+    write_atomically(path, lambda file: put(file, text.encode(errors="backslashreplace")))
+    return path
+
+
+def page(
+    results: Results,
+    root: Path,
+    *,
+    findings: Findings | None = None,
+    importance: pd.DataFrame | None = None,
+    figures: dict[str, str] | None = None,
+) -> str:
+    """The whole page as HTML. The same results and photographs give the same text.
+
+    `importance`: what each hyperparameter explains, columns hyperparameter, share, share_by_luck, p, configurations,
+    groups. `figures`: data: URLs by the names in `FIGURES`.
+    """
+    style, script = _own("page.css"), _own("page.js")
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            version=__version__,
+            policy=policy(style, script),
+            style=style,
+            script=script,
+            name=words.visible(root.resolve().name),
+            study=results.study,
+            subtitle=sections.subtitle(results),
+            findings=findings,
+            headline=_headline(results, findings),
+            evidence=verdict.evidence(findings) if findings is not None else [],
+            sides=verdict.sides(results, findings),
+            side_labels=verdict.LABELS,
+            interval=verdict.interval(findings.compared) if findings is not None and findings.compared else "",
+            duel=duel.of_findings(findings) if findings is not None else [],
+            depth_panels=plots.of_depth(results),
+            learning_panels=plots.of_learning(results),
+            rung_panels=plots.of_rungs(results),
+            matrices=sections.matrices(results),
+            gallery=gallery.gallery(results, root),
+            table=sections.configurations(results),
+            csv=_url("text/csv", results.to_csv().encode(errors="backslashreplace")),
+            importance=sections.importance(importance),
+            importance_line=facts.importance_line(importance) if importance is not None and len(importance) else "",
+            depths=sections.depths(results),
+            phases=sections.phases(results),
+            time_line=facts.time_line(results),
+            time_by_depth=sections.time_by_depth(results),
+            rungs=sections.rungs(results),
+            warnings=facts.warning_lines(results, findings),
+            facts=facts.study_lines(results),
+            again=sections.again(results),
+            figures=[
+                (name, about, (figures or {})[name]) for name, about in FIGURES.items() if name in (figures or {})
+            ],
+        )
+    )
+
+
+def embedded(folder: Path) -> dict[str, str]:
+    """The drawn figures in `folder` as data: URLs, of PNG and SVG the smaller one."""
+    found = {}
+    for name in FIGURES:
+        drawn = [(kind, path) for kind in KINDS for path in [folder / f"{name}.{kind}"] if path.exists()]
+        for kind, path in sorted(drawn, key=lambda one: one[1].stat().st_size)[:1]:
+            found[name] = _url(KINDS[kind], path.read_bytes())
+    return found
+
+
+def policy(style: str, script: str) -> str:
+    """The content security policy: pictures from inside the page, this style and this script, and nothing else."""
+    rules = ("default-src 'none'", "img-src data:", f"style-src '{_hash(style)}'", f"script-src '{_hash(script)}'")
+    return "; ".join((*rules, "base-uri 'none'", "form-action 'none'"))
+
+
+def _headline(results: Results, findings: Findings | None) -> dict[str, Any]:
+    """The verdict as the page shows it: its kind, its sentence and the lines under it."""
+    if verdict.is_reached(findings):
+        return {
+            "kind": findings.kind.replace(" ", "-"),
+            "label": verdict.KINDS.get(findings.kind, findings.kind),
+            "sentence": findings.sentence,
+            "lines": [],
+            "ground": verdict.ground(findings),
+        }
+    first, *rest = headline(results).splitlines()
+    ground = verdict.unconfirmed(findings) if results.winner() is not None else ""
+    return {"kind": "open", "label": verdict.KINDS["open"], "sentence": first, "lines": rest, "ground": ground}
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _finalized(value: Any) -> Any:
+    """What would steer or hide, such as the marks that turn writing round, is written out in every name."""
+    return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _own(name: str) -> Markup:
+    """A file of this package, which needs no escaping."""
+    return Markup((HERE / name).read_text(encoding="utf-8"))
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64," + base64.b64encode(data).decode()
+
+
+KINDS = {"png": "image/png", "svg": "image/svg+xml"}

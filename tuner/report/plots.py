@@ -1,0 +1,178 @@
+"""The page's plots, made from a study's results: each a few panels with the values behind every point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from tuner.evidence.results import Results
+from tuner.report import words
+from tuner.report.landscape import depth_places, spread
+from tuner.report.panels import Axis, Panel, epochs, linear, positive, shares
+
+Row = Mapping[Any, Any]
+
+
+def of_depth(results: Results) -> list[Panel]:
+    """Images right and validation loss of every configuration against unfrozen depth, the baseline as a line."""
+    table = results.ranking()
+    table = table[table["val_loss"].notna()]
+    if table.empty:
+        return []
+    metrics = (["correct"] if table["correct"].notna().any() else []) + ["val_loss"]
+    return [_depth_panel(results, table, metric) for metric in metrics]
+
+
+def of_learning(results: Results) -> list[Panel]:
+    """Accuracy and loss by epoch of the best configuration and the baseline, training dashed."""
+    rows = {"best": results.winner(), "baseline": results.baseline()}
+    found = {role: row.to_dict() for role, row in rows.items() if row is not None}
+    seen = results.epochs()
+    curves = {role: seen[seen["configuration"] == row["id"]].sort_values("epoch") for role, row in found.items()}
+    return [_learning_panel(metric, found, curves) for metric in ("accuracy", "loss")] if found else []
+
+
+def of_rungs(results: Results) -> list[Panel]:
+    """A panel a bracket: validation loss by epoch of each of its configurations, to the rung where it stopped."""
+    trials, searched = results.trials(), results.epochs()
+    searched = searched[searched["val_loss"].notna() & (searched["kind"] == "search")]
+    if searched.empty:
+        return []
+    baseline = results.baseline()
+    level = None if baseline is None else float(baseline["val_loss"])
+    y = positive([*searched["val_loss"], *([] if level is None else [level])], "validation loss")
+    panels = []
+    for bracket in results.study.plan:
+        here = trials[(trials["iteration"] == bracket.iteration) & (trials["bracket"] == bracket.bracket)]
+        names = [n for n in here["configuration"].unique() if n in set(searched["configuration"])]
+        if names:
+            panels.append(_rung_panel(results, bracket, here, searched, names, y, level))
+    return panels
+
+
+# ---- score against depth ----
+
+
+def _depth_panel(results: Results, table: pd.DataFrame, metric: str) -> Panel:
+    n = results.study.validation
+    lines = {name: row for name, row in _lines(results).items() if not words.missing(row[metric])}
+    table = table[table[metric].notna()]
+    heights = [float(v) for v in table[metric]]
+    seen = heights + [float(row[metric]) for row in lines.values()]
+    counted = metric == "correct"
+    y = _counts(seen, n) if counted else positive(seen)
+    places, ticks, names = depth_places(table["unfrozen_layers"])
+    x = Axis(-0.6, max(places.values()) + 0.6, tuple(zip(ticks, names, strict=True)), "unfrozen layers")
+    title = f"Right, of {n} validation images" if counted else "Validation loss"
+    about = f"{title} of {len(table)} configurations against unfrozen layers, with the frozen baseline as a line."
+    panel = Panel(title, about, x, y, room=72.0)
+    base = lines.get("baseline")
+    if counted and base is not None and not words.missing(base["low"]):
+        panel.band(base["low"] * n, base["high"] * n, "baseline")
+    _levels(panel, lines, metric, n)
+    placed = [y.place(h) for h in heights]
+    crowd = max(table["unfrozen_layers"].value_counts())
+    shifted = spread([places[int(d)] for d in table["unfrozen_layers"]], placed, 0.045, 0.12 if crowd < 16 else 0.06)
+    winner = results.winner()
+    rows = list(zip(shifted, heights, table.to_dict(orient="records"), strict=True))
+    for place, height, row in reversed(rows):  # the best last: on top
+        won = winner is not None and row["id"] == winner["id"]
+        shape = "star" if won else "dot" if row["full"] else "hollow"
+        css = "best" if won else "full" if row["full"] else "short"
+        panel.mark(place, height, shape, css, tip(row, best=won), int(row["unfrozen_layers"]))
+    return panel
+
+
+def _levels(panel: Panel, lines: Mapping[str, Row], metric: str, n: int) -> None:
+    """Baseline and reference as lines."""
+    for name, row in lines.items():
+        value = float(row[metric])
+        panel.level(value, name, name, f"{value:.0f}/{n}" if metric == "correct" else words.number(value))
+
+
+def _counts(seen: list[float], n: int) -> Axis:
+    """An axis of images, its ticks as shares too."""
+    low, high = min(seen), max(seen)
+    pad = max(0.6, 0.08 * (high - low))
+    axis = linear([max(-0.4, low - pad), min(n + 0.4, high + pad)], whole=True, ticks=6)
+    return Axis(axis.low, axis.high, tuple((v, t) for v, t in axis.ticks if 0 <= v <= n))
+
+
+def _lines(results: Results) -> dict[str, Row]:
+    found = {"baseline": results.baseline(), "reference": results.reference()}
+    return {name: row.to_dict() for name, row in found.items() if row is not None}
+
+
+def tip(row: Row, *, best: bool = False) -> str:
+    """A configuration's values, a line each when they are shown."""
+    said = [f"{words.visible(row['id'])}{', the best' if best else ''}"]
+    if not words.missing(row["correct"]):
+        said.append(f"{row['correct']}/{row['validation']} right ({words.percent(row['val_accuracy'])})")
+    said += [f"loss {words.number(row['val_loss'])}", words.configuration(row), words.several(row["epochs"], "epoch")]
+    return " · ".join(said)
+
+
+# ---- learning curves ----
+
+
+def _learning_panel(metric: str, rows: Mapping[str, Row], curves: Mapping[str, pd.DataFrame]) -> Panel:
+    wanted = (metric, f"val_{metric}")
+    seen = [float(v) for curve in curves.values() for name in wanted for v in curve[name].dropna()]
+    last = max((int(c["epoch"].max()) for c in curves.values() if len(c)), default=1)
+    title = "Accuracy" if metric == "accuracy" else "Loss"
+    y = shares([min([*seen, 0.9]), 1.0]) if metric == "accuracy" else positive(seen or [1.0])
+    about = f"{title} by epoch of {' and '.join(rows)}; dashed on the training images."
+    panel = Panel(title, about, epochs(last), y)
+    for role, row in rows.items():
+        for name, dash in ((metric, " training"), (f"val_{metric}", "")):
+            curve = curves[role][curves[role][name].notna()]
+            points = list(zip(curve["epoch"].astype(float), curve[name], strict=True))
+            if len(points) > 1:
+                panel.line(points, role + dash)
+            for epoch, value in points if not dash else []:
+                best = not words.missing(row["best_epoch"]) and epoch == row["best_epoch"]
+                said = words.percent(value) if metric == "accuracy" else words.number(value)
+                text = f"{role} {words.visible(row['id'])} · epoch {epoch:.0f}{', its best' if best else ''}"
+                panel.mark(epoch, value, "ring" if best else "small", role, f"{text} · validation {metric} {said}")
+    return panel
+
+
+# ---- brackets and rungs ----
+
+
+def _rung_panel(
+    results: Results, bracket: Any, trials: pd.DataFrame, searched: pd.DataFrame, names: list[str], y: Axis, level: Any
+) -> Panel:
+    several = len({b.iteration for b in results.study.plan}) > 1
+    title = f"Bracket {bracket.bracket}" + (f", iteration {bracket.iteration + 1}" if several else "")
+    sizes = " → ".join(str(size) for size in bracket.sizes)
+    ends = " → ".join(str(epoch) for epoch in bracket.epochs)
+    about = f"{title}: validation loss by epoch of {len(names)} configurations; {sizes} configurations to epoch {ends}."
+    x = epochs(bracket.epochs[-1], bracket.epochs)
+    panel = Panel(f"{title}: {sizes} configurations", about, x, y, height=230.0, width=330.0, room=62.0)
+    for epoch in bracket.epochs[:-1]:
+        panel.upright(epoch, "rung")
+    if level is not None:
+        panel.level(level, "baseline", "baseline", words.number(level))
+    winner = results.winner()
+    table = results.configurations().set_index("id")
+    furthest = trials.groupby("configuration")["rung"].max()
+    best_last = sorted(names, key=lambda n: (winner is not None and n == winner["id"], furthest[n]))
+    for name in best_last:
+        won = winner is not None and name == winner["id"]
+        far = furthest[name] > 0 or len(bracket.epochs) == 1
+        css = "best" if won else "full" if far else "short"
+        curve = searched[searched["configuration"] == name].sort_values("epoch")
+        points = list(zip(curve["epoch"].astype(float), curve["val_loss"], strict=True))
+        row: dict[Any, Any] = {**table.loc[name].to_dict(), "id": name}
+        depth = int(row["unfrozen_layers"])
+        if len(points) > 1:
+            panel.line(points, css, tip(row, best=won), depth)
+        for epoch, value in points:
+            if epoch in bracket.epochs:
+                text = f"{words.visible(name)} after {words.several(int(epoch), 'epoch')} · loss {words.number(value)}"
+                shape = "star" if won and epoch == points[-1][0] else "small"
+                panel.mark(epoch, value, shape, css, f"{text} · {words.configuration(row)}", depth)
+    return panel
