@@ -61,7 +61,7 @@ def test_a_search_of_photographs_writes_its_study_and_shows_the_result(finished_
     ended = [line for line in lines if re.match(r"trial \d+/25 ", line)]
     assert len(ended) == 25
     assert "Too few images to tell" in done.out
-    assert "frozen baseline: " in done.text
+    assert "No pretraining: the backbone's weights are random" in done.text
     assert lines[-2:] == [
         "More: tlstudy report studies/photos",
         "      tlstudy best studies/photos --export model.keras",

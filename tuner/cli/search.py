@@ -265,10 +265,11 @@ def _show(folder: StudyFolder, quiet: bool, whole: bool) -> None:
     from tuner.report import best, tables, verdict
 
     results, console, name = results_of(folder), out(), short(folder.root)
+    findings = results.findings()
     if not quiet:
         console.print(best.best_table(results))
-        if (warnings := tables.warning_list(results)) is not None:
+        if (warnings := tables.warning_list(results, findings)) is not None:
             console.print(warnings)
-    console.print(verdict.block(results, results.findings()))
+    console.print(verdict.block(results, findings))
     for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras"):
         console.print(Text(line), soft_wrap=True)

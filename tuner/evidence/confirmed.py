@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.evidence import said
+from tuner.evidence.calibration import Calibration, calibration
 from tuner.evidence.findings import Findings, Interval, Rate, Selection, Side
 from tuner.evidence.folds import corrected_resampled
 from tuner.evidence.merging import usable
@@ -85,7 +86,8 @@ def _filled(
         made,
         chosen,
     )
-    return Findings(**(vars(found) | {"evidence": tuple(said.evidence(found))}))
+    sure = calibrated(snapshot, sides[0].configuration)
+    return replace(found, evidence=(*said.evidence(found), *said.calibration(sure, ground)))
 
 
 def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[Any]) -> bool:
@@ -109,6 +111,25 @@ def _judged(snapshot: Snapshot, side: str, source: str, ground: str) -> Judged:
         elif row["status"] == "COMPLETED" and (stored := snapshot.predictions.get(row["configuration"])) is not None:
             right.append(_right(stored[1], np.array(snapshot.study.val_labels)))
     return Judged(np.array(right, dtype=bool).reshape(len(right), -1), failed)
+
+
+def calibrated(snapshot: Snapshot, winner: str) -> Calibration | None:
+    """How far the winner's probabilities can be believed: its first fresh seed on the images of the verdict; None while
+    it has none.
+    """
+    ground = "test" if "test" in snapshot.study.counts else "validation"
+    for row in snapshot.confirmations:
+        if row["source"] == winner and row["fold"] < 0 and row["status"] == "COMPLETED":
+            if ground == "test" and (held := snapshot.held_out.get(row["configuration"])) is not None:
+                return _calibration(snapshot, held[1], [snapshot.labels[i] for i in held[0]])
+            if ground != "test" and (stored := snapshot.predictions.get(row["configuration"])) is not None:
+                return _calibration(snapshot, stored[1], list(snapshot.study.val_labels))
+    return None
+
+
+def _calibration(snapshot: Snapshot, chances: bytes, truth: list[int]) -> Calibration:
+    shares = np.frombuffer(chances, dtype="<f4").reshape(len(truth), -1).astype(np.float64)
+    return calibration(shares, np.array(truth), generator(snapshot.study.spec.search.seed, "calibration"))
 
 
 def _right(chances: bytes, truth: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.evidence import confirmed, formats, merging
+from tuner.evidence.calibration import Calibration
 from tuner.evidence.depths import by_depth
 from tuner.evidence.findings import Findings
 from tuner.evidence.importance import importance
@@ -151,6 +152,11 @@ class Results:
         """The best frozen configuration and logistic regression on the pooled features, the better one first."""
         rows = [row for row in (self._best(kind) for kind in merging.BASELINES) if row is not None]
         return sorted(rows, key=lambda row: merging.rank(row, self.study.spec.search.objective))
+
+    def calibration(self) -> Calibration | None:
+        """Reliability of the winner's first fresh seed on the images of the verdict; None while it has none."""
+        winner = self.winner()
+        return None if winner is None else confirmed.calibrated(self._snapshot, str(winner["id"]))
 
     def frozen_head(self) -> pd.Series | None:
         """The best trained head on the frozen backbone: the baseline, unless logistic regression, which has no learning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tuner.evidence.calibration import Calibration
 from tuner.evidence.findings import Findings, Selection, Side
 
 OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy confirm` trains it again."
@@ -40,6 +41,20 @@ def evidence(found: Findings) -> Iterator[str]:
         yield f"First seed alone: exact McNemar p = {found.mcnemar:.2g}."
 
 
+def calibration(found: Calibration | None, ground: str) -> Iterator[str]:
+    """Whether the winner's 80 % means 80 %, beside what luck alone would give."""
+    if found is None:
+        return
+    if found.error is None or found.error_by_luck is None or found.p is None:
+        yield f"Calibration is not shown: {found.reason}."
+        return
+    believed = "no more than luck gives" if found.p > 0.05 else "more than luck gives"
+    yield (
+        f"The winner's probabilities are off by {100 * found.error:.1f} points on average (first seed, {found.n} "
+        f"{ground} images; luck alone: {100 * found.error_by_luck:.1f}, p = {found.p:.2g}): {believed}."
+    )
+
+
 def selection(found: Selection | None) -> Iterator[str]:
     """What choosing cost, as "search said x"."""
     if found is None:
@@ -66,8 +81,12 @@ def _side(name: str, side: Side, found: Findings) -> str:
             f"; first seed {side.confirmed.correct}/{side.confirmed.n}, interval {100 * side.confirmed.low:.0f} to "
             f"{100 * side.confirmed.high:.0f} %"
         )
-    return text + (f"; {side.failed} seeds failed" if side.failed else "") + "."
+    return text + (f"; {_seeds(side.failed)} failed" if side.failed else "") + "."
 
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}" if round(1000 * share) else "0.0"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"

@@ -170,6 +170,18 @@ def confusion(results: Results) -> Figure:
     return made
 
 
+def reliability(results: Results) -> Figure:
+    """How often the winner is right by how sure it is: its first fresh seed on the images of the verdict."""
+    found = results.calibration()
+    if found is None:
+        raise NotYet("the winner is not confirmed yet")
+    if found.reason is not None:
+        raise NotYet(found.reason)
+    made = style.figure(5.2, 4.6, _title(results, "Does the winner's 80 % mean 80 %?"))
+    matrices.reliability(found.bins, made.subplots())
+    return made
+
+
 FIGURES: dict[str, Callable[[Results], Figure]] = {
     "learning_curves": learning_curves,
     "depth": depth,
@@ -177,6 +189,7 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
     "parallel_coordinates": parallel_coordinates,
     "brackets": brackets,
     "confusion": confusion,
+    "reliability": reliability,
 }
 
 

@@ -1,10 +1,11 @@
-"""Confusion matrices: what was taken for what."""
+"""What was taken for what, and how often the winner is right when it is sure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
@@ -42,4 +43,19 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], ax: Axes
     ax.grid(visible=False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+    return ax
+
+
+def reliability(bins: pd.DataFrame, ax: Axes) -> Axes:
+    """Accuracy (with Wilson's interval) against confidence by bins of equally many images; on the line both agree."""
+    low = max(0.0, min(bins["low"].min(), bins["confidence"].min()) - 0.05)
+    ax.plot([low, 1], [low, 1], color=style.OTHER, linewidth=1.2, linestyle=(0, (4, 2)))
+    ends = [bins["accuracy"] - bins["low"], bins["high"] - bins["accuracy"]]
+    ax.errorbar(bins["confidence"], bins["accuracy"], yerr=ends, color=style.WINNER, marker="o", capsize=3, linewidth=1)
+    ax.set_xlim(low, 1.02)
+    ax.set_ylim(low, 1.02)
+    ax.set_xlabel("probability of the class it chose, mean of a bin")
+    ax.set_ylabel("share of these images that are right")
+    ax.annotate("surer than right", (0.97, 0.06), xycoords="axes fraction", ha="right", color=style.INK, fontsize=8)
+    ax.annotate("righter than sure", (0.03, 0.94), xycoords="axes fraction", ha="left", va="top", fontsize=8)
     return ax

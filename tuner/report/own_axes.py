@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from tuner.errors import UsageError
 from tuner.evidence.results import Results
-from tuner.report import curves, landscape, matrices, parallel, style, words
+from tuner.report import curves, landscape, matrices, parallel, style
 from tuner.report.drawable import NotYet, coordinate_scales, curve_rows, id_of, role_rows, searched_rows
 
 
@@ -43,10 +43,8 @@ class Panels:
 
     def rate_by_depth(self, ax: Axes, *, legend: bool = True, colorbar: bool = True) -> Axes:
         """Learning rate by unfrozen layers, coloured by validation loss; `colorbar` takes its room from the ax."""
-        best, baseline = id_of(self._results.winner()), self._results.baseline()
-        # Logistic regression has no learning rate and no place here.
-        has_rate = baseline is not None and not words.missing(baseline["learning_rate"])
-        square = baseline.to_dict() if baseline is not None and has_rate else None
+        best, baseline = id_of(self._results.winner()), self._results.frozen_head()
+        square = None if baseline is None else baseline.to_dict()
         colours = landscape.rate_by_depth(searched_rows(self._results), best, square, ax)
         if colorbar:
             style.loss_bar(colours, ax)

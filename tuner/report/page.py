@@ -19,7 +19,7 @@ from tuner import __version__
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.report import duel, facts, gallery, plots, sections, verdict, words
-from tuner.report.headline import headline
+from tuner.report.headline import NO_PRETRAINING, headline
 from tuner.study.folder import put, write_atomically
 
 HERE = Path(__file__).parent
@@ -128,7 +128,7 @@ def _headline(results: Results, findings: Findings | None) -> dict[str, Any]:
             "kind": findings.kind.replace(" ", "-"),
             "label": verdict.KINDS.get(findings.kind, findings.kind),
             "sentence": findings.sentence,
-            "lines": [],
+            "lines": [] if results.study.pretrained else [NO_PRETRAINING],
             "ground": verdict.ground(findings),
         }
     first, *rest = headline(results).splitlines()

@@ -15,7 +15,7 @@ from tuner.evidence.findings import GROUNDS, Findings, Interval, Rate, Side
 from tuner.evidence.results import Results
 from tuner.report import words
 from tuner.report.best import title
-from tuner.report.headline import headline
+from tuner.report.headline import NO_PRETRAINING, headline
 
 KINDS = {
     "gain": "Gain shown",
@@ -46,7 +46,8 @@ def block(results: Results, findings: Findings | None) -> Group:
     kind, sentence = KINDS.get(findings.kind, findings.kind), words.visible(findings.sentence)
     rest = sentence.removeprefix(kind).removeprefix(":").strip()
     said = Text.assemble((f"{kind}: ", STYLES.get(findings.kind, "bold")), (rest, "bold"))
-    return Group(said, Text(ground(findings), style="italic"))
+    doubts = [] if results.study.pretrained else [Text(NO_PRETRAINING)]
+    return Group(said, *doubts, Text(ground(findings), style="italic"))
 
 
 def unconfirmed(findings: Findings | None) -> str:

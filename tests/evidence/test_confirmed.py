@@ -1,0 +1,129 @@
+"""What the store holds becomes the verdict that `paired.compare` and `verdict` give; what is not whole gives none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_study import FINISHED, make_study
+
+from tuner.evidence.folds import corrected_resampled
+from tuner.evidence.paired import compare
+from tuner.evidence.results import Results
+from tuner.evidence.verdict import verdict
+from tuner.study import held_out
+from tuner.study.store import EpochRow, Store, TrialRow
+
+TEST = 200
+TRUTH = np.arange(TEST) % 2
+
+
+def right(share: float, seeds: int, draw: np.random.Generator) -> np.ndarray:
+    """bool (seeds, images): each seed right on about this share."""
+    return draw.random((seeds, TEST)) < share
+
+
+def chances(correct: np.ndarray) -> np.ndarray:
+    """float32 (images, 2): sure of the class it says."""
+    said = np.where(correct, TRUTH, 1 - TRUTH)
+    return np.eye(2, dtype=np.float32)[said] * 0.8 + np.float32(0.1)
+
+
+def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opened: int = 1) -> None:
+    """Records fresh seeds of the study's winner and baseline as the search does, on a test set of its own."""
+    results = Results.open(database)
+    sources = {"winner": results.winner(), "baseline": results.baseline()}
+    with Store(database) as store, store.transaction():
+        number = len(store.rows("SELECT 1 FROM photographs"))
+        for i, label in enumerate(TRUTH):
+            query = "INSERT INTO photographs VALUES (?, ?, 'test', ?, ?, 9, 9)"
+            store.write(query, number + i, f"test/{i}.jpg", int(label), str(i))
+        planned = []
+        for side, correct in sides.items():
+            row = sources[side]
+            assert row is not None
+            planned.append({"name": side, "source": row["id"], "kind": row["kind"], "epochs": 3})
+            for seed in range(len(correct) + failed):
+                id = f"{row['id']}-s{seed + 1:02d}"
+                store.add_configuration(id, "seed", held_out.number(store, id, "seed"), {"head_width": 0}, "pooled", 1)
+                held_out.confirms(store, id, str(row["id"]), side, seed + 1)
+                store.begin_trial(TrialRow(id, id, None, None, None, 0, 3, None), None)
+                store.record_epoch(id, id, EpochRow(3, 0.1, 1.0, 0.2, 0.9, 0.1, 92), None, ())
+                store.end_trial(id, "FAILED" if seed >= len(correct) else "COMPLETED", 0.2, 3, None, 1.0, None)
+        store.set_meta(confirmation={"seeds": 5, "sides": planned}, test_seal="seal")
+        for _ in range(opened):
+            opening = held_out.open_test(store, "now", planned[0]["source"], planned[1]["source"])
+        for side, (_, correct) in zip(planned, sides.items(), strict=True):
+            for seed, one in enumerate(correct):
+                rows = number + np.arange(TEST)
+                held_out.record(store, f"{side['source']}-s{seed + 1:02d}", opening, rows, chances(one))
+
+
+@pytest.mark.parametrize(("winner", "baseline"), [(0.95, 0.7), (0.7, 0.95), (0.9, 0.9)])
+def test_the_verdict_is_that_of_the_recorded_predictions(tmp_path: Path, winner: float, baseline: float) -> None:
+    draw = np.random.default_rng(3)
+    sides = {"winner": right(winner, 5, draw), "baseline": right(baseline, 5, draw)}
+    database = make_study(tmp_path, FINISHED)
+    confirm(database, sides)
+    found, wanted = Results.open(database).findings(), compare(sides["winner"], sides["baseline"])
+    assert found.kind == verdict(wanted, 0.02).kind and found.sentence == verdict(wanted, 0.02).sentence
+    assert found.compared is not None and found.compared.low == wanted.low
+    assert (found.images, found.seeds, found.ground, found.openings) == (TEST, 5, "test", 1)
+    assert found.winner is not None and found.baseline is not None
+    assert found.winner.accuracies == tuple(sides["winner"].mean(axis=1))
+    assert found.baseline.confirmed is not None and found.baseline.confirmed.correct == sides["baseline"][0].sum()
+    assert "The test set was sealed before the search and opened once." in found.evidence
+    assert any("search said" in line and "over 5 seeds" in line for line in found.evidence)
+
+
+def test_probabilities_that_are_too_modest_are_said_to_be(tmp_path: Path) -> None:
+    """Every answer is 90 % sure; the winner is right on 98 %."""
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    confirm(database, {"winner": right(0.98, 5, draw), "baseline": right(0.8, 5, draw)})
+    results = Results.open(database)
+    found = results.calibration()
+    assert found is not None and found.n == TEST and found.error is not None and found.p is not None
+    assert found.error == pytest.approx(abs(found.bins["accuracy"][0] - 0.9), abs=1e-6) and found.p < 0.01
+    assert any("points on average" in line and "more than luck gives" in line for line in results.findings().evidence)
+
+
+def test_a_second_opening_is_counted_and_said(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    confirm(database, {"winner": right(0.9, 5, draw), "baseline": right(0.8, 5, draw)}, opened=2)
+    found = Results.open(database).findings()
+    assert found.openings == 2
+    assert any("opened 2 times: each further look makes it less of a test" in line for line in found.evidence)
+
+
+def test_failed_seeds_are_counted_and_missing_ones_leave_it_open(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    (tmp_path / "a").mkdir()
+    database = make_study(tmp_path / "a", FINISHED)
+    confirm(database, {"winner": right(0.9, 4, draw), "baseline": right(0.8, 4, draw)}, failed=1)
+    found = Results.open(database).findings()
+    assert found.kind != "open" and found.winner is not None and found.winner.failed == 1
+    assert any("1 seed failed" in line for line in found.evidence)
+    (tmp_path / "b").mkdir()
+    database = make_study(tmp_path / "b", FINISHED)
+    confirm(database, {"winner": right(0.9, 4, draw), "baseline": right(0.8, 5, draw)})
+    assert Results.open(database).findings().kind == "open"
+
+
+def test_a_study_without_confirmation_is_open_and_says_what_choosing_cost(tmp_path: Path) -> None:
+    found = Results.open(make_study(tmp_path, FINISHED)).findings()
+    assert found.kind == "open" and "`tlstudy confirm`" in found.sentence
+    assert found.selection is not None and found.selection.draws > 1900
+    assert found.selection.corrected.difference <= found.selection.searched + 0.05
+    numbers, best = zip(*found.selection.expected_best, strict=True)
+    assert np.diff(best).min() > -1e-9 and list(numbers) == list(range(1, len(best) + 1))
+
+
+def test_folds_share_their_training_images_so_their_interval_is_wider_than_a_plain_one() -> None:
+    differences = np.array([0.02, 0.05, -0.01, 0.03, 0.04, 0.0, 0.02, 0.03, 0.01, 0.05])
+    found = corrected_resampled(differences, np.full(10, 20.0), np.full(10, 80.0))
+    spread = differences.std(ddof=1)
+    assert found.high - found.difference == pytest.approx(2.2622 * spread * np.sqrt(1 / 10 + 20 / 80), rel=1e-3)
+    assert corrected_resampled(differences[:1], np.ones(1), np.ones(1)).low == -1.0
