@@ -28,7 +28,7 @@ from PIL import Image
 from rich.console import Console
 
 from tuner.evidence.results import Results
-from tuner.report import gallery, page, style, tables
+from tuner.report import gallery, page, sections, style, tables
 from tuner.study.store import EpochRow, Store, TrialRow
 
 VARIANTS = {
@@ -100,7 +100,7 @@ def test_a_confirmed_study_says_its_verdict_first(finished: tuple[Results, Path]
     assert found.sentence in verdict
     assert ("Counted on 200 images" in verdict) is (kind != "open")
     assert ("Best configuration c001" in verdict) is (kind == "open")
-    for said in ("all fresh seeds", "first fresh seed", "1 failed", "logistic regression"):
+    for said in ("all fresh seeds", "first fresh seed", "1 failed", "other baseline"):
         assert (said in rest) is (kind != "open")
     assert "Expected best validation accuracy" in rest and "search said" in rest
     assert all(line in rest for line in found.evidence)
@@ -129,6 +129,22 @@ def test_logistic_regression_as_the_baseline_is_shown_like_any_other(tmp_path: P
     assert "logistic regression on the pooled features" in text
     assert "baseline (log): 10/20 right" in text
     Console(file=io.StringIO()).print(tables.report(results, findings=results.findings()))
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("/home/me/.venv/bin/tlstudy search 'my photos'", "tlstudy search 'my photos'"),
+        ("/x/tuner/__main__.py search", "tlstudy search"),
+        ("tuner.Study.search", "tuner.Study.search"),
+        ("tlstudy 'half", "tlstudy 'half"),
+    ],
+)
+def test_commands_are_shown_as_typed_without_the_programs_place(tmp_path: Path, typed: str, shown: str) -> None:
+    database = make_study(tmp_path)
+    with Store(database) as store, store.transaction():
+        store._db.execute("UPDATE sessions SET command = ?", (typed,))
+    assert sections.again(Results.open(database)).commands == (shown,)
 
 
 def test_names_stay_text_and_what_hides_is_written_out(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -293,4 +294,5 @@ def _command(text: str) -> str:
         words_ = shlex.split(text)
     except ValueError:  # a command with half a quotation mark: shown as it is
         return text
-    return shlex.join(["tlstudy", *words_[1:]]) if words_ else text
+    program = Path(words_[0]).name if words_ else ""
+    return shlex.join(["tlstudy", *words_[1:]]) if program in ("tlstudy", "__main__.py") else text
