@@ -38,9 +38,9 @@ def report(
         Path | None, typer.Option(help="Folder for figures and data.", show_default="STUDY/report")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Configurations shown.")] = 10,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     tensorboard: TensorBoard = None,
     mlflow: MLflow = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Shows a study, finished or not: tables here, the page (index.html), figures and data in its report folder."""
     if open_ and format is not Format.table:
@@ -56,10 +56,10 @@ def report(
         typer.echo(text, nl=not text.endswith("\n"))
     else:
         show_report(located, output, top)
+        if open_:
+            _open((output or located.report) / "index.html")
     if tensorboard is not None or mlflow is not None:
         trackers.export(located, results_of(located), tensorboard, mlflow)
-    if open_:
-        _open((output or located.report) / "index.html")
 
 
 def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -> None:

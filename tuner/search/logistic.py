@@ -27,6 +27,7 @@ STRENGTHS = np.logspace(-3, 5, 25)
 """scikit-learn's C, the inverse of the penalty, on features of mean squared norm 1."""
 FOLDS = 5
 ITERATIONS = 1000
+NEWTON = 1500  # features times classes
 NEVER = 30.0
 """A logit that never wins, and whose loss is finite."""
 
@@ -145,7 +146,15 @@ def _solve(
     known = np.unique(labels)
     if len(known) == 1:  # the others' photographs all look like ones that were left out
         return np.zeros((rows.shape[1], 1 if classes == 2 else classes)), _sure_of(int(known[0]), classes)
-    model = LogisticRegression(C=strength, max_iter=ITERATIONS, class_weight="balanced" if balanced else None, tol=1e-6)
+    # Newton's steps where their matrix is small: a tenth of L-BFGS's time, and converged to the last digit.
+    newton = rows.shape[1] * classes <= NEWTON
+    model = LogisticRegression(
+        C=strength,
+        solver="newton-cholesky" if newton else "lbfgs",
+        max_iter=ITERATIONS,
+        class_weight="balanced" if balanced else None,
+        tol=1e-6,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a weak penalty on separable rows has no end to converge to
         model.fit(rows, labels)
