@@ -119,10 +119,7 @@ class Study:
         if self._folder.root.name == "demo":
             studies.write_demo(self._folder)
         asked = resolve(self._folder, from_here(dotted(options)), fresh)
-        if fresh:
-            with self._folder.locked():
-                self._folder.move_results_aside()
-        return self._run(asked, progress, listen, stop, confirm=confirm, extend=extend)
+        return self._run(asked, progress, listen, stop, confirm=confirm, extend=extend, fresh=fresh)
 
     def confirm(
         self,

@@ -9,6 +9,7 @@
     |  `- WeightsError      the backbone's weights
     |- RunError             exit code 1: failed while running
     |  |- StoreError        study.db cannot be read or written
+    |  |  `- NoResultsError there is none yet, or one that a crash left before anything was in it
     |  |- SearchError       no configuration survived
     |  `- ExportError       the exported file does not agree with the trial it came from
     `- Interrupted          exit code 130 (143 after SIGTERM): stopped on request, everything finished is kept
@@ -54,6 +55,10 @@ class RunError(TlstudyError):
 
 
 class StoreError(RunError):
+    pass
+
+
+class NoResultsError(StoreError):
     pass
 
 

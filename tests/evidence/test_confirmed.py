@@ -12,6 +12,7 @@ from tuner.evidence.folds import corrected_resampled
 from tuner.evidence.paired import compare
 from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
+from tuner.report import figures, style
 from tuner.study import held_out
 from tuner.study.store import EpochRow, Store, TrialRow
 
@@ -86,6 +87,10 @@ def test_probabilities_that_are_too_modest_are_said_to_be(tmp_path: Path) -> Non
     found = results.calibration()
     assert found is not None and found.n == TEST and found.error is not None and found.p is not None
     assert found.error == pytest.approx(abs(found.bins["accuracy"][0] - 0.9), abs=1e-6) and found.p < 0.01
+    with style.applied():
+        made = figures.reliability(results)
+        made.draw_without_rendering()
+    assert made.axes[0].containers, "a point and its interval for each bin"
     assert any("points on average" in line and "more than luck gives" in line for line in results.findings().evidence)
 
 

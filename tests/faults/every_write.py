@@ -32,7 +32,7 @@ from photographs import folder as photographs  # noqa: E402
 from search.studies import facts  # noqa: E402
 
 from tuner.errors import TlstudyError  # noqa: E402
-from tuner.search import loop, trial  # noqa: E402
+from tuner.search import confirm, loop, trial  # noqa: E402
 from tuner.study.folder import StudyFolder  # noqa: E402
 
 DONE, REFUSED, BROKE = 0, 3, 4
@@ -105,6 +105,7 @@ def in_place() -> None:
     trial.write_atomically = write
     loop.Search._resume_point = resume_point  # type: ignore[method-assign]
     loop.sweep = lambda *args: None  # type: ignore[assignment]
+    confirm._weights = lambda search, id: search.folder.checkpoints / f"{id}-best.npz"
 
 
 TEETH = {"named randomness": stream, "whole files": in_place}

@@ -29,6 +29,7 @@ from tuner.report import figures, style
 from tuner.report.landscape import spread
 
 NAMES = {"learning_curves", "depth", "rate_by_depth", "parallel_coordinates", "brackets", "confusion"}
+"""What a search alone has to draw; reliability needs a confirmation (tests/evidence/test_confirmed.py)."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_every_figure_is_written_as_png_and_svg_with_the_same_bytes_each_time(
     before = dict(mpl.rcParams)
     first, second = figures.draw_all(finished, tmp_path / "a"), figures.draw_all(finished, tmp_path / "b")
     assert dict(mpl.rcParams) == before, "the style leaks"
-    assert first.left_out == {}
+    assert first.left_out == {"reliability": "the winner is not confirmed yet"}
     assert {path.name for path in first.files} == {f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")}
     assert {path.name for path in (tmp_path / "a").iterdir()} == {path.name for path in first.files}
     for a, b in zip(first.files, second.files, strict=True):
@@ -72,7 +73,8 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_odd_studies_draw_and_no_text_leaves_the_figure(tmp_path: Path, name: str) -> None:
     found = Results.open(make_study(tmp_path, ODD[name]))
-    for title, draw in figures.FIGURES.items():
+    for title in NAMES:
+        draw = figures.FIGURES[title]
         if name == "one value" and title == "parallel_coordinates":
             continue  # nothing is searched: left out with a reason
         with style.applied():
@@ -112,8 +114,8 @@ def test_what_cannot_be_drawn_yet_is_left_out_with_its_reason_and_no_old_file(tm
         (tmp_path / name).write_text("old")
     drawn = figures.draw_all(Results.open(make_study(tmp_path / "study", NO_TRIAL_YET)), tmp_path)
     assert drawn.files == []
-    assert set(drawn.left_out) == NAMES
-    assert all("finished" in reason for reason in drawn.left_out.values())
+    assert set(drawn.left_out) == {*NAMES, "reliability"}
+    assert all("finished" in reason or "confirmed" in reason for reason in drawn.left_out.values())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt", "study"]
 
 
@@ -124,11 +126,14 @@ def test_only_a_baseline_still_gives_its_curves_and_matrix(tmp_path: Path) -> No
     assert {path.stem for path in drawn.files} == {"learning_curves", "confusion"}
 
 
+"""What a search alone has to draw; reliability needs a confirmation (tests/evidence/test_confirmed.py)."""
+
+
 def test_every_figure_says_no_pretraining_and_the_state(tmp_path: Path) -> None:
     found = Results.open(make_study(tmp_path, UNTRAINED), running=True)
     with style.applied():
-        for draw in figures.FIGURES.values():
-            assert draw(found).get_suptitle().endswith("\nno pretraining, running")
+        for name in NAMES:
+            assert figures.FIGURES[name](found).get_suptitle().endswith("\nno pretraining, running")
 
 
 @pytest.mark.parametrize(

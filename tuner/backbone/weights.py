@@ -147,8 +147,19 @@ def _load_file(model: Any, path: Path) -> None:
         raise WeightsError(f"{path}: holds numbers that are not finite; the file is damaged.")
 
 
+def _refuse_top(path: Path) -> None:
+    """Keras's own formats load the body of a network with a top in silence; older files then fail by their layers."""
+    import h5py
+
+    with h5py.File(path) as file:
+        layers = file.get("layers", file.get("_layer_checkpoint_dependencies", {}))
+        if top := [name for name in layers if name.startswith(("dense", "predictions")) and len(layers[name])]:
+            raise ValueError(f"it has a top, {top[0]}")
+
+
 def _read(model: Any, path: Path) -> None:
     if path.suffix != ".keras":
+        _refuse_top(path)
         model.load_weights(path)
         return
     # Only the numbers: the configuration inside the archive is never read.
@@ -159,6 +170,7 @@ def _read(model: Any, path: Path) -> None:
             raise ValueError(f"its weights are {size / 1e9:.1f} GB unpacked, a ResNet-50's are 0.1")
         with archive.open("model.weights.h5") as source, open(plain, "wb") as target:
             shutil.copyfileobj(source, target)
+        _refuse_top(plain)
         model.load_weights(plain)
 
 

@@ -20,7 +20,7 @@ from tuner.cli.options import assignments, numbers, only_given
 from tuner.cli.show import existing, results_of, show_report
 from tuner.cli.start import study_for
 from tuner.cli.trackers import MLflow, TensorBoard
-from tuner.errors import Interrupted, TlstudyError
+from tuner.errors import Interrupted, TlstudyError, UsageError
 from tuner.report.words import without_password
 from tuner.study import spec as specs
 from tuner.study.asked import from_here, resolve
@@ -123,13 +123,11 @@ def search(
     ) | assignments(set_ or [])
     changes = from_here(changes)
     folder = study_for(study, data, changes)
+    if fresh and extend:
+        raise UsageError("--fresh starts again, --extend goes on: leave out one of them.")
     spec, overrides = _resolve(folder, changes, fresh)
-    if fresh:
-        with folder.locked():
-            if (aside := folder.move_results_aside()) is not None:
-                out().print(Text(f"The old results are in {short(aside)}."))
     further = trackers.again(tensorboard, mlflow)
-    _run(folder, spec, overrides, quiet, verbose, further, extend=extend, confirm=not no_confirm)
+    _run(folder, spec, overrides, quiet, verbose, further, extend=extend, confirm=not no_confirm, fresh=fresh)
     _show(folder, quiet, report)
     if tensorboard is not None or mlflow is not None:
         trackers.export(folder, results_of(folder), tensorboard, mlflow)
@@ -152,6 +150,9 @@ def confirm(
 def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
     """study.toml with the flags on top; a resumed study keeps the flags it was started with, and says so."""
     asked = resolve(folder, changes, fresh)
+    if asked.dropped:
+        dropped = ", ".join(f"{k} = {v}" for k, v in asked.dropped.items())
+        out().print(Text(f"Started again without the options of the old results: {dropped}."))
     if asked.kept:
         kept = ", ".join(f"{k} = {v}" for k, v in asked.kept.items())
         out().print(Text(f"Going on with the options it was started with: {kept}."))
@@ -271,5 +272,6 @@ def _show(folder: StudyFolder, quiet: bool, whole: bool) -> None:
         if (warnings := tables.warning_list(results, findings)) is not None:
             console.print(warnings)
     console.print(verdict.block(results, findings))
-    for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras"):
+    which = " --baseline" if results.beats_baseline() is False else ""
+    for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras{which}"):
         console.print(Text(line), soft_wrap=True)

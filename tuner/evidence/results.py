@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tuner.errors import StoreError
 from tuner.evidence import confirmed, formats, merging
 from tuner.evidence.calibration import Calibration
 from tuner.evidence.depths import by_depth
@@ -47,7 +48,14 @@ class Results:
         `running`: some process holds the study's lock, which the database cannot know.
         Raises StoreError when there is no database, or it is another program's, newer or damaged.
         """
-        return cls(read(database, running))
+        snapshot = read(database, running)
+        try:
+            return cls(snapshot)
+        except (ValueError, TypeError, KeyError) as error:  # bytes changed in what is still a database
+            raise StoreError(
+                f"{database}: cannot be used as a study's database ({error}). It was left as it is; "
+                "`tlstudy search --fresh` moves it aside and starts again."
+            ) from error
 
     @property
     def study(self) -> Study:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import StoreError
+from tuner.errors import SpecError, StoreError
 from tuner.study.spec import Spec
 from tuner.study.store import Store
 
@@ -98,7 +98,8 @@ def read(database: Path, running: bool = False) -> Snapshot:
                 first_session=next(iter(store.rows("SELECT * FROM sessions ORDER BY id LIMIT 1")), None),
                 **_confirmation(store),
             )
-        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+        except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError, SpecError) as error:
+            # A file whose bytes were changed can still be a database: SQLite has no checksums.
             raise StoreError(
                 f"{database}: cannot be read ({error}). It was left as it is; "
                 "`tlstudy search --fresh` moves it aside and starts again."

@@ -55,6 +55,7 @@ class Dataset:
     images: uint8 (n, size, size, 3), RGB, a read-only memory map. labels: int64 (n,). key: hex sha256 of what the
     pixels depend on. left_out: files in class folders. beside: entries outside them, which count as nothing. ignored:
     number of hidden and system entries. groups: photographs that look the same have the same number.
+    stamps: each file's size and time of change when it was read.
     """
 
     root: Path
@@ -68,6 +69,12 @@ class Dataset:
     beside: tuple[LeftOut, ...] = ()
     ignored: int = 0
     groups: tuple[int, ...] = ()
+    stamps: tuple[tuple[int, int], ...] = ()
+
+    def changed(self) -> list[str]:
+        """Photographs whose size or time of change is not what it was, or that are gone."""
+        now = [_stamp(self.root / p.path) for p in self.photographs]
+        return [p.path for p, was, is_ in zip(self.photographs, self.stamps, now, strict=True) if was != is_]
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Rows of a split, int64 (k,), ascending; empty for a split the data do not have."""
@@ -126,7 +133,16 @@ def prepare(
         beside,
         found.ignored,
         _grouped(photographs, verdicts),
+        tuple(_stamp(found.root / p.path) for p in photographs),
     )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (-1, -1)
+    return found.st_size, found.st_mtime_ns
 
 
 def _grouped(photographs: list[Photograph], verdicts: Mapping[str, Verdict]) -> tuple[int, ...]:

@@ -51,6 +51,7 @@ class Session:
     extend: bool = False  # more of Hyperband's iterations and a wider space are taken, what was done is kept
     confirm: bool = True  # winner and baseline are trained again from fresh seeds when the search has ended
     search: bool = True  # False: only that, of a search that has ended
+    fresh: bool = False  # old results are moved aside, once photographs and weights are known to be usable
     phases: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -65,6 +66,8 @@ class Session:
                 environment = backend.environment() | {"tlstudy": __version__}
             dataset = self._photographs()
             self._stop_here()
+            if self.fresh:
+                self._move_aside(dataset)
             with Store(self.folder.database) as store:
                 self._check_same(store, dataset, environment)
                 session = store.begin_session(
@@ -77,6 +80,7 @@ class Session:
                 outcome: str | None = "failed"
                 try:
                     self._search(store, dataset, environment)
+                    self._notice_changes(dataset)
                     outcome = "finished"
                 except (Interrupted, KeyboardInterrupt):
                     outcome = "interrupted"
@@ -86,6 +90,14 @@ class Session:
                         f"{error.filename or self.folder.root}: {error.strerror or error}. Everything finished so "
                         "far is kept; "
                         "mend this and run the same command again."
+                    ) from error
+                except Exception as error:
+                    if not backend.out_of_memory(error):
+                        raise
+                    raise RunError(
+                        f"{self.folder.root}: memory ran out outside of a trial ({type(error).__name__}). Everything "
+                        "finished so far is kept. Use a smaller data.image_size or search.batch_size, fewer unfrozen "
+                        "layers, or more memory, and run the same command again."
                     ) from error
                 finally:
                     store.update_session(session, time.perf_counter() - began, outcome, self.phases)
@@ -196,6 +208,22 @@ class Session:
             )
         except KeyboardInterrupt:
             raise Interrupted("Stopped while the features were computed; what was whole is kept.") from None
+
+    def _move_aside(self, dataset: Dataset) -> None:
+        seed = self.spec.search.seed
+        backbone_weights.find(self.spec.backbone.weights, self.folder.root, seed, dataset.key)
+        if (aside := self.folder.move_results_aside()) is not None:
+            self.listen(Notice(f"The old results are in {os.path.relpath(aside)}."))
+
+    def _notice_changes(self, dataset: Dataset) -> None:
+        """What was searched is what was read at the start; that it is no longer there is said, as a resume would."""
+        if changed := dataset.changed():
+            some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+            text = (
+                f"{len(changed)} photograph{'s' * (len(changed) != 1)} changed or went away while the search ran: {some}. "
+                "The results are of those read at its start; going on and exporting need them as they were."
+            )
+            self.listen(Notice(text, warning=True))
 
     # ---- the record, and whether it is still the same question ----
 

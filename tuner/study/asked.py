@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import SpecError
+from tuner.errors import SpecError, StoreError
 from tuner.study import spec as specs
 from tuner.study import values
 from tuner.study.folder import StudyFolder
@@ -23,6 +23,7 @@ class Asked:
     spec: Spec
     changes: Mapping[str, Any]
     kept: Mapping[str, Any]
+    dropped: Mapping[str, Any]  # what an earlier session was started with and this one, being fresh, is not
 
 
 def resolve(folder: StudyFolder, changes: Mapping[str, Any], fresh: bool = False) -> Asked:
@@ -31,11 +32,17 @@ def resolve(folder: StudyFolder, changes: Mapping[str, Any], fresh: bool = False
     `fresh`: the results there are about to be moved aside and count for nothing. Raises SpecError, StoreError.
     """
     spec, earlier = specs.load(folder.spec), {}
-    if folder.has_results and not fresh:
-        with Store(folder.database, readonly=True) as store:
-            earlier = store.meta("overrides", {})
-    together = earlier | dict(changes)
-    return Asked(spec.override(together), together, {k: v for k, v in earlier.items() if k not in changes})
+    if folder.has_results:
+        try:
+            with Store(folder.database, readonly=True) as store:
+                earlier = store.meta("overrides", {})
+        except StoreError:
+            if not fresh:
+                raise
+    together = dict(changes) if fresh else earlier | dict(changes)
+    others = {k: v for k, v in earlier.items() if k not in changes}
+    kept, dropped = ({}, others) if fresh else (others, {})
+    return Asked(spec.override(together), together, kept, dropped)
 
 
 def dotted(options: Mapping[str, Any], source: str = "option") -> dict[str, Any]:

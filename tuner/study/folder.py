@@ -43,7 +43,10 @@ class StudyFolder:
 
     @property
     def has_results(self) -> bool:
-        return self.database.exists()
+        """Whether a search has recorded anything here."""
+        from tuner.study.store import begun  # the store is not needed to know the paths
+
+        return begun(self.database)
 
     def make(self) -> None:
         """Makes the folder if it is not there, for its owner alone: photographs' names and predictions lie in it."""

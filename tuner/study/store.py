@@ -18,7 +18,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import StoreError
+from tuner.errors import NoResultsError, StoreError
 from tuner.study import schema
 
 NO_RESULTS = "no results yet; run `tlstudy search` first."
@@ -68,11 +68,11 @@ class Store:
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
         if readonly and not path.exists():
-            raise StoreError(f"{path}: {NO_RESULTS}")
+            raise NoResultsError(f"{path}: {NO_RESULTS}")
         with self._explained():
             version = self._version(thorough=not readonly) if path.exists() else 0
             if readonly and not version:
-                raise StoreError(f"{path}: {NO_RESULTS}")
+                raise NoResultsError(f"{path}: {NO_RESULTS}")
             self._db = connect_readonly(path) if readonly else sqlite3.connect(path, isolation_level=None)
             if readonly and version < schema.FORMAT:
                 self._db = schema.migrated_copy(self._db, version)
@@ -100,6 +100,8 @@ class Store:
                 return 0
             if application != schema.APPLICATION:
                 raise StoreError(f"{self.path}: is another program's database; it was left untouched.")
+            if version < 1:
+                raise sqlite3.DatabaseError(f"its format is {version}")
             if version > schema.FORMAT:
                 raise StoreError(
                     f"{self.path}: has format {version}, this version reads up to {schema.FORMAT}. "
@@ -313,6 +315,19 @@ class Store:
 
     def checkpoint_files(self) -> set[str]:
         return {row[0] for row in self.rows("SELECT file FROM checkpoints")}
+
+
+def begun(path: Path) -> bool:
+    """Whether a study's database holds anything, or is damaged and may have; False for one that a crash left between
+    making the file and its first transaction, which a search takes for a new one.
+    """
+    try:
+        Store(path, readonly=True).close()
+    except NoResultsError:
+        return False
+    except StoreError:
+        return True
+    return True
 
 
 def connect_readonly(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,98 @@
+"""What happens around a search: a database that a crash left empty, `--fresh`, photographs that go away, no memory."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search.studies import facts, make, search, spec
+
+from tuner.errors import RunError, StoreError, UsageError
+from tuner.evidence.results import Results
+from tuner.search.events import Event, Notice, Phase
+from tuner.search.session import Session
+from tuner.study.asked import resolve
+from tuner.study.folder import StudyFolder
+from tuner.study.locate import write_study
+
+QUICK = {"space__unfrozen_layers": 0, "space__dropout": 0.0, "search__max_epochs": 1, "confirm__seeds": 1}
+
+
+@pytest.fixture
+def copy(finished: StudyFolder, tmp_path: Path) -> StudyFolder:
+    shutil.copytree(finished.root, tmp_path / "copy")
+    return StudyFolder(tmp_path / "copy")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def journal_only(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+    database.close()
+
+
+@pytest.mark.parametrize("left", [empty, journal_only], ids=["nothing in it", "made and never written to"])
+def test_a_database_that_a_crash_left_empty_is_begun(tmp_path: Path, left: Any) -> None:
+    folder = make(tmp_path / "study")
+    write_study(folder, spec(**QUICK), "")
+    left(folder.database)
+    assert not folder.has_results
+    asked = resolve(folder, {})
+    search(folder, asked.spec)
+    assert folder.has_results and Results.open(folder.database).study.state == "finished"
+
+
+@pytest.mark.parametrize("damage", ["PRAGMA user_version = -1", "UPDATE configurations SET hyperparameters = '{'"])
+def test_content_that_cannot_be_is_named_and_left(copy: StudyFolder, damage: str) -> None:
+    with sqlite3.connect(copy.database) as database:
+        database.execute(damage)
+    database.close()
+    before = copy.database.read_bytes()
+    with pytest.raises(StoreError, match=r"study\.db: cannot be used as a study's database"):
+        Results.open(copy.database)
+    assert copy.database.read_bytes() == before
+
+
+@pytest.mark.parametrize("wrong", [{"backbone__weights": "nosuch.h5"}, {"data__path": "nowhere"}])
+def test_a_fresh_search_that_cannot_run_moves_nothing(copy: StudyFolder, wrong: dict[str, str]) -> None:
+    before = facts(copy)
+    with pytest.raises(UsageError):
+        Session(copy, spec(**wrong), lambda event: None, threading.Event(), "test", fresh=True).run()
+    assert facts(copy) == before and not copy.previous.exists()
+
+
+def test_photographs_that_go_away_meanwhile_are_noticed(tmp_path: Path) -> None:
+    folder = make(tmp_path / "study")
+
+    def remove(event: Event) -> None:
+        if isinstance(event, Phase) and event.name == "search":
+            (folder.root / "photos" / "train" / "cat" / "00.jpg").unlink()
+
+    events = search(folder, spec(**QUICK), remove)
+    said = [e.text for e in events if isinstance(e, Notice) and e.warning and "while the search ran" in e.text]
+    assert len(said) == 1 and said[0].startswith(
+        "1 photographs changed or went away while the search ran: train/cat/00"
+    )
+
+
+def test_memory_that_runs_out_outside_of_a_trial_is_one_message(
+    copy: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuner.search import loop
+
+    def none_left(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    before = facts(copy)
+    monkeypatch.setattr(loop.Search, "run", none_left)
+    with pytest.raises(RunError, match="memory ran out outside of a trial .* run the same command again"):
+        search(copy)
+    monkeypatch.undo()
+    assert facts(copy) == before
