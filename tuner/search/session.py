@@ -219,8 +219,9 @@ class Session:
         """What was searched is what was read at the start; that it is no longer there is said, as a resume would."""
         if changed := dataset.changed():
             some = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+            number = f"{len(changed)} photograph{'s' * (len(changed) != 1)}"
             text = (
-                f"{len(changed)} photograph{'s' * (len(changed) != 1)} changed or went away while the search ran: {some}. "
+                f"{number} changed or went away while the search ran: {some}. "
                 "The results are of those read at its start; going on and exporting need them as they were."
             )
             self.listen(Notice(text, warning=True))
