@@ -179,8 +179,8 @@ def test_results_that_cannot_be_used_are_named_and_kept(
 def test_an_empty_database_is_no_results_yet(tlstudy: Tlstudy, world: Path) -> None:
     (world / "studies" / "asked" / "study.db").touch()
     done = tlstudy("report", "asked")
-    assert done.code == 1
-    assert "no results yet; run `tlstudy search` first" in done.text
+    assert done.code == 2
+    assert "studies/asked: no results yet. Run: tlstudy search studies/asked" in done.text
 
 
 @pytest.mark.parametrize("command_", ["report", "best"])

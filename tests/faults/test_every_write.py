@@ -23,30 +23,30 @@ def disturbed(*options: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("kinds", "stride", "double"),
-    [("crash", 167, 4), ("ENOSPC,EIO,short", 600, 0)],
+    [("crash", 307, 3), ("ENOSPC,EIO,short", 1100, 0)],
     ids=["the process dies", "the disk fails or is full"],
 )
 def test_it_goes_on_to_the_same_result(kinds: str, stride: int, double: int) -> None:
     found = disturbed("--kinds", kinds, "--stride", str(stride), "--double", str(double))
     assert found["wrong"] == []
-    assert isinstance(found["points"], int) and found["points"] >= 12
+    assert isinstance(found["points"], int) and found["points"] >= 10
 
 
 def test_photographs_and_features_are_whole_in_the_cache_or_made_again() -> None:
-    found = disturbed("--subject", "cache", "--double", "5", "--stride", "13")
+    found = disturbed("--subject", "cache", "--double", "3", "--stride", "29")
     assert found["wrong"] == []
-    assert isinstance(found["points"], int) and found["points"] >= 60
+    assert isinstance(found["points"], int) and found["points"] >= 30
 
 
 def test_the_question_and_the_report_are_whole_or_as_they_were() -> None:
-    found = disturbed("--subject", "documents", "--double", "2", "--stride", "13")
+    found = disturbed("--subject", "documents", "--double", "1", "--stride", "29")
     assert found["wrong"] == []
-    assert isinstance(found["points"], int) and found["points"] >= 20
+    assert isinstance(found["points"], int) and found["points"] >= 8
 
 
 @pytest.mark.parametrize("safeguard", ["named randomness", "whole files"])
 def test_without_a_safeguard_it_would_not(safeguard: str) -> None:
-    found = disturbed("--kinds", "crash", "--stride", "97", "--double", "0", "--without", safeguard)
+    found = disturbed("--kinds", "crash", "--stride", "197", "--double", "0", "--without", safeguard)
     wrong = found["wrong"]
     assert isinstance(wrong, list)
     assert any("another result" in w["said"] or "did not go on" in w["said"] for w in wrong)

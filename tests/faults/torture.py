@@ -4,11 +4,12 @@
 
 Each study is real from the photographs to the last trial, with a cache of its own, and saves after every epoch. The
 processes are forks of one that has imported Keras, which touches no file of the study. One is killed at a moment drawn
-evenly from the time a whole run takes; the next one goes on and is killed likewise, until one comes to its end. Only a
-trial that already died twice in one epoch is left alone: a third time it would be marked failed, as promised elsewhere.
+evenly from the time a whole run takes; the next one goes on and is killed likewise (half of them in the first tenth of
+that time), until one comes to its end. Only a trial that already died twice in one epoch is left alone: a third time it
+would be marked failed, as promised elsewhere.
 
-Prints kills, how many fell into training and into a recovery (the process after a kill,
-before it had finished an epoch), resumes, differences, and the bound on the share of kills that do harm.
+Prints kills, how many fell into training and into a recovery (the process after a kill, before it had finished an
+epoch), resumes, differences, and the bound on the share of kills that do harm.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from tuner.study.folder import StudyFolder  # noqa: E402
 from tuner.study.store import Store  # noqa: E402
 
 WARM = "TORTURE_CACHE"
+EARLY = 0.1
 
 
 @dataclass
@@ -98,7 +100,9 @@ def torment(folder: StudyFolder, draw: random.Random, whole: float, most: int, c
     while True:
         before = studies.count(folder, "epochs")
         spared = not count.short(most) or on_its_last_attempt(folder)
-        moment = None if spared else draw.uniform(0, whole)
+        # Half of those that go on after a kill are killed early, so that a recovery is cut off too.
+        early = after_kill and draw.random() < 0.5
+        moment = None if spared else draw.uniform(0, whole * (EARLY if early else 1.0))
         status, errors = process(folder, moment)
         count.resumes += after_kill
         if status == 0:

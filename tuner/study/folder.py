@@ -106,7 +106,7 @@ class StudyFolder:
 
     def move_results_aside(self) -> Path | None:
         """Moves database, checkpoints and report to `previous/<time>/` and returns it; None when there are none."""
-        if not self.has_results:
+        if not self.database.exists():
             return None
         target = self.previous / time.strftime("%Y%m%d-%H%M%S")
         number = 1
