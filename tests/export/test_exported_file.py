@@ -26,9 +26,9 @@ def cases(finished: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> di
     place = tmp_path_factory.mktemp("exports")
     short: dict[str, Any] = {"search__max_epochs": 1, "search__factor": 2}
     three = make(place / "three", NAMES)
-    search(three, spec(**short, data__resize="pad", space__unfrozen_layers=10))
+    search(three, spec(**short, data__resize="pad", space__unfrozen_layers=10), confirm=False)
     squash = make(place / "squash")
-    search(squash, spec(**short, data__resize="squash", space__unfrozen_layers=0))
+    search(squash, spec(**short, data__resize="squash", space__unfrozen_layers=0), confirm=False)
     (place / "winner.keras").write_bytes(b"an older model")
     return {
         "winner, crop": export(finished, place / "winner.keras", force=True),

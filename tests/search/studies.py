@@ -53,6 +53,7 @@ def search(
     on: Callable[[Event], None] = lambda event: None,
     stop: threading.Event | None = None,
     extend: bool = False,
+    confirm: bool = True,
 ) -> list[Event]:
     """Runs a session in this process and returns its events."""
     from tuner.search.session import Session
@@ -63,7 +64,7 @@ def search(
         events.append(event)
         on(event)
 
-    Session(folder, question or spec(), listen, stop or threading.Event(), "test", extend=extend).run()
+    Session(folder, question or spec(), listen, stop or threading.Event(), "test", extend=extend, confirm=confirm).run()
     return events
 
 
