@@ -93,6 +93,7 @@ WRONG_USE = [
     (["search", "--data", "notes.txt"], "notes.txt"),
     (["search", "--data", "one_class"], "one_class"),
     (["search", "--data", "~no-such-user/x"], "no such folder or .zip"),
+    (["search", "asked", "--set", "data.path=~no-such-user/x"], "no such folder or .zip"),
     (["search", "--data", "photos", "--factor", "1"], "search.factor: found 1"),
     (["search", "asked", "--set", "data.path=nowhere"], "nowhere: no such folder or .zip"),
     (["init", "nowhere"], "nowhere: no such folder or .zip. If the photographs moved"),
@@ -123,12 +124,24 @@ def test_here_is_no_study_at_all(tlstudy: Tlstudy, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_weights_that_are_not_there_are_named(tlstudy: Tlstudy, world: Path) -> None:
-    done = tlstudy("search", "asked", "--weights", "nofile.weights.h5")
+@pytest.mark.parametrize("name", ["nofile.weights.h5", "~no-such-user/x.h5"])
+def test_weights_that_are_not_there_are_named(tlstudy: Tlstudy, world: Path, name: str) -> None:
+    done = tlstudy("search", "asked", "--weights", name)
     assert done.code == 2
-    assert "weights file nofile.weights.h5 was not found" in done.text
+    assert f"weights file {name} was not found" in done.text
     for command_ in ("report", "best"):  # the session that failed is no reason to fail
         assert tlstudy(command_, "asked").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["search", "asked"], ["init", "photos"]], ids=" ".join)
+def test_a_cache_in_the_home_of_an_unknown_user_is_refused(
+    tlstudy: Tlstudy, world: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("TLSTUDY_CACHE", "~no-such-user/x")
+    done = tlstudy(*arguments)
+    assert done.code == 2
+    assert "cache ~no-such-user/x: found no such user's home, expected a folder; set TLSTUDY_CACHE to one." in done.text
+    assert not list(world.rglob("~*")) and not (world / "studies" / "photos").exists()
 
 
 # ---- results that cannot be used -----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import WeightsError
-from tuner.study.folder import sha256_of, write_atomically
+from tuner.study.folder import home, sha256_of, write_atomically
 from tuner.study.seeds import generator
 
 NOTOP = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -89,9 +89,9 @@ def imagenet_file() -> Path:
 def keras_cache() -> Path:
     """The folder in which Keras keeps downloaded weights, by Keras's own rule (`keras/src/backend/config.py`)."""
     if (named := os.environ.get("KERAS_HOME")) is not None:
-        return Path(named).expanduser() / "models"
-    home = Path.home()
-    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras" / "models"
+        return home(named) / "models"
+    base = home("~")
+    return (base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras" / "models"
 
 
 def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any) -> None:
@@ -116,7 +116,7 @@ def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any
 
 
 def _file(name: str, base: Path) -> Path:
-    given = Path(name).expanduser()
+    given = home(name)
     for path in [given] if given.is_absolute() else [base / given, Path.cwd() / given]:
         if path.is_file():
             if not re.search(r"\.(h5|keras)$", path.name):

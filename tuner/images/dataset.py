@@ -18,6 +18,7 @@ from tuner.images.likeness import together
 from tuner.images.names import shown
 from tuner.images.reading import Hashed, hash_files, squares
 from tuner.images.scan import LAYOUTS, SPLITS, Found, Scan, scan
+from tuner.study.folder import home
 from tuner.study.spec import DataSpec
 
 
@@ -140,7 +141,7 @@ def located(named: str, base: Path, cache: Path) -> Path:
 
     base: the folder a relative name counts from.
     """
-    path = Path(os.path.realpath(base / Path(named).expanduser()))
+    path = Path(os.path.realpath(base / home(named)))
     if not path.exists():
         raise DataError(
             f"{shown(str(path))}: no such folder or .zip. If the photographs moved, name their place with --data or as "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import StudyError
-from tuner.study.folder import StudyFolder, put, write_atomically
+from tuner.study.folder import StudyFolder, home, put, write_atomically
 from tuner.study.spec import Spec
 from tuner.study.template import render
 
@@ -106,7 +106,7 @@ def written_path(data: Path, study: Path) -> str:
 
 
 def _named(given: str, cwd: Path) -> Located:
-    path = cwd / os.path.expanduser(given)  # noqa: PTH111 - pathlib's raises where there is no such user
+    path = cwd / home(given)
     if path.name == "study.toml" and os.path.isfile(path):
         return Located(StudyFolder(path.parent), "as named")
     named = cwd / STUDIES / given
