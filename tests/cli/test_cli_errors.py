@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import sqlite3
 import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import photographs
 import pytest
-from cli_programs import Tlstudy, command, environment, process
+from cli_programs import REPOSITORY, Tlstudy, command, environment, process
 from made_study import NO_TRIAL_YET, make_study
 
 from tuner.study.folder import StudyFolder
@@ -315,6 +317,31 @@ def test_a_report_that_is_interrupted_ends_with_130(made: Callable[..., Path], t
         _, said = process_.communicate()
     assert process_.returncode == 130, said
     assert "Traceback" not in said
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "rich.console":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from tuner.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_modules_are_imported_is_quiet(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", INTERRUPTED_IMPORT]
+    done = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_installed_program_comes_in_by_the_same_door() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"tlstudy": "tuner.__main__:main"}
 
 
 def test_a_process_of_its_own_ends_as_main_does(world: Path) -> None:
