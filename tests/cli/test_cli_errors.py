@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import photographs
 import pytest
-from cli_programs import REPOSITORY, Tlstudy, command, environment, process
+from cli_programs import REPOSITORY, SMALL, Tlstudy, command, environment, process
 from made_study import NO_TRIAL_YET, make_study
 
 from tuner.study.folder import StudyFolder
@@ -265,6 +266,7 @@ def _folder(root: Path, file: str) -> Path:
 # ---- output that goes nowhere --------------------------------------------------------------------------------------
 
 ARGUMENTS = [["report"], ["report", "--format", "json"], ["report", "--format", "csv"], ["best"]]
+ARGUMENTS += [["--help"], ["search", "-h"]]
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=" ".join)
@@ -284,6 +286,32 @@ def test_a_reader_that_leaves_early_is_fine(made: Callable[..., Path], tmp_path:
     assert "Traceback" not in said
     assert "Exception" not in said
     assert "Error" not in said
+    assert process_.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=" ".join)
+def test_no_reader_at_all_is_fine(made: Callable[..., Path], tmp_path: Path, arguments: list[str]) -> None:
+    made()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        done = subprocess.run(
+            command(*arguments), cwd=tmp_path, env=environment(), stdout=pipe, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) <= 1 and "Error" not in done.stderr
+
+
+def test_a_search_that_nobody_reads_stops_and_is_not_done(world: Path) -> None:
+    with subprocess.Popen(
+        command("search", "asked", *SMALL), cwd=world, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process_:
+        assert process_.stdout is not None and process_.stderr is not None
+        process_.stdout.readline()
+        process_.stdout.close()
+        said = " ".join(process_.stderr.read().decode().split())
+    assert process_.returncode == 1
+    assert "nobody reads its output any more" in said and "Go on with: tlstudy search studies/asked" in said
 
 
 def test_no_standard_output_at_all_is_no_error(made: Callable[..., Path], tmp_path: Path) -> None:
