@@ -14,7 +14,7 @@ from pathlib import Path
 
 import photographs
 import pytest
-from cli_programs import REPOSITORY, SMALL, Tlstudy, command, environment, process
+from cli_programs import REPOSITORY, SMALL, Tlstudy, as_anybody, command, environment, process
 from made_study import NO_TRIAL_YET, make_study
 
 from tuner.study.folder import StudyFolder
@@ -224,6 +224,20 @@ def test_a_report_into_a_file_is_refused(
     assert done.code == 2
     assert "file: figures and data cannot be written there" in done.text
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_report_of_a_study_where_nothing_can_be_written_is_shown(made: Callable[..., Path], tmp_path: Path) -> None:
+    root = made()
+    root.chmod(0o555)
+    done = process("report", cwd=tmp_path, before=as_anybody)
+    root.chmod(0o755)
+    assert done.code == 0
+    assert "Best configurations against the frozen baseline" in done.out and "Wrote" not in done.out
+    assert done.err.splitlines() == [
+        "Page, figures and data were not written to studies/made/report (Permission denied); "
+        "--output DIR names another place."
+    ]
+    assert not (root / "report").exists()
 
 
 def test_an_export_keeps_what_is_there(tlstudy: Tlstudy, made: Callable[..., Path], tmp_path: Path) -> None:
