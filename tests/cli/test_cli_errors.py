@@ -102,6 +102,12 @@ WRONG_USE = [
     (["init", "nowhere"], "nowhere: no such folder or .zip. If the photographs moved"),
     (["init", "one_class"], "two"),
     (["init", "photos", "--name", "a/b"], "--name 'a/b': expected letters, digits, - and _ only, such as"),
+    (["init", "photos", "--name", "x" * 300], "expected letters, digits, - and _ only, at most 60 of them, such as"),
+    (["init", "x" * 5000], "expected a path of at most 4,095 bytes"),
+    (["search", "--data", "x" * 300], "no such folder or .zip"),
+    (["search", "asked", "--set", f"data.path={'x' * 300}"], "no such folder or .zip"),
+    (["search", "asked", "--set", f"data.path={'x' * 5000}"], "expected a path of at most 4,095 bytes"),
+    (["search", "asked", "--weights", "x" * 5000], "expected a path of at most 4,095 bytes"),
     (["init", "photos", "--name", "asked"], "studies/asked/study.toml exists and is kept."),
     (["init", "photos", "--image-size", "5"], "data.image_size: found 5"),
 ]
@@ -127,7 +133,7 @@ def test_here_is_no_study_at_all(tlstudy: Tlstudy, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["nofile.weights.h5", "~no-such-user/x.h5"])
+@pytest.mark.parametrize("name", ["nofile.weights.h5", "x" * 300, "~no-such-user/x.h5"])
 def test_weights_that_are_not_there_are_named(tlstudy: Tlstudy, world: Path, name: str) -> None:
     done = tlstudy("search", "asked", "--weights", name)
     assert done.code == 2

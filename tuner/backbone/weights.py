@@ -118,7 +118,7 @@ def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any
 def _file(name: str, base: Path) -> Path:
     given = home(name)
     for path in [given] if given.is_absolute() else [base / given, Path.cwd() / given]:
-        if path.is_file():
+        if os.path.isfile(path):  # pathlib's raises for a name too long
             if not re.search(r"\.(h5|keras)$", path.name):
                 raise WeightsError(f"{path}: weights files end in .h5, .weights.h5 or .keras.")
             return path

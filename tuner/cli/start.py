@@ -85,7 +85,8 @@ def _counts(dataset: Any) -> list[str]:
 def _checked_name(name: str) -> str:
     if name != studies.name_for(Path(name)):
         raise UsageError(
-            f"--name {name!r}: expected letters, digits, - and _ only, such as {studies.name_for(Path(name))}."
+            f"--name {name!r}: expected letters, digits, - and _ only, at most {studies.LONGEST_NAME} of them, such as "
+            f"{studies.name_for(Path(name))}."
         )
     return name
 

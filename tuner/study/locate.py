@@ -14,6 +14,7 @@ from tuner.study.spec import Spec
 from tuner.study.template import render
 
 STUDIES = "studies"
+LONGEST_NAME = 60  # letters of four bytes fit a file system's 255, with a number behind them
 DRAWN = "drawn:"
 """`data.path = "drawn:..."`: photographs that this package draws into the study's own folder."""
 
@@ -92,9 +93,9 @@ def write_study(folder: StudyFolder, spec: Spec, heading: str) -> None:
 
 
 def name_for(data: Path) -> str:
-    """A study's name from its data's: letters, digits, - and _ stay, the rest becomes -."""
+    """A study's name from its data's: letters, digits, - and _ stay, the rest becomes -; at most LONGEST_NAME."""
     stem = data.name[: -len(".zip")] if data.name.lower().endswith(".zip") else data.name
-    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "study"
+    return re.sub(r"[^\w-]+", "-", stem).strip("-")[:LONGEST_NAME] or "study"
 
 
 def written_path(data: Path, study: Path) -> str:
