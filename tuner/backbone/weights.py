@@ -69,6 +69,22 @@ def find(wanted: tuple[str, ...], base: Path, seed: int, image_key: str) -> tupl
     raise WeightsError("\n".join(reasons))
 
 
+def check_named(wanted: tuple[str, ...], base: Path) -> None:
+    """Whether `find` could find one of them, by the names alone: nothing is read, fetched or loaded.
+
+    Raises WeightsError as `find` does.
+    """
+    reasons: list[str] = []
+    for name in wanted:
+        try:
+            if name not in ("imagenet", "random"):
+                _file(name, base)
+            return
+        except WeightsError as error:
+            reasons.append(str(error))
+    raise WeightsError("\n".join(reasons))
+
+
 def imagenet_file() -> Path:
     """ImageNet's file in Keras's cache, downloaded by Keras if it is not there. Raises WeightsError."""
     import keras

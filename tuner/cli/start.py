@@ -13,7 +13,7 @@ from tuner.cli.options import only_given
 from tuner.errors import StudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study import spec as specs
-from tuner.study.asked import place
+from tuner.study.asked import from_here, place
 from tuner.study.folder import StudyFolder
 
 
@@ -56,9 +56,14 @@ def init(
 
 
 def _write_study(folder: StudyFolder, photos: Path, changes: dict[str, Any]) -> Any:
-    """Checks the photographs as a search would (what is decoded is kept for it), then writes study.toml."""
+    """Checks the weights' names and the photographs as a search would (what is decoded is kept for it), then writes
+    study.toml.
+    """
+    from tuner.backbone.weights import check_named
     from tuner.images.question import ask
 
+    asked = specs.Spec().override(from_here(only_given(changes)))
+    check_named(asked.backbone.weights, folder.root)
     with status("Looking at the photographs"):
         return ask(folder, photos, only_given(changes))
 
