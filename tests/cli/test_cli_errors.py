@@ -85,7 +85,7 @@ WRONG_USE = [
     (["search", "asked", "--set", "nonsense"], "--set nonsense: expected SECTION.KEY=VALUE with a section of data,"),
     (["search", "asked", "--set", "serch.seed=3"], "--set serch.seed=3: expected SECTION.KEY=VALUE"),
     (["search", "asked", "--set", "search.seed"], "--set search.seed: expected SECTION.KEY=VALUE"),
-    (["search", "asked", "--set", "search.sed=3"], "unknown key search.sed; did you mean seed"),
+    (["search", "asked", "--set", "search.sed=3"], "--set: unknown key search.sed; did you mean seed"),
     (["search", "asked", "--set", "search.seed=many"], "search.seed: found 'many', expected a whole number"),
     (["search", "asked", "--set", "search.seed="], "search.seed: found '', expected a whole number"),
     (["search", "asked", "--set", f"search.seed={NINES}"], "search.seed: found '9999"),
@@ -105,6 +105,9 @@ WRONG_USE = [
     (["search", "--data", "photos", "--weights", "nofile.h5"], "weights file nofile.h5 was not found"),
     (["init", "nowhere"], "nowhere: no such folder or .zip. If the photographs moved"),
     (["init", "one_class"], "two"),
+    (["search", ""], "STUDY: found '', expected a study folder, its study.toml or a name under studies/."),
+    (["predict", "m.keras", ""], "PATH: found '', expected a photograph, a folder of them, or - for a list on stdin."),
+    (["init", "photos", "--name", ""], "--name '': expected letters, digits, - and _ only"),
     (["init", "photos", "--name", "a/b"], "--name 'a/b': expected letters, digits, - and _ only, such as"),
     (["init", "photos", "--name", "x" * 300], "expected letters, digits, - and _ only, at most 60 of them, such as"),
     (["init", "x" * 5000], "expected a path of at most 4,095 bytes"),
@@ -183,7 +186,7 @@ def newer(path: Path) -> None:
 BAD_RESULTS = {
     text_file: "cannot be used as a study's database",
     truncated: "cannot be used as a study's database",
-    another_program: "is another program's database",
+    another_program: "is another program's database; it was left untouched. Move it away, or name another study",
     newer: f"has format {FORMAT + 1}",
 }
 
@@ -219,6 +222,15 @@ def test_results_without_a_question_or_a_trial_are_shown(tlstudy: Tlstudy, tmp_p
     done = tlstudy("search", "alone")
     assert done.code == 2
     assert "alone/study.toml: cannot be read" in done.text
+    assert "Its results are beside it: bring the file back, or ask anew with `tlstudy init PHOTOS`." in done.text
+
+
+@pytest.mark.parametrize("command_", ["report", "best", "search"])
+def test_a_folder_in_the_databases_place_is_named(tlstudy: Tlstudy, world: Path, command_: str) -> None:
+    (world / "studies" / "asked" / "study.db").mkdir()
+    done = tlstudy(command_, "asked")
+    assert done.code == 1
+    assert "studies/asked/study.db: is a folder, expected a study's database. Move it away, or name" in done.text
 
 
 # ---- files that cannot be written ----------------------------------------------------------------------------------

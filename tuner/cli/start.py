@@ -43,7 +43,9 @@ def init(
         "data.strict": strict or None,
         "data.recursive": recursive or None,
     }
-    folder = StudyFolder(Path.cwd() / studies.STUDIES / _checked_name(name or studies.name_for(photos.absolute())))
+    folder = StudyFolder(
+        Path.cwd() / studies.STUDIES / _checked_name(studies.name_for(photos.absolute()) if name is None else name)
+    )
     if folder.spec.exists() and not force:
         raise UsageError(
             f"{short(folder.spec)} exists and is kept. Choose another --name, or overwrite it with --force."

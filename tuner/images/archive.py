@@ -13,6 +13,7 @@ from pathlib import Path
 from tuner.errors import DataError
 from tuner.images.cache import temporary_folder
 from tuner.images.names import ignored, shown
+from tuner.study.folder import room
 
 MAX_MEMBERS = 200_000
 MAX_BYTES = 20 * 10**9
@@ -95,10 +96,10 @@ def _checked(archive: zipfile.ZipFile, path: Path, folder: Path) -> dict[zipfile
         limit = (
             f"at most {MAX_BYTES / 1e9:.0f} GB are unpacked"
             if total > MAX_BYTES
-            else f"{free / 1e9:.1f} GB are free on the cache's disk"
+            else f"{room(free)} are free on the cache's disk"
         )
         raise DataError(
-            f"{shown(str(path))}: {total / 1e9:.1f} GB when unpacked; {limit}. Unpack it yourself and give the folder."
+            f"{shown(str(path))}: {room(total)} when unpacked; {limit}. Unpack it yourself and give the folder."
         )
     places: dict[zipfile.ZipInfo, Path] = {}
     taken: set[Path] = set()

@@ -31,6 +31,11 @@ def cache_root() -> Path:
     return found.absolute()
 
 
+def room(number: float) -> str:
+    """Bytes in words: 2.3 GB, 40 MB."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
 def home(path: str | os.PathLike[str]) -> Path:
     """The path with its ~ replaced; one of an unknown user stays, so that it is not found by the name it was given."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises

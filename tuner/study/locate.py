@@ -107,6 +107,8 @@ def written_path(data: Path, study: Path) -> str:
 
 
 def _named(given: str, cwd: Path) -> Located:
+    if not given.strip():
+        raise StudyError(f"STUDY: found {given!r}, expected a study folder, its study.toml or a name under {STUDIES}/.")
     path = cwd / home(given)
     if path.name == "study.toml" and os.path.isfile(path):
         return Located(StudyFolder(path.parent), "as named")
