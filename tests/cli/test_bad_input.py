@@ -141,10 +141,23 @@ def renamed(root: Path, old: str, new: str) -> None:
     (root / old).rename(root / new)
 
 
+def a_zip(content: tuple[str, ...] = ()) -> Build:
+    """The file `photos` is a zip of files of these names."""
+
+    def build(root: Path) -> None:
+        with zipfile.ZipFile(root, "w") as archive:
+            for number, name in enumerate(content):
+                archive.writestr(name, bytes_of("JPEG", seed=number))
+
+    return build
+
+
 REFUSED: dict[str, tuple[Build, str]] = {
     "1 missing": (lambda root: None, "no such folder or .zip"),
     "1 empty": (lambda root: root.mkdir(), "the folder is empty. Expected train/ and val/"),
     "1 a file": (a_file, "photos: a file that is not a zip; expected a folder or a .zip"),
+    "1 an empty zip": (a_zip(), "/photos: the folder is empty. Expected train/ and val/"),
+    "3 a zip of one class": (a_zip(("cat/1.jpg", "cat/2.jpg")), "/photos: found one class, cat"),
     "2 empty class": (empty_class, "train/fox: a class folder without photographs"),
     "3 one class": (lambda root: photographs.folder(root, classes=("cat",)) and None, "found one class, cat"),
     "4 one photograph": (lambda root: photographs.folder(root, train=1) and None, "expected at least 2"),

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 from pathlib import Path
 
+import pytest
 from cli_programs import Tlstudy
 
 from tuner import __version__
@@ -28,3 +29,13 @@ def test_weights_that_are_missing_come_with_advice(tlstudy: Tlstudy, tmp_path: P
     done = tlstudy("doctor")
     row = next(line for line in done.out.splitlines() if line.startswith("ImageNet weights"))
     assert ("!!" in row) is ("--weights" in done.text)
+
+
+def test_homes_of_an_unknown_user_are_said(tlstudy: Tlstudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", "~no-such-user")
+    monkeypatch.setenv("TLSTUDY_CACHE", "~no-such-user/x")
+    done = tlstudy("doctor")
+    assert done.code == 1
+    assert "not in ~no-such-user/models" in done.text
+    assert "cache ~no-such-user/x: found no such user's home, expected a folder" in done.text
+    assert not any(tmp_path.iterdir())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import photographs
 import pytest
-from cli_programs import Tlstudy, command, environment, process
+from cli_programs import REPOSITORY, SMALL, Tlstudy, as_anybody, command, environment, process
 from made_study import NO_TRIAL_YET, make_study
 
 from tuner.study.folder import StudyFolder
@@ -82,7 +85,7 @@ WRONG_USE = [
     (["search", "asked", "--set", "nonsense"], "--set nonsense: expected SECTION.KEY=VALUE with a section of data,"),
     (["search", "asked", "--set", "serch.seed=3"], "--set serch.seed=3: expected SECTION.KEY=VALUE"),
     (["search", "asked", "--set", "search.seed"], "--set search.seed: expected SECTION.KEY=VALUE"),
-    (["search", "asked", "--set", "search.sed=3"], "unknown key search.sed; did you mean seed"),
+    (["search", "asked", "--set", "search.sed=3"], "--set: unknown key search.sed; did you mean seed"),
     (["search", "asked", "--set", "search.seed=many"], "search.seed: found 'many', expected a whole number"),
     (["search", "asked", "--set", "search.seed="], "search.seed: found '', expected a whole number"),
     (["search", "asked", "--set", f"search.seed={NINES}"], "search.seed: found '9999"),
@@ -93,11 +96,25 @@ WRONG_USE = [
     (["search", "--data", "notes.txt"], "notes.txt"),
     (["search", "--data", "one_class"], "one_class"),
     (["search", "--data", "~no-such-user/x"], "no such folder or .zip"),
+    (["search", "asked", "--set", "data.path=~no-such-user/x"], "no such folder or .zip"),
     (["search", "--data", "photos", "--factor", "1"], "search.factor: found 1"),
     (["search", "asked", "--set", "data.path=nowhere"], "nowhere: no such folder or .zip"),
+    (["init", "photos", "--weights", "nofile.h5"], "weights file nofile.h5 was not found (looked in"),
+    (["init", "photos", "--weights", "bogus"], 'Name an existing .h5, .weights.h5 or .keras file, or use "imagenet"'),
+    (["init", "photos", "--weights", "notes.txt"], "notes.txt: weights files end in .h5, .weights.h5 or .keras."),
+    (["search", "--data", "photos", "--weights", "nofile.h5"], "weights file nofile.h5 was not found"),
     (["init", "nowhere"], "nowhere: no such folder or .zip. If the photographs moved"),
     (["init", "one_class"], "two"),
+    (["search", ""], "STUDY: found '', expected a study folder, its study.toml or a name under studies/."),
+    (["predict", "m.keras", ""], "PATH: found '', expected a photograph, a folder of them, or - for a list on stdin."),
+    (["init", "photos", "--name", ""], "--name '': expected letters, digits, - and _ only"),
     (["init", "photos", "--name", "a/b"], "--name 'a/b': expected letters, digits, - and _ only, such as"),
+    (["init", "photos", "--name", "x" * 300], "expected letters, digits, - and _ only, at most 60 of them, such as"),
+    (["init", "x" * 5000], "expected a path of at most 4,095 bytes"),
+    (["search", "--data", "x" * 300], "no such folder or .zip"),
+    (["search", "asked", "--set", f"data.path={'x' * 300}"], "no such folder or .zip"),
+    (["search", "asked", "--set", f"data.path={'x' * 5000}"], "expected a path of at most 4,095 bytes"),
+    (["search", "asked", "--weights", "x" * 5000], "expected a path of at most 4,095 bytes"),
     (["init", "photos", "--name", "asked"], "studies/asked/study.toml exists and is kept."),
     (["init", "photos", "--image-size", "5"], "data.image_size: found 5"),
 ]
@@ -123,12 +140,24 @@ def test_here_is_no_study_at_all(tlstudy: Tlstudy, tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_weights_that_are_not_there_are_named(tlstudy: Tlstudy, world: Path) -> None:
-    done = tlstudy("search", "asked", "--weights", "nofile.weights.h5")
+@pytest.mark.parametrize("name", ["nofile.weights.h5", "x" * 300, "~no-such-user/x.h5"])
+def test_weights_that_are_not_there_are_named(tlstudy: Tlstudy, world: Path, name: str) -> None:
+    done = tlstudy("search", "asked", "--weights", name)
     assert done.code == 2
-    assert "weights file nofile.weights.h5 was not found" in done.text
+    assert f"weights file {name} was not found" in done.text
     for command_ in ("report", "best"):  # the session that failed is no reason to fail
         assert tlstudy(command_, "asked").code == 0
+
+
+@pytest.mark.parametrize("arguments", [["search", "asked"], ["init", "photos"]], ids=" ".join)
+def test_a_cache_in_the_home_of_an_unknown_user_is_refused(
+    tlstudy: Tlstudy, world: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("TLSTUDY_CACHE", "~no-such-user/x")
+    done = tlstudy(*arguments)
+    assert done.code == 2
+    assert "cache ~no-such-user/x: found no such user's home, expected a folder; set TLSTUDY_CACHE to one." in done.text
+    assert not list(world.rglob("~*")) and not (world / "studies" / "photos").exists()
 
 
 # ---- results that cannot be used -----------------------------------------------------------------------------------
@@ -157,7 +186,7 @@ def newer(path: Path) -> None:
 BAD_RESULTS = {
     text_file: "cannot be used as a study's database",
     truncated: "cannot be used as a study's database",
-    another_program: "is another program's database",
+    another_program: "is another program's database; it was left untouched. Move it away, or name another study",
     newer: f"has format {FORMAT + 1}",
 }
 
@@ -193,6 +222,15 @@ def test_results_without_a_question_or_a_trial_are_shown(tlstudy: Tlstudy, tmp_p
     done = tlstudy("search", "alone")
     assert done.code == 2
     assert "alone/study.toml: cannot be read" in done.text
+    assert "Its results are beside it: bring the file back, or ask anew with `tlstudy init PHOTOS`." in done.text
+
+
+@pytest.mark.parametrize("command_", ["report", "best", "search"])
+def test_a_folder_in_the_databases_place_is_named(tlstudy: Tlstudy, world: Path, command_: str) -> None:
+    (world / "studies" / "asked" / "study.db").mkdir()
+    done = tlstudy(command_, "asked")
+    assert done.code == 1
+    assert "studies/asked/study.db: is a folder, expected a study's database. Move it away, or name" in done.text
 
 
 # ---- files that cannot be written ----------------------------------------------------------------------------------
@@ -208,6 +246,20 @@ def test_a_report_into_a_file_is_refused(
     assert done.code == 2
     assert "file: figures and data cannot be written there" in done.text
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_report_of_a_study_where_nothing_can_be_written_is_shown(made: Callable[..., Path], tmp_path: Path) -> None:
+    root = made()
+    root.chmod(0o555)
+    done = process("report", cwd=tmp_path, before=as_anybody)
+    root.chmod(0o755)
+    assert done.code == 0
+    assert "Best configurations against the frozen baseline" in done.out and "Wrote" not in done.out
+    assert done.err.splitlines() == [
+        "Page, figures and data were not written to studies/made/report (Permission denied); "
+        "--output DIR names another place."
+    ]
+    assert not (root / "report").exists()
 
 
 def test_an_export_keeps_what_is_there(tlstudy: Tlstudy, made: Callable[..., Path], tmp_path: Path) -> None:
@@ -250,6 +302,7 @@ def _folder(root: Path, file: str) -> Path:
 # ---- output that goes nowhere --------------------------------------------------------------------------------------
 
 ARGUMENTS = [["report"], ["report", "--format", "json"], ["report", "--format", "csv"], ["best"]]
+ARGUMENTS += [["--help"], ["search", "-h"]]
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=" ".join)
@@ -269,6 +322,32 @@ def test_a_reader_that_leaves_early_is_fine(made: Callable[..., Path], tmp_path:
     assert "Traceback" not in said
     assert "Exception" not in said
     assert "Error" not in said
+    assert process_.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS, ids=" ".join)
+def test_no_reader_at_all_is_fine(made: Callable[..., Path], tmp_path: Path, arguments: list[str]) -> None:
+    made()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as pipe:
+        done = subprocess.run(
+            command(*arguments), cwd=tmp_path, env=environment(), stdout=pipe, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) <= 1 and "Error" not in done.stderr
+
+
+def test_a_search_that_nobody_reads_stops_and_is_not_done(world: Path) -> None:
+    with subprocess.Popen(
+        command("search", "asked", *SMALL), cwd=world, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process_:
+        assert process_.stdout is not None and process_.stderr is not None
+        process_.stdout.readline()
+        process_.stdout.close()
+        said = " ".join(process_.stderr.read().decode().split())
+    assert process_.returncode == 1
+    assert "nobody reads its output any more" in said and "Go on with: tlstudy search studies/asked" in said
 
 
 def test_no_standard_output_at_all_is_no_error(made: Callable[..., Path], tmp_path: Path) -> None:
@@ -302,6 +381,31 @@ def test_a_report_that_is_interrupted_ends_with_130(made: Callable[..., Path], t
         _, said = process_.communicate()
     assert process_.returncode == 130, said
     assert "Traceback" not in said
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "rich.console":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+from tuner.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_modules_are_imported_is_quiet(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", INTERRUPTED_IMPORT]
+    done = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_the_installed_program_comes_in_by_the_same_door() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"tlstudy": "tuner.__main__:main"}
 
 
 def test_a_process_of_its_own_ends_as_main_does(world: Path) -> None:

@@ -94,3 +94,11 @@ def test_one_class_folder_layout_is_split(tlstudy: Tlstudy, tmp_path: Path) -> N
     assert done.code == 0
     assert "  train cat 8, dog 8\n" in done.out
     assert "  val   cat 2, dog 2\n" in done.out
+
+
+def test_many_classes_are_counted_and_not_all_written(tlstudy: Tlstudy, tmp_path: Path) -> None:
+    photographs.folder(tmp_path / "photos", train=3, val=2, classes=tuple(f"kind{n:02}" for n in range(15)))
+    done = tlstudy("init", "photos", "--image-size", "32")
+    assert done.code == 0
+    assert "Found 75 photographs in 15 classes." in done.out
+    assert "kind11 3 and 3 more val kind00 2" in done.text and "kind12" not in done.text

@@ -67,6 +67,9 @@ def _entry(name: str, content: bytes = b"x", mode: int = 0) -> Callable[[zipfile
         (_entry("cat/link.jpg", b"/etc/passwd", stat.S_IFLNK | 0o777), "link"),
         (_entry("cat/pipe.jpg", b"", stat.S_IFIFO | 0o666), "special file"),
         (_entry("cat/bomb.jpg", bytes(4_000_000)), "200-fold"),
+        (_entry(f"cat/{'x' * 300}.jpg"), "x.jpg in the zip is refused: its name is longer than 255 bytes"),
+        (_entry("cat/00.jpg/a.jpg"), "cat/00.jpg is a file in the zip, and a folder too, of cat/00.jpg/a.jpg"),
+        (_entry("cat"), "cat is a file in the zip, and a folder too, of cat/00.jpg"),
     ],
 )
 def test_unsafe_members_are_refused(tmp_path: Path, write: Callable[[zipfile.ZipFile], None], expected: str) -> None:
@@ -111,7 +114,7 @@ def test_damaged_and_truncated(tmp_path: Path) -> None:
     path.write_bytes(bytes(flipped))
     assert "damaged zip" in refused(path, tmp_path / "cache")
     path.write_bytes(whole[: len(whole) // 2])
-    assert "not a zip" in refused(path, tmp_path / "cache")
+    assert "damaged or truncated zip" in refused(path, tmp_path / "cache")
 
 
 def test_not_a_zip(tmp_path: Path) -> None:

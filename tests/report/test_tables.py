@@ -23,7 +23,7 @@ from rich.console import Console
 
 from tuner.evidence.results import Results
 from tuner.report import tables
-from tuner.report.best import hyperparameter_table
+from tuner.report.best import best_table, hyperparameter_table
 from tuner.report.headline import headline
 from tuner.study.store import Store
 
@@ -170,3 +170,13 @@ def test_names_from_outside_are_text_and_steer_nothing(tmp_path: Path, colour: b
 def test_searched_extras_have_their_own_table_and_usual_ones_none(tmp_path: Path) -> None:
     assert hyperparameter_table(Results.open(make_study(tmp_path / "six", SIX_CLASSES))) is not None
     assert hyperparameter_table(Results.open(make_study(tmp_path / "two"))) is None
+
+
+@pytest.mark.parametrize("width", [28, 34, 40, 52, 60])
+@pytest.mark.parametrize("name", ["finished", "interrupted", "many"])
+def test_a_narrow_table_of_the_best_drops_columns_and_cuts_no_number(tmp_path: Path, name: str, width: int) -> None:
+    out = io.StringIO()
+    Console(file=out, width=width).print(best_table(Results.open(make_study(tmp_path, VARIANTS[name]))))
+    assert max(map(len, out.getvalue().splitlines())) <= width
+    assert "…" not in out.getvalue()
+    assert "right" in out.getvalue() and "loss" in out.getvalue()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from study_programs import running
 
 from tuner.errors import LockedError, StudyError, UsageError
-from tuner.study.folder import StudyFolder, cache_root, put, sha256_of, write_atomically
+from tuner.study.folder import StudyFolder, cache_root, put, room, sha256_of, write_atomically
 from tuner.study.store import Store
 
 HOLD = """
@@ -277,3 +277,8 @@ def test_a_damaged_database_is_moved_as_it_is(tmp_path: Path) -> None:
     aside = folder.move_results_aside()
     assert aside is not None
     assert contents(aside) == {"study.db": b"not a database"}
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 MB"), (40.4e6, "40 MB"), (1e9, "1.0 GB"), (2.34e9, "2.3 GB")])
+def test_room_on_disk_is_said_in_a_unit_that_shows_it(number: float, text: str) -> None:
+    assert room(number) == text

@@ -487,3 +487,9 @@ def test_a_value_stands_on_one_line_as_toml(value: Any, plain: Any) -> None:
     text = toml(value)
     assert "\n" not in text
     assert tomllib.loads(f"value = {text}")["value"] == plain
+
+
+def test_a_byte_order_mark_in_front_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_bytes(b"\xef\xbb\xbf[search]\nseed = 3\n")
+    assert load(path).search.seed == 3

@@ -37,26 +37,26 @@ def examine(cwd: Path) -> list[Finding]:
     rows += [_package(name) for name in NEEDED]
     rows += _backend()
     rows += _weights()
-    cache = cache_root()
-    rows.append(
-        Finding(
-            "cache",
-            f"{cache} ({_size(cache) / 1e9:.2f} GB: decoded photographs, features, random weights; delete it at will)",
-        )
-    )
+    return [*rows, *_cache(), _disk("disk of this folder", cwd), _memory()]
+
+
+def _cache() -> list[Finding]:
+    try:
+        cache = cache_root()
+    except TlstudyError as error:
+        return [Finding("cache", "none", False, str(error))]
+    size = f"{_size(cache) / 1e9:.2f} GB"
     where = next(p for p in [cache, *cache.parents] if p.exists())
-    for name, path in (("disk of the cache", where), ("disk of this folder", cwd)):
-        free = shutil.disk_usage(path).free
-        rows.append(
-            Finding(
-                name,
-                f"{free / 1e9:.1f} GB free",
-                free > 2e9,
-                "Features and checkpoints may need more; free some or set TLSTUDY_CACHE.",
-            )
-        )
-    rows.append(_memory())
-    return rows
+    return [
+        Finding("cache", f"{cache} ({size}: decoded photographs, features, random weights; delete it at will)"),
+        _disk("disk of the cache", where),
+    ]
+
+
+def _disk(name: str, path: Path) -> Finding:
+    free = shutil.disk_usage(path).free
+    advice = "Features and checkpoints may need more; free some or set TLSTUDY_CACHE."
+    return Finding(name, f"{free / 1e9:.1f} GB free", free > 2e9, advice)
 
 
 def _package(name: str) -> Finding:

@@ -27,7 +27,7 @@ import numpy as np
 from tuner.backbone import backend, cuts
 from tuner.backbone.resnet import Backbone
 from tuner.errors import RunError
-from tuner.study.folder import sha256_of, sync_folder
+from tuner.study.folder import room, sha256_of, sync_folder
 
 BATCH = 32
 LOCK = "lock"  # held by the process that fills a folder
@@ -133,7 +133,7 @@ def _compute(
     free = shutil.disk_usage(cache).free
     if need > 0.95 * free:
         raise RunError(
-            f"{cache}: features need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free. Free some, set "
+            f"{cache}: features need {room(need)}, {room(free)} are free. Free some, set "
             "TLSTUDY_CACHE to "
             "another disk, or lower search.feature_budget_gb."
         )
@@ -167,7 +167,7 @@ def _compute(
             _publish(folder, folders[cut], parts[cut])
     except OSError as error:
         raise RunError(
-            f"{cache}: features cannot be written ({error.strerror}); they need {need / 1e9:.1f} GB. Free some "
+            f"{cache}: features cannot be written ({error.strerror}); they need {room(need)}. Free some "
             "disk, set "
             "TLSTUDY_CACHE to another one, or lower search.feature_budget_gb."
         ) from error

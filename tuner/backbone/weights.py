@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import WeightsError
-from tuner.study.folder import sha256_of, write_atomically
+from tuner.study.folder import home, sha256_of, write_atomically
 from tuner.study.seeds import generator
 
 NOTOP = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -69,6 +69,22 @@ def find(wanted: tuple[str, ...], base: Path, seed: int, image_key: str) -> tupl
     raise WeightsError("\n".join(reasons))
 
 
+def check_named(wanted: tuple[str, ...], base: Path) -> None:
+    """Whether `find` could find one of them, by the names alone: nothing is read, fetched or loaded.
+
+    Raises WeightsError as `find` does.
+    """
+    reasons: list[str] = []
+    for name in wanted:
+        try:
+            if name not in ("imagenet", "random"):
+                _file(name, base)
+            return
+        except WeightsError as error:
+            reasons.append(str(error))
+    raise WeightsError("\n".join(reasons))
+
+
 def imagenet_file() -> Path:
     """ImageNet's file in Keras's cache, downloaded by Keras if it is not there. Raises WeightsError."""
     import keras
@@ -89,9 +105,9 @@ def imagenet_file() -> Path:
 def keras_cache() -> Path:
     """The folder in which Keras keeps downloaded weights, by Keras's own rule (`keras/src/backend/config.py`)."""
     if (named := os.environ.get("KERAS_HOME")) is not None:
-        return Path(named).expanduser() / "models"
-    home = Path.home()
-    return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras" / "models"
+        return home(named) / "models"
+    base = home("~")
+    return (base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras" / "models"
 
 
 def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any) -> None:
@@ -116,9 +132,9 @@ def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any
 
 
 def _file(name: str, base: Path) -> Path:
-    given = Path(name).expanduser()
+    given = home(name)
     for path in [given] if given.is_absolute() else [base / given, Path.cwd() / given]:
-        if path.is_file():
+        if os.path.isfile(path):  # pathlib's raises for a name too long
             if not re.search(r"\.(h5|keras)$", path.name):
                 raise WeightsError(f"{path}: weights files end in .h5, .weights.h5 or .keras.")
             return path

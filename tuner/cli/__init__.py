@@ -16,7 +16,7 @@ import typer
 from rich.text import Text
 
 from tuner import __version__
-from tuner.cli.console import err, out
+from tuner.cli.console import err, out, reader_left
 from tuner.cli.doctor import doctor
 from tuner.cli.predict import predict
 from tuner.cli.search import confirm, search
@@ -64,7 +64,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:
+        if not reader_left(error):
+            raise
         # The reader of our output went away (`tlstudy report | head`): nothing is wrong.
         _drop_output()
         sys.exit(0)

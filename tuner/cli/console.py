@@ -38,6 +38,11 @@ def short(path: Path) -> str:
     return str(path) if relative.startswith(os.pardir + os.sep + os.pardir) else relative
 
 
+def reader_left(error: BaseException) -> bool:
+    """Whether this is the end of a pipe whose reader went away; Typer and rich each make an exit with 1 of it."""
+    return isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError)
+
+
 def out() -> Console:
     """Standard output."""
     console = Console(highlight=False)

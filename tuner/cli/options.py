@@ -36,6 +36,8 @@ def assignments(pairs: list[str]) -> dict[str, Any]:
                 f"--set {pair}: expected SECTION.KEY=VALUE with a section of {', '.join(specs.SECTIONS)}, "
                 f"such as {like}."
             )
+        if key.strip().partition(".")[2] not in {f.name for f in fields(specs.SECTIONS[section])}:
+            specs.Spec().override({key.strip(): None}, "--set")  # says so, with the nearest right key
         try:
             found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
         except (ValueError, RecursionError):  # also what tomllib raises at thousands of digits or brackets

@@ -53,6 +53,11 @@ def predict(
     from tuner.export import predict as predictions
     from tuner.export.reading import format_of, open_model
 
+    for path in paths:
+        if not path.strip():
+            raise UsageError(
+                f"PATH: found {path!r}, expected a photograph, a folder of them, or - for a list on stdin."
+            )
     console = err()
     if format_of(model).name == "savedmodel":
         console.print(Text(TRUST, style="dim"), soft_wrap=True)

@@ -15,7 +15,7 @@ import typer
 from rich.text import Text
 
 from tuner.cli import trackers
-from tuner.cli.console import StudyArgument, err, out, short
+from tuner.cli.console import StudyArgument, err, out, reader_left, short
 from tuner.cli.options import assignments, numbers, only_given
 from tuner.cli.show import existing, results_of, show_report
 from tuner.cli.start import study_for
@@ -191,6 +191,11 @@ def _run(
         message = str(error) or "Left at once; the store holds every finished epoch."
         text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)} {further}".rstrip()
         raise Interrupted(text, 143 if signal.SIGTERM in received else 130) from None
+    except (BrokenPipeError, SystemExit) as error:  # rich ends the program itself
+        if not reader_left(error):
+            raise
+        again = f"{_resume_command(folder, spec, overrides)} {further}".rstrip()
+        raise Interrupted(f"Stopped: nobody reads its output any more.\nGo on with: {again}", 1) from None
 
 
 def _resume_command(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any]) -> str:

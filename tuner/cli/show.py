@@ -55,26 +55,41 @@ def report(
                 _save(output / f"configurations.{format.value}", text)
         typer.echo(text, nl=not text.endswith("\n"))
     else:
-        show_report(located, output, top)
-        if open_:
-            _open((output or located.report) / "index.html")
+        written = show_report(located, output, top)
+        if open_ and written is not None:
+            _open(written)
     if tensorboard is not None or mlflow is not None:
         trackers.export(located, results_of(located), tensorboard, mlflow)
 
 
-def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -> None:
-    """Prints the tables and writes page, figures and data, by default into the study's report folder."""
+def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -> Path | None:
+    """Prints the tables and writes page, figures and data, by default into the study's report folder.
+
+    Returns the page; None, with a word on standard error, for a study in which nothing can be written. Raises
+    UsageError when `output` cannot be: somebody asked for that one.
+    """
     from tuner.report import page, tables
 
     results, console, folder = results_of(study), out(), output or study.report
     findings, importance = results.findings(), results.importance()
     console.print(tables.report(results, top, findings=findings, importance=importance))
-    with _writing(folder), status("Drawing"):
-        written = _draw(results, folder)
-        path = page.write(results, study.root, folder, findings=findings, importance=importance)
+    try:
+        with _writing(folder), status("Drawing"):
+            written = _draw(results, folder)
+            path = page.write(results, study.root, folder, findings=findings, importance=importance)
+    except UsageError as error:
+        if output is not None:
+            raise
+        reason = getattr(error.__cause__, "strerror", None) or error.__cause__
+        text = (
+            f"Page, figures and data were not written to {short(folder)} ({reason}); --output DIR names another place."
+        )
+        err().print(Text(text), soft_wrap=True)
+        return None
     written = sorted([*written, path.name])
     console.print(Text(f"\nWrote {len(written)} files to {short(folder)}: " + ", ".join(written), style="dim"))
     console.print(Text(f"The page: {short(path)}"), soft_wrap=True)
+    return path
 
 
 def _open(page: Path) -> None:

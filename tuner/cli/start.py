@@ -13,7 +13,7 @@ from tuner.cli.options import only_given
 from tuner.errors import StudyError, UsageError
 from tuner.study import locate as studies
 from tuner.study import spec as specs
-from tuner.study.asked import place
+from tuner.study.asked import from_here, place
 from tuner.study.folder import StudyFolder
 
 
@@ -43,7 +43,9 @@ def init(
         "data.strict": strict or None,
         "data.recursive": recursive or None,
     }
-    folder = StudyFolder(Path.cwd() / studies.STUDIES / _checked_name(name or studies.name_for(photos.absolute())))
+    folder = StudyFolder(
+        Path.cwd() / studies.STUDIES / _checked_name(studies.name_for(photos.absolute()) if name is None else name)
+    )
     if folder.spec.exists() and not force:
         raise UsageError(
             f"{short(folder.spec)} exists and is kept. Choose another --name, or overwrite it with --force."
@@ -56,9 +58,14 @@ def init(
 
 
 def _write_study(folder: StudyFolder, photos: Path, changes: dict[str, Any]) -> Any:
-    """Checks the photographs as a search would (what is decoded is kept for it), then writes study.toml."""
+    """Checks the weights' names and the photographs as a search would (what is decoded is kept for it), then writes
+    study.toml.
+    """
+    from tuner.backbone.weights import check_named
     from tuner.images.question import ask
 
+    asked = specs.Spec().override(from_here(only_given(changes)))
+    check_named(asked.backbone.weights, folder.root)
     with status("Looking at the photographs"):
         return ask(folder, photos, only_given(changes))
 
@@ -74,18 +81,19 @@ def _found(dataset: Any) -> list[str]:
 
 
 def _counts(dataset: Any) -> list[str]:
-    from tuner.report.words import visible
+    from tuner.report.words import listed, visible
 
     lines = [f"Found {len(dataset.photographs)} photographs in {len(dataset.classes)} classes."]
     for split, counts in dataset.counts().items():
-        lines.append(f"  {split:<6}" + ", ".join(f"{visible(name)} {n}" for name, n in counts.items()))
+        lines.append(f"  {split:<6}" + listed([f"{visible(name)} {n}" for name, n in counts.items()], most=12))
     return lines
 
 
 def _checked_name(name: str) -> str:
     if name != studies.name_for(Path(name)):
         raise UsageError(
-            f"--name {name!r}: expected letters, digits, - and _ only, such as {studies.name_for(Path(name))}."
+            f"--name {name!r}: expected letters, digits, - and _ only, at most {studies.LONGEST_NAME} of them, such as "
+            f"{studies.name_for(Path(name))}."
         )
     return name
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tuner.errors import DataError
 from tuner.images.cache import temporary_folder
 from tuner.images.names import ignored, shown
+from tuner.study.folder import room
 
 MAX_MEMBERS = 200_000
 MAX_BYTES = 20 * 10**9
@@ -20,7 +21,11 @@ MAX_RATIO = 200
 """Bytes unpacked over bytes packed, for members above RATIO_FROM: photographs hardly compress at all."""
 RATIO_FROM = 10**6
 
+LONGEST_NAME = 255
+"""Bytes of a file's name that file systems take."""
+
 _CHUNK = 1 << 20
+_FIRST = b"PK\x03\x04"
 
 
 def unpack(path: Path, cache: Path) -> Path:
@@ -32,6 +37,12 @@ def unpack(path: Path, cache: Path) -> Path:
     try:
         with open(path, "rb") as stream:
             if not zipfile.is_zipfile(stream):
+                stream.seek(0)
+                if stream.read(4) == _FIRST:
+                    raise DataError(
+                        f"{shown(str(path))}: a damaged or truncated zip (its end is missing); expected one that "
+                        "unpacks completely. Fetch or pack it again."
+                    )
                 raise DataError(
                     f"{shown(str(path))}: a file that is not a zip; expected a folder or a .zip of one. "
                     "Unpack it, or pack it as .zip."
@@ -85,10 +96,10 @@ def _checked(archive: zipfile.ZipFile, path: Path, folder: Path) -> dict[zipfile
         limit = (
             f"at most {MAX_BYTES / 1e9:.0f} GB are unpacked"
             if total > MAX_BYTES
-            else f"{free / 1e9:.1f} GB are free on the cache's disk"
+            else f"{room(free)} are free on the cache's disk"
         )
         raise DataError(
-            f"{shown(str(path))}: {total / 1e9:.1f} GB when unpacked; {limit}. Unpack it yourself and give the folder."
+            f"{shown(str(path))}: {room(total)} when unpacked; {limit}. Unpack it yourself and give the folder."
         )
     places: dict[zipfile.ZipInfo, Path] = {}
     taken: set[Path] = set()
@@ -102,6 +113,12 @@ def _checked(archive: zipfile.ZipFile, path: Path, folder: Path) -> dict[zipfile
             )
         taken.add(place)
         places[member] = place
+    for member, place in places.items():
+        if both := taken.intersection(place.parents):
+            raise DataError(
+                f"{shown(str(path))}: {shown(both.pop().relative_to(folder).as_posix())} is a file in the zip, and a "
+                f"folder too, of {shown(member.filename)}; expected one of them. Pack it again."
+            )
     return places
 
 
@@ -115,6 +132,8 @@ def _place(member: zipfile.ZipInfo, path: Path, folder: Path) -> Path | None:
         refused = "its path leaves the folder"
     elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         refused = "it is a link or a special file"
+    elif any(len(part.encode(errors="replace")) > LONGEST_NAME for part in parts):
+        refused = f"its name is longer than {LONGEST_NAME} bytes, more than file systems take"
     elif member.flag_bits & 1:
         refused = "it is encrypted"
     elif member.file_size > RATIO_FROM and member.file_size > MAX_RATIO * member.compress_size:

@@ -18,6 +18,7 @@ from tuner.images.likeness import together
 from tuner.images.names import shown
 from tuner.images.reading import Hashed, hash_files, squares
 from tuner.images.scan import LAYOUTS, SPLITS, Found, Scan, scan
+from tuner.study.folder import home
 from tuner.study.spec import DataSpec
 
 
@@ -94,7 +95,7 @@ def prepare(
     found decoded. Raises DataError: before anything is written for every fault of the layout; after decoding for
     duplicates across splits or classes, too many unusable files and classes that are too small.
     """
-    found = scan(located(data.path, base, cache), data.recursive)
+    found = _scanned(data, base, cache)
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
@@ -151,13 +152,27 @@ def _grouped(photographs: list[Photograph], verdicts: Mapping[str, Verdict]) -> 
     return tuple(numbers[name] for name in names)
 
 
+def _scanned(data: DataSpec, base: Path, cache: Path) -> Scan:
+    root = located(data.path, base, cache)
+    try:
+        return scan(root, data.recursive)
+    except DataError as error:
+        # The user knows the zip, not where in the cache it was unpacked.
+        text = str(error).replace(shown(str(root)), shown(str(_named(data.path, base))))
+        raise DataError(text) from error
+
+
+def _named(named: str, base: Path) -> Path:
+    return Path(os.path.realpath(base / home(named)))
+
+
 def located(named: str, base: Path, cache: Path) -> Path:
     """The folder of photographs that a study's `data.path` names, a .zip unpacked. Raises DataError.
 
     base: the folder a relative name counts from.
     """
-    path = Path(os.path.realpath(base / Path(named).expanduser()))
-    if not path.exists():
+    path = _named(named, base)
+    if not os.path.exists(path):  # pathlib's raises for a name too long
         raise DataError(
             f"{shown(str(path))}: no such folder or .zip. If the photographs moved, name their place with --data or as "
             f"data.path in study.toml. {LAYOUTS}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from tuner.errors import DataError
+from tuner.errors import UsageError
 from tuner.evidence.results import Results
 from tuner.images.dataset import located
 from tuner.images.decode import Unreadable, decode, open_file, open_header
@@ -119,5 +119,5 @@ def _folder(results: Results, root: Path) -> Path | str:
     named = results.study.spec.data.path
     try:
         return located("photos" if named.startswith(DRAWN) else named, root, cache_root())
-    except (DataError, OSError):
+    except (UsageError, OSError):
         return "no longer where the study read it"

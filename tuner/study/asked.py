@@ -11,7 +11,7 @@ from typing import Any
 from tuner.errors import SpecError, StoreError
 from tuner.study import spec as specs
 from tuner.study import values
-from tuner.study.folder import StudyFolder
+from tuner.study.folder import StudyFolder, home
 from tuner.study.spec import Spec
 from tuner.study.store import Store
 
@@ -68,11 +68,6 @@ def from_here(changes: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(weights, str) and weights not in ("imagenet", "random") and os.path.isfile(home(weights)):
         return {**changes, "backbone.weights": str(place(weights))}
     return dict(changes)
-
-
-def home(path: str | os.PathLike[str]) -> Path:
-    """The path with its ~ replaced; one of an unknown user stays, so that it is not found by the name it was given."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises
 
 
 def place(path: str | os.PathLike[str]) -> Path:

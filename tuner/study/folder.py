@@ -15,18 +15,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from tuner.errors import LockedError, StudyError
+from tuner.errors import LockedError, StudyError, UsageError
 
 
 def cache_root() -> Path:
     """Where decoded photographs, features and calibrated weights lie, shared by all studies of this user.
 
     `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again.
+    Raises UsageError for the home of a user who is not there: a folder named ~somebody would be made instead.
     """
-    if named := os.environ.get("TLSTUDY_CACHE"):
-        return Path(named).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "tlstudy"
+    named = os.environ.get("TLSTUDY_CACHE") or (os.path.join(base, "tlstudy") if base else "~/.cache/tlstudy")
+    if str(found := home(named)).startswith("~"):
+        raise UsageError(f"cache {named}: found no such user's home, expected a folder; set TLSTUDY_CACHE to one.")
+    return found.absolute()
+
+
+def room(number: float) -> str:
+    """Bytes in words: 2.3 GB, 40 MB."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def home(path: str | os.PathLike[str]) -> Path:
+    """The path with its ~ replaced; one of an unknown user stays, so that it is not found by the name it was given."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises
 
 
 class StudyFolder:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import StudyError
-from tuner.study.folder import StudyFolder, put, write_atomically
+from tuner.study.folder import StudyFolder, home, put, write_atomically
 from tuner.study.spec import Spec
 from tuner.study.template import render
 
 STUDIES = "studies"
+LONGEST_NAME = 60  # letters of four bytes fit a file system's 255, with a number behind them
 DRAWN = "drawn:"
 """`data.path = "drawn:..."`: photographs that this package draws into the study's own folder."""
 
@@ -92,9 +93,9 @@ def write_study(folder: StudyFolder, spec: Spec, heading: str) -> None:
 
 
 def name_for(data: Path) -> str:
-    """A study's name from its data's: letters, digits, - and _ stay, the rest becomes -."""
+    """A study's name from its data's: letters, digits, - and _ stay, the rest becomes -; at most LONGEST_NAME."""
     stem = data.name[: -len(".zip")] if data.name.lower().endswith(".zip") else data.name
-    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "study"
+    return re.sub(r"[^\w-]+", "-", stem).strip("-")[:LONGEST_NAME] or "study"
 
 
 def written_path(data: Path, study: Path) -> str:
@@ -106,7 +107,9 @@ def written_path(data: Path, study: Path) -> str:
 
 
 def _named(given: str, cwd: Path) -> Located:
-    path = cwd / os.path.expanduser(given)  # noqa: PTH111 - pathlib's raises where there is no such user
+    if not given.strip():
+        raise StudyError(f"STUDY: found {given!r}, expected a study folder, its study.toml or a name under {STUDIES}/.")
+    path = cwd / home(given)
     if path.name == "study.toml" and os.path.isfile(path):
         return Located(StudyFolder(path.parent), "as named")
     named = cwd / STUDIES / given

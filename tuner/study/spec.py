@@ -241,9 +241,11 @@ def load(path: Path) -> Spec:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror}).") from error
+        beside = path.with_name("study.db").exists()
+        hint = " Its results are beside it: bring the file back, or ask anew with `tlstudy init PHOTOS`." * beside
+        raise SpecError(f"{path}: cannot be read ({error.strerror}).{hint}") from error
     try:
-        table = tomllib.loads(raw.decode("utf-8"))
+        table = tomllib.loads(raw.decode("utf-8-sig"))  # some editors on Windows put a mark in front
     except UnicodeDecodeError as error:
         raise SpecError(
             f"{path}: found bytes that are not UTF-8 (offset {error.start}); TOML files are UTF-8 text."

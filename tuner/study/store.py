@@ -21,6 +21,7 @@ from typing import Any
 from tuner.errors import NoResultsError, StoreError
 from tuner.study import schema
 
+ADVICE = "Move it away, or name another study folder."
 NO_RESULTS = "no results yet; run `tlstudy search` first."
 
 
@@ -69,6 +70,8 @@ class Store:
         self.path = path
         if readonly and not path.exists():
             raise NoResultsError(f"{path}: {NO_RESULTS}")
+        if path.is_dir():
+            raise StoreError(f"{path}: is a folder, expected a study's database. {ADVICE}")
         with self._explained():
             version = self._version(thorough=not readonly) if path.exists() else 0
             if readonly and not version:
@@ -99,7 +102,7 @@ class Store:
             if (application, version, tables) == (0, 0, 0):
                 return 0
             if application != schema.APPLICATION:
-                raise StoreError(f"{self.path}: is another program's database; it was left untouched.")
+                raise StoreError(f"{self.path}: is another program's database; it was left untouched. {ADVICE}")
             if version < 1:
                 raise sqlite3.DatabaseError(f"its format is {version}")
             if version > schema.FORMAT:

@@ -24,6 +24,7 @@ class Range:
 Searched = int | float | tuple[int | float, ...] | Range
 """One hyperparameter's values: a number fixes it, a tuple is a choice, a Range a range."""
 
+LONGEST_PATH = 4095  # what Linux takes
 MOST_STEPS = 10_000  # every value of a stepped range is held in memory
 
 
@@ -83,8 +84,14 @@ def text(value: Any) -> str:
     return value
 
 
+def path_text(value: Any) -> str:
+    if len(text(value).encode()) > LONGEST_PATH:
+        raise ValueError(f"a path of at most {LONGEST_PATH:,} bytes")
+    return str(value)
+
+
 def data_path(value: Any) -> str:
-    path = text(value)
+    path = path_text(value)
     if path.startswith("drawn:") and path != "drawn:towns-and-countryside":
         raise ValueError('a folder, a .zip, or "drawn:towns-and-countryside"')
     return path
@@ -100,7 +107,7 @@ def weights(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, (list, tuple)) else [value]
     if not values or not all(isinstance(v, str) for v in values):
         raise ValueError('"imagenet", "random", the path of a weights file, or a list of these')
-    return tuple(text(v) for v in values)
+    return tuple(path_text(v) for v in values)
 
 
 def searched(check: Callable[[Any], int | float]) -> Callable[[Any], Searched]:
