@@ -16,7 +16,7 @@ from tuner.evidence.results import Results
 from tuner.search.events import Event, Notice, Phase
 from tuner.search.session import Session
 from tuner.study.asked import resolve
-from tuner.study.folder import StudyFolder
+from tuner.study.folder import StudyFolder, sha256_of
 from tuner.study.locate import write_study
 
 QUICK = {"space__unfrozen_layers": 0, "space__dropout": 0.0, "search__max_epochs": 1, "confirm__seeds": 1}
@@ -95,3 +95,25 @@ def test_memory_that_runs_out_outside_of_a_trial_is_one_message(
         search(copy)
     monkeypatch.undo()
     assert facts(copy) == before
+
+
+def test_lost_weights_that_are_kept_are_trained_again_to_the_same_numbers(
+    copy: StudyFolder, finished: StudyFolder
+) -> None:
+    """Winner, baseline, reference and logistic regression: damaged, cut short or gone."""
+    kept = sorted(copy.checkpoints.iterdir())
+    assert len(kept) == 4
+    kept[0].unlink()
+    kept[1].write_bytes(b"")
+    for path in kept[2:]:
+        data = bytearray(path.read_bytes())
+        data[600] ^= 1
+        path.write_bytes(data)
+    events = search(copy)
+    said = [e.text for e in events if isinstance(e, Notice) and "missing or damaged" in e.text]
+    assert len(said) == 4
+    assert facts(copy) == facts(finished)
+    assert {p.name: sha256_of(p) for p in copy.checkpoints.iterdir()} == {
+        p.name: sha256_of(p) for p in finished.checkpoints.iterdir()
+    }
+    assert not [e for e in search(copy) if isinstance(e, Notice) and "missing or damaged" in e.text]

@@ -30,7 +30,8 @@ class Confirms:
 class Candidate:
     """A trial to run; `next_size` is how many the next rung of its bracket takes, None when there is none.
 
-    `fit` trains it, `workshop`: other photographs than the search's, `fixed`: the last epoch counts, not the best.
+    `fit` trains it, `workshop`: other photographs than the search's, `fixed`: the last epoch counts, not the best,
+    `repairs`: it was told before, only its weights are wanted again.
     """
 
     row: TrialRow
@@ -42,6 +43,12 @@ class Candidate:
     workshop: Workshop | None = None
     confirms: Confirms | None = None
     fixed: bool = False
+    repairs: bool = False
+
+
+def fit_of(kind: str) -> Fit:
+    """What trains a configuration of this kind."""
+    return logistic.run if kind == "logistic" else trials.run
 
 
 def frozen(configurations: Sequence[Mapping[str, int | float]], epochs: int) -> list[Candidate]:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.backbone import cuts
-from tuner.errors import SearchError, StoreError
-from tuner.search import candidates, confirm
+from tuner.errors import StoreError
+from tuner.search import candidates, confirm, survivors
 from tuner.search.candidates import Candidate
 from tuner.search.cost import CostModel, Place, seconds_left
 from tuner.search.events import EpochEnded, Listener, Notice, Phase, Planned, PlannedBracket, TrialEnded, TrialStarted
@@ -91,13 +91,16 @@ class Search:
         for row in self.store.rows("SELECT id, hyperparameters FROM configurations WHERE kind <> 'logistic'"):
             hyperparameters = json.loads(row["hyperparameters"])
             self.cost.observe(self.place(hyperparameters), [e.seconds for e in self.standing.epochs(row["id"])])
+        for lost in self._lost():
+            self.one(lost)
         self.listen(Phase("baseline", f"{len(self.frozen)} frozen configurations and the reference"))
         for candidate in self._baseline():
             self.one(candidate)
         self.listen(Phase("search", f"Hyperband, {sum(b.sizes[0] for b in self.plan)} configurations"))
         while (asked := self._ask()) is not None:
             self.one(asked)
-            self._check_survivors(asked)
+            survivors.check_rung(self, asked)
+        survivors.check_any(self)
         if self.confirming:
             confirm.run(self)
         sweep(self.folder.checkpoints, self.store.checkpoint_files())
@@ -244,7 +247,7 @@ class Search:
             earlier=tuple(e for e in self.standing.epochs(row.configuration) if e.epoch <= start_epoch),
             keep_last=candidate.next_size is not None,
             last_bar=last_bar,
-            best_bar=None if candidate.confirms else best_bar,
+            best_bar=None if candidate.confirms or candidate.repairs else best_bar,
             fixed=candidate.fixed,
         )
 
@@ -274,7 +277,7 @@ class Search:
     def _tell(self, candidate: Candidate, result: TrialResult) -> None:
         row, completed = candidate.row, result.status == "COMPLETED"
         score = getattr(result.best, self.spec.search.objective) if result.best and completed else None
-        if candidate.kind == "search":
+        if candidate.kind == "search" and not candidate.repairs:
             self.oracle.tell(row.id, result.status, score, result.reason)
         with self.store.transaction():
             self.store.end_trial(
@@ -300,27 +303,27 @@ class Search:
             )
         )
 
-    def _check_survivors(self, candidate: Candidate) -> None:
-        """Stops when every configuration of a rung failed: something is wrong with all of them.
-
-        A later rung of a single configuration is no such sign: its failure is its own.
-        """
-        row = candidate.row
-        query = "SELECT status, reason FROM trials WHERE iteration = ? AND bracket = ? AND rung = ?"
-        ended = self.store.rows(query, row.iteration, row.bracket, row.rung)
-        rung, size = int(row.rung or 0), bracket_of(self.plan, row).sizes[int(row.rung or 0)]
-        if rung:
-            below = self.store.rows(query, row.iteration, row.bracket, rung - 1)
-            size = min(size, sum(r["status"] == "COMPLETED" for r in below))
-        if len(ended) < size or (rung and size == 1) or any(r["status"] != "FAILED" for r in ended):
-            return
-        reasons = [str(r["reason"]) for r in ended]
-        common = sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))[:3]
-        raise SearchError(
-            f"Every configuration of bracket {row.bracket}, rung {rung} failed ({len(ended)}): "
-            + "; ".join(f"{reasons.count(reason)} times {reason}" for reason in common)
-            + ". Lower space.learning_rate or look at the photographs; `tlstudy report` shows every trial."
+    def _lost(self) -> list[Candidate]:
+        """Configurations that are kept and whose weights are missing or damaged: trained again, to the same numbers."""
+        query = (
+            "SELECT t.*, c.kind, c.number, c.hyperparameters, p.file, p.sha256 FROM checkpoints p "
+            "JOIN configurations c ON c.id = p.configuration JOIN trials t ON t.configuration = c.id "
+            "WHERE p.role = 'best' AND c.kind NOT IN ('seed', 'fold') AND t.last_epoch = "
+            "(SELECT MAX(last_epoch) FROM trials WHERE configuration = c.id)"
         )
+        found = []
+        for r in self.store.rows(query):
+            path = self.folder.checkpoints / r["file"]
+            # A searched trial that the oracle still waits for is asked for again anyway.
+            told = self.oracle.trials[r["id"]].status if r["kind"] == "search" else r["status"]
+            if told != "COMPLETED" or (path.is_file() and sha256_of(path) == r["sha256"]):
+                continue
+            self.listen(Notice(f"{r['file']} is missing or damaged: {r['configuration']} is trained again.", True))
+            places = (r["iteration"], r["bracket"], r["rung"], r["first_epoch"], r["last_epoch"], r["parent"])
+            row = TrialRow(r["id"], r["configuration"], *places)
+            values, fit = json.loads(r["hyperparameters"]), candidates.fit_of(r["kind"])
+            found.append(Candidate(row, r["kind"], r["number"], values, fit=fit, repairs=True))
+        return found
 
     # ---- small things ----
 
