@@ -108,7 +108,7 @@ WRONG_USE = [
     (["search", ""], "STUDY: found '', expected a study folder, its study.toml or a name under studies/."),
     (["predict", "m.keras", ""], "PATH: found '', expected a photograph, a folder of them, or - for a list on stdin."),
     (["init", "photos", "--name", ""], "--name '': expected letters, digits, - and _ only"),
-    (["init", "photos", "--name", "a/b"], "--name 'a/b': expected letters, digits, - and _ only, such as"),
+    (["init", "photos", "--name", "a/b"], "--name 'a/b': expected letters, digits, - and _ only, at most"),
     (["init", "photos", "--name", "x" * 300], "expected letters, digits, - and _ only, at most 60 of them, such as"),
     (["init", "x" * 5000], "expected a path of at most 4,095 bytes"),
     (["search", "--data", "x" * 300], "no such folder or .zip"),

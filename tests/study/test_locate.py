@@ -121,7 +121,7 @@ def test_a_folder_without_a_study_is_told_how_to_become_one(tmp_path: Path) -> N
 def test_what_names_no_study_is_an_error_of_use(tmp_path: Path, given: str) -> None:
     inner = tmp_path / "empty" / "inner"
     inner.mkdir(parents=True)
-    with pytest.raises(StudyError, match="no such study|holds no study.toml"):
+    with pytest.raises(StudyError, match="no such study|holds no study.toml|found '', expected a study"):
         locate(given, inner)
 
 

@@ -178,7 +178,7 @@ def test_there_is_nothing_to_read_before_there_are_results(tmp_path: Path) -> No
     (tmp_path / "study.db").touch()
     with pytest.raises(StoreError, match="no results yet; run `tlstudy search` first"):
         Store(tmp_path / "study.db", readonly=True)
-    with pytest.raises(StoreError, match="cannot be read or written"):
+    with pytest.raises(StoreError, match="is a folder, expected a study"):
         Store(tmp_path)
     assert everything(tmp_path) == {"study.db": b""}
 
