@@ -30,7 +30,7 @@ doctor: $(VENV)/.installed ## what this machine has and lacks
 	@$(BIN)/tlstudy doctor
 
 test: $(VENV)/.dev ## run the test suite
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

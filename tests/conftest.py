@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ _FOLDER = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """The cache of the whole session, subprocesses included, is a temporary folder: never the user's own."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        # Started in the background of a shell: processes that tests interrupt would inherit the deaf ear.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     made = tempfile.mkdtemp(prefix="tlstudy-tests-")
     config.stash[_FOLDER] = made
     os.environ["TLSTUDY_CACHE"] = str(Path(made) / "cache")
