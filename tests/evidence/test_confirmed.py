@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,8 @@ def test_the_verdict_is_that_of_the_recorded_predictions(tmp_path: Path, winner:
     assert found.winner is not None and found.baseline is not None
     assert found.winner.accuracies == tuple(sides["winner"].mean(axis=1))
     assert found.baseline.confirmed is not None and found.baseline.confirmed.correct == sides["baseline"][0].sum()
+    said = json.loads(Results.open(database).to_json())["verdict"]
+    assert (said["kind"], said["compared"]["low"], said["images"]) == (found.kind, wanted.low, TEST)
     assert "The test set was sealed before the search and opened once." in found.evidence
     assert any("search said" in line and "over 5 seeds" in line for line in found.evidence)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,8 @@ class Results:
         """Everything here as one JSON object; missing numbers are null."""
         tables = {"configurations": self.ranking(None), "trials": self.trials(), "epochs": self.epochs()}
         tables |= {"depths": self.depths(), "photographs": self.photographs()}
-        return formats.to_json({"study": formats.study_facts(self.study), **tables})
+        facts = {"study": formats.study_facts(self.study), "verdict": asdict(self.findings())}
+        return formats.to_json(facts | tables)
 
     def to_csv(self, table: str = "configurations") -> str:
         """One table as CSV, made safe for spreadsheets: "configurations", "trials", "epochs" or "photographs"."""
