@@ -89,7 +89,7 @@ class Live:
     def _times(self) -> Text:
         state = self.state
         parts = [f"{words.seconds(self._clock() - self._began)} gone"]
-        if state.seconds_left is not None and state.plan is not None and state.ended < state.plan.total:
+        if state.seconds_left:
             left = state.seconds_left - (self._clock() - self._left_at)
             parts.append(f"about {words.seconds(left)} left" if left > 1 else "nearly done")
         if state.rate is not None and math.isfinite(state.rate):

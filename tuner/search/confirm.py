@@ -31,12 +31,6 @@ from tuner.study.store import TrialRow
 if TYPE_CHECKING:
     from tuner.search.loop import Search
 
-SEEDS, MANY_SEEDS = 5, 10
-CHEAP = 3e12
-"""Multiply-adds of ten seeds of both sides, up to which ten are trained: about a minute on two cores. Not measured
-seconds, because a study that is resumed has to come to the same number.
-"""
-
 
 @dataclass(frozen=True)
 class Side:
@@ -87,20 +81,26 @@ def chosen(search: Search) -> tuple[Side, Side] | None:
     return found[0], found[1]
 
 
+def fixed(search: Search) -> dict[str, Any] | None:
+    """Number of seeds and sides of the confirmation of a search that has ended; None when nothing can be confirmed."""
+    sides = chosen(search)
+    return _plan(search, sides) if sides else None
+
+
 # ---- fresh seeds ----
+
+
+def _plan(search: Search, sides: tuple[Side, Side]) -> dict[str, Any]:
+    work = sum(_work(search.cost, search, side) for side in sides)
+    number = search.cost.seeds(search.spec.confirm.seeds, work)
+    return {"seeds": number, "sides": [asdict(side) for side in sides]}
 
 
 def _seeds(search: Search, sides: tuple[Side, Side]) -> int:
     """How many fresh seeds, fixed before the first: as asked, else 5, or 10 where both sides are cheap."""
-    asked = search.spec.confirm.seeds
-    if isinstance(asked, int):
-        number = asked
-    else:
-        work = sum(_work(search.cost, search, side) for side in sides)
-        number = MANY_SEEDS if MANY_SEEDS * work <= CHEAP else SEEDS
-    if (plan := {"seeds": number, "sides": [asdict(side) for side in sides]}) != search.store.meta("confirmation"):
+    if (plan := _plan(search, sides)) != search.store.meta("confirmation"):
         search.store.set_meta(confirmation=plan)
-    return number
+    return int(plan["seeds"])
 
 
 def _work(model: CostModel, search: Search, side: Side) -> float:

@@ -104,7 +104,7 @@ class TrialEnded:
     score: float | None
     best: EpochRow | None  # the configuration's best epoch so far
     reason: str | None
-    seconds_left: float | None  # of the whole search, from what each remaining trial costs; None while unknown
+    seconds_left: float | None  # of search and confirmation, from what the remaining trials cost; None while unknown
 
 
 Event = Planned | Counted | Phase | Progress | Notice | TrialStarted | EpochEnded | TrialEnded

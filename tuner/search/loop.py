@@ -16,9 +16,10 @@ from tuner.errors import StoreError
 from tuner.search import candidates, confirm, survivors
 from tuner.search.candidates import Candidate
 from tuner.search.cost import CostModel, Place, seconds_left
+from tuner.search.drawing import drawn, outline_of
 from tuner.search.events import EpochEnded, Listener, Notice, Phase, Planned, PlannedBracket, TrialEnded, TrialStarted
-from tuner.search.oracle import StudyOracle, trials_at_full_budget
-from tuner.search.space import Space, depths, frozen_configurations
+from tuner.search.oracle import Rank, StudyOracle, trials_at_full_budget
+from tuner.search.space import Space, frozen_configurations
 from tuner.search.standing import Standing, bracket_of, sweep
 from tuner.search.trial import EpochDone, TrialResult, TrialTask, Workshop
 from tuner.study import held_out
@@ -62,24 +63,32 @@ class Search:
         self.workshop, self.listen, self.stop = workshop, listen, stop
         s = spec.search
         self.standing = Standing(store, s.objective, s.max_epochs)
-        self.oracle = StudyOracle(
-            space,
-            objective=s.objective,
-            max_epochs=s.max_epochs,
-            factor=s.factor,
-            hyperband_iterations=s.hyperband_iterations,
-            seed=s.seed,
-            rank=self.standing.of_trial,
-            planned=(before := planned(store)),
-            iterations=store.meta("planned_iterations") or max((b.iteration + 1 for b in before), default=0),
-        )
-        if (state := store.oracle_state()) is not None:
-            self.oracle.restore(state)
+        self.oracle = self._oracle(self.standing.of_trial)
         self.plan = self.oracle.plan()
         self.frozen = self._frozen()
         self.cost = CostModel(
             spec.data.image_size, len(workshop.train), len(workshop.validation), spec.backbone.batch_norm, rate
         )
+        self.drawn = drawn(self._oracle(lambda trial: (0.0,)))
+        self.outline = outline_of(self)
+
+    def _oracle(self, rank: Rank) -> StudyOracle:
+        """Hyperband as the store has it."""
+        s, before = self.spec.search, planned(self.store)
+        oracle = StudyOracle(
+            self.space,
+            objective=s.objective,
+            max_epochs=s.max_epochs,
+            factor=s.factor,
+            hyperband_iterations=s.hyperband_iterations,
+            seed=s.seed,
+            rank=rank,
+            planned=before,
+            iterations=self.store.meta("planned_iterations") or max((b.iteration + 1 for b in before), default=0),
+        )
+        if (state := self.store.oracle_state()) is not None:
+            oracle.restore(state)
+        return oracle
 
     def run(self) -> None:
         """Trains all that has not ended. Raises Stopped on request, SearchError when a first rung has no survivor."""
@@ -88,9 +97,7 @@ class Search:
         self.listen(Planned(self.plan, len(self.frozen), s.max_epochs, s.objective, done, total))
         if done == total:
             self.listen(Notice("Everything planned was trained before; nothing is left to compute."))
-        for row in self.store.rows("SELECT id, hyperparameters FROM configurations WHERE kind <> 'logistic'"):
-            hyperparameters = json.loads(row["hyperparameters"])
-            self.cost.observe(self.place(hyperparameters), [e.seconds for e in self.standing.epochs(row["id"])])
+        self.recall()
         for lost in self._lost():
             self.one(lost)
         self.listen(Phase("baseline", f"{len(self.frozen)} frozen configurations and the reference"))
@@ -104,6 +111,13 @@ class Search:
         if self.confirming:
             confirm.run(self)
         sweep(self.folder.checkpoints, self.store.checkpoint_files())
+
+    def recall(self) -> None:
+        """Tells the cost model what the epochs of earlier sessions took."""
+        query = "SELECT id, hyperparameters FROM configurations"
+        for row in self.store.rows(query):
+            if "learning_rate" in (hyperparameters := json.loads(row["hyperparameters"])):  # else logistic regression
+                self.cost.observe(self.place(hyperparameters), [e.seconds for e in self.standing.epochs(row["id"])])
 
     # ---- the plan ----
 
@@ -293,10 +307,9 @@ class Search:
             self.standing.forget_checkpoints(self.oracle.keeps)
         sweep(self.folder.checkpoints, self.store.checkpoint_files(), "")
         fresh = [e.seconds for e in self.standing.epochs(row.configuration) if e.epoch > row.first_epoch]
-        if candidate.kind != "logistic":
+        if "learning_rate" in candidate.hyperparameters:
             self.cost.observe(self.place(candidate.hyperparameters), fresh)
-        places = [self.place({"unfrozen_layers": d}) for d in depths(self.space)]
-        left = seconds_left(self.store, self.cost, self.plan, len(self.frozen) + 2, self.spec.search.max_epochs, places)
+        left = seconds_left(self.outline, self.cost, self.store, lambda: confirm.fixed(self))
         self.listen(
             TrialEnded(
                 row.id, row.configuration, candidate.kind, result.status, score, result.best, result.reason, left
