@@ -7,13 +7,13 @@ dropout rate and the weight decay are numbers that change from trial to trial wi
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tuner.backbone import backend, cuts
+from tuner.backbone import backend, cuts, lean
 from tuner.backbone.resnet import Backbone
 from tuner.study.seeds import generator, seed_for
 
@@ -68,11 +68,11 @@ class Network:
         key: NetworkKey,
         classes: int,
         suffix: _Suffix | None,
-        stock: Callable[[], Any],
+        backbone: Backbone,
         optimizer: str,
         precision: str,
     ) -> None:
-        self.key, self._stock, self._suffix = key, stock, suffix
+        self.key, self._backbone, self._suffix = key, backbone, suffix
         if suffix is None:
             inputs = pooled = keras.Input((2048,), name="pooled")
         else:
@@ -119,9 +119,8 @@ class Network:
         """The state before the first epoch: pretrained suffix, head drawn by name (Glorot and Bengio 2010), empty
         slots.
         """
-        for layer in self._suffix.model.layers if self._suffix else ():
-            if layer.trainable and layer.weights:
-                layer.set_weights(self._stock().get_layer(layer.name).get_weights())
+        if self._suffix:
+            lean.pretrain(self._suffix.model, self._backbone)
         for layer in self.head:
             inputs, units = layer.kernel.shape
             limit = float(np.sqrt(6.0 / (inputs + units)))
@@ -182,9 +181,7 @@ class Networks:
         key = NetworkKey(start, cuts.canonical(unfrozen_layers, self._batch_norm), head_width, dropout)
         if key not in self._networks:
             suffix = None if start == "pooled" else self._suffix(start, key.unfrozen_layers)
-            self._networks[key] = Network(
-                key, self.classes, suffix, lambda: self.backbone.stock, self._optimizer, self._precision
-            )
+            self._networks[key] = Network(key, self.classes, suffix, self.backbone, self._optimizer, self._precision)
         self._networks.move_to_end(key)
         while len(self._networks) > KEPT:
             self._networks.popitem(last=False)
@@ -194,7 +191,7 @@ class Networks:
 
     def _suffix(self, start: str, unfrozen_layers: int) -> _Suffix:
         if (start, unfrozen_layers) not in self._suffixes:
-            model = self.backbone.suffix(start, unfrozen_layers, self._batch_norm, self._precision)
+            model = lean.suffix(self.backbone, start, unfrozen_layers, self._batch_norm, self._precision)
             optimizer = make_optimizer(self._optimizer)
             variables = list(model.trainable_variables)
             optimizer.build(variables)
