@@ -111,15 +111,16 @@ def workshop(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[..., A
         optimizer: str = "adam",
         precision: str = "float32",
         cuts: tuple[str, ...] = ("conv5_block2", "pooled"),
+        head_widths: tuple[int, ...] = (0, 8, 16),
     ) -> Any:
         from tuner.backbone import features
         from tuner.search.network import Networks
         from tuner.search.trial import Workshop
 
-        key = (classes, batch_norm, optimizer, precision, cuts)
+        key = (classes, batch_norm, optimizer, precision, cuts, head_widths)
         if key not in made:
             stored = features.ensure(backbone, squares, "squares", cuts, cache)
-            networks = Networks(backbone, classes, batch_norm, optimizer, precision)
+            networks = Networks(backbone, classes, batch_norm, optimizer, precision, head_widths)
             labels = np.arange(len(squares)) * 7 % 10 % classes
             rows = np.arange(len(squares))
             made[key] = Workshop(stored, labels, rows[:26], rows[26:], networks, classes)

@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 
 from tuner.backbone import backend, cuts, features
 
+LAYERS = tuple(n for n in cuts.layer_names() if not n.endswith(("_bn", "_relu")))
+"""The stock layers by the names they have in a search, where BatchNorm and the ReLU after it are part of the
+convolution."""
 WANTED = ("conv4_block2", "conv5_block2", "pooled")
 
 
@@ -36,7 +39,7 @@ class Canary:
 
         def forward(model: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
             run = real(model)
-            frozen = [layer.name for layer in model.layers if layer.name in cuts.layer_names()[1:]]
+            frozen = [layer.name for layer in model.layers if layer.name in LAYERS[1:]]
 
             def counted(batch: np.ndarray) -> list[np.ndarray]:
                 self.passes += 1
@@ -86,7 +89,7 @@ def test_every_photograph_goes_through_every_frozen_layer_exactly_once(
     """In one pass for all cuts, then none, then only from the nearest stored cut upwards."""
     canary = Canary(monkeypatch, squares)
     first = ensure(backbone, squares, tmp_path, ("conv4_block2", "conv5_block1"))
-    names = cuts.layer_names()
+    names = LAYERS
     below = names[1 : names.index("conv5_block1_out") + 1]
     assert canary.seen == Counter({(layer, n): 1 for layer in below for n in range(len(squares))})
     assert first.computed == ("conv4_block2", "conv5_block1") and first.rate and first.rate > 0
@@ -110,7 +113,7 @@ def test_cuts_missing_below_and_above_a_stored_one_leave_what_is_between_alone(
     canary = Canary(monkeypatch, squares)
     canary.know(np.load(entries(filled)["conv5_block2"] / "features.npy"))
     assert ensure(backbone, squares, filled).computed == ("conv4_block2", "pooled")
-    names = cuts.layer_names()
+    names = LAYERS
     run = [*names[1 : names.index("conv4_block2_out") + 1], *names[names.index("conv5_block2_out") + 1 :]]
     assert canary.seen == Counter({(layer, n): 1 for layer in run for n in range(len(squares))})
 
@@ -138,9 +141,11 @@ def test_the_cache_keeps_to_its_budget_by_letting_the_longest_unused_go(
 def test_features_are_the_prefixs_outputs_in_the_photographs_order(
     stored: tuple[Path, Any], backbone: Any, squares: np.ndarray
 ) -> None:
+    from tuner.backbone import lean
+
     found = stored[1].arrays
     assert found["image"] is squares
-    run = backend.forward(backbone.prefix("image", WANTED))
+    run = backend.forward(lean.prefix(backbone, "image", WANTED))
     for cut, values in zip(WANTED, run(squares[30:37]), strict=True):
         array = found[cut]
         assert array.dtype == np.float32 and array.shape == (37, *cuts.feature_shape(cut, 48))

@@ -96,7 +96,7 @@ def test_prefix_and_suffix_give_the_stock_networks_outputs(
     assert close(at["pooled"], wanted)
     for depth in DEPTHS[1:]:
         cut = cuts.cut_for(depth)
-        assert at[cut].shape[1:] == cuts.feature_shape(cut, backbone.image_size)
+        assert at[cut].shape[1:] == cuts.layer_shape(cut, backbone.image_size)
         suffix = backbone.suffix(cut, depth, "frozen", "float32")
         # In training mode as well: frozen BatchNorm ignores the mode.
         assert close(np.asarray(suffix(at[cut], training=depth in (10, 94))), wanted), depth

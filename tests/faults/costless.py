@@ -65,6 +65,9 @@ class Costless:
     def set_rates(self, learning_rate: float, backbone_rate: float, dropout: float) -> None:
         self.rate = learning_rate
 
+    def decays(self, decay: float, backbone_rate: float) -> list[float]:
+        return [decay]
+
     def seed_dropout(self, *names: int | str) -> None:
         return None
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search.trials import equal, numbers, resumed, run, saved, task
 
+from tuner.backbone import cuts
 from tuner.errors import StoreError
 from tuner.search import logistic, trial
 from tuner.search.network import log_loss
@@ -209,6 +210,49 @@ def test_one_trace_for_any_rates_and_any_number_of_trials(backbone: Any, worksho
     assert [n.stepper.traces for n in networks.values()] == [1, 1]
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_widths_that_share_a_network_train_as_with_one_of_their_own(
+    optimizer: str, classes: int, workshop: Workshops, tmp_path: Path
+) -> None:
+    """The same numbers drawn, the same losses to rounding, with dropout too; units a width does not have stay zero; the
+    network that three widths share is traced once."""
+    shared = workshop(classes=classes, optimizer=optimizer)
+    options = {"learning_rate": 1e-3, "dropout": 0.3, "weight_decay": 0.01}
+    for width in (8, 0, 16, 0, 8):
+        alone = workshop(classes=classes, optimizer=optimizer, head_widths=())
+        wanted = task(shared, tmp_path / "t", head_width=width, last_epoch=2, **options)
+        result, ours = run(wanted, shared)
+        assert result.status == "COMPLETED"
+        network = shared.networks.get("conv5_block2", 10, width, True)
+        weights = network.weights()
+        assert (weights["head_logits/kernel"].shape[0] or 0) == (width or 2048)
+        other, theirs = run(wanted, alone)
+        assert other.trained_parameters == result.trained_parameters
+        assert [d.row.loss for d in ours] == pytest.approx([d.row.loss for d in theirs], rel=1e-4)
+        their_own = alone.networks.get("conv5_block2", 10, width, True).weights()
+        assert weights.keys() == their_own.keys()
+        for branch in network.head.branches:
+            for variable, part in branch.pieces().values():
+                whole = np.array(variable)
+                if branch is network.head.worn:
+                    whole[part] = 0.0
+                assert not whole.any()
+        assert network.stepper.traces == 1
+
+
+def test_after_a_loss_that_was_not_finite_another_width_is_as_before(workshop: Workshops, tmp_path: Path) -> None:
+    """The units that a width does not have become NaN with the others; nothing of them is left for the next trial."""
+    shop = workshop()
+    sound = task(shop, tmp_path / "t", head_width=0, last_epoch=1)
+    _, before = run(sound, shop)
+    for width in (8, 0):
+        broken = task(shop, tmp_path / "t", head_width=width, learning_rate=1e38, last_epoch=3)
+        assert run(broken, shop)[0].status == "FAILED"
+        _, after = run(sound, shop)
+        assert numbers(before) == numbers(after)
+
+
 def test_head_widths_share_their_suffix_and_old_networks_go(backbone: Any) -> None:
     from tuner.search import network
 
@@ -257,20 +301,28 @@ def with_head(resnet: Any, shop: Any, wanted: trial.TrialTask) -> Any:
     layers.append(keras.layers.Dense(1 if shop.classes == 2 else shop.classes))
     for layer in layers:
         x = layer(x)
-    for layer, ours in zip(layers, network.head, strict=True):
-        layer.set_weights(ours.get_weights())
+    drawn = network.weights()
+    for layer, name in zip(layers, ["head_hidden", "head_logits"][-len(layers) :], strict=True):
+        layer.set_weights([drawn[f"{name}/kernel"], drawn[f"{name}/bias"]])
     return keras.Model(inputs, x)
 
 
-@pytest.mark.parametrize("depth", [0, 10, 32])
+@pytest.mark.parametrize(("depth", "width"), [(0, 8), (10, 8), (10, 0), (32, 16), (42, 8), (104, 8)])
 def test_a_trial_is_stock_keras_fit_on_the_same_batches(
-    depth: int, workshop: Workshops, stock_resnet: Callable[[], Any], preprocessed: np.ndarray, tmp_path: Path
+    depth: int,
+    width: int,
+    workshop: Workshops,
+    stock_resnet: Callable[[], Any],
+    preprocessed: np.ndarray,
+    tmp_path: Path,
 ) -> None:
-    """Adam on photographs through the whole stock network, 26 of them in batches of 10: the last one has 6."""
+    """Adam on photographs through the whole stock network, 26 of them in batches of 10: the last one has 6. At 42 and
+    104 ends of stages are trained, of which we compute every second pixel."""
     import keras
 
-    shop = workshop(cuts=("conv4_block6", "pooled")) if depth == 32 else workshop()
-    wanted = task(shop, tmp_path / "t", unfrozen_layers=depth, learning_rate=1e-4, last_epoch=2, keep_last=False)
+    shop = workshop() if depth <= 10 else workshop(cuts=(cuts.cut_for(depth), "pooled"))
+    options = {"unfrozen_layers": depth, "head_width": width, "learning_rate": 1e-4}
+    wanted = task(shop, tmp_path / "t", last_epoch=2, keep_last=False, **options)
     result, done = run(wanted, shop)
     resnet = stock_resnet()
     for index, layer in enumerate(resnet.layers):

@@ -6,46 +6,17 @@ and the two things Keras has no public call for, a compiled forward pass and a c
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import os
 import platform
-import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tuner.errors import UsageError
-
-SUPPORTED = ("tensorflow", "jax")
-
-
-def choose() -> str:
-    """Sets KERAS_BACKEND if nobody did (TensorFlow where it is installed, else JAX) and quietens the log."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    chosen = os.environ.get("KERAS_BACKEND") or next(
-        (b for b in SUPPORTED if importlib.util.find_spec(b)), SUPPORTED[0]
-    )
-    if chosen not in SUPPORTED:
-        raise UsageError(
-            f"KERAS_BACKEND is {chosen!r}; tlstudy runs on {' or '.join(SUPPORTED)}. Set one of them, or unset it."
-        )
-    if importlib.util.find_spec(chosen) is None:
-        raise UsageError(
-            f"KERAS_BACKEND is {chosen!r}, but {chosen} is not installed. "
-            f"Install it (pip install {'tensorflow' if chosen == 'tensorflow' else 'jax'}) or choose another backend."
-        )
-    os.environ["KERAS_BACKEND"] = chosen
-    if chosen == "jax" and "xla_gpu_deterministic_ops" not in os.environ.get("XLA_FLAGS", ""):
-        # The same study must end the same way twice, on a GPU too.
-        os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true").strip()
-    return chosen
+from tuner.backbone.choosing import choose, quiet
 
 
 @lru_cache(maxsize=1)
@@ -69,24 +40,6 @@ def start() -> str:
                 tf.config.experimental.enable_op_determinism()
     keras.config.disable_traceback_filtering()
     return str(keras.backend.backend())
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what a backend's C++ part writes to the terminal while it starts; shows it if starting fails."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept:
-        before = os.dup(2)
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            kept.seek(0)
-            os.write(before, kept.read())
-            raise
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
 
 
 def environment() -> dict[str, Any]:
@@ -245,10 +198,10 @@ class Stepper:
         def move(found: Any, decays: Any) -> None:
             by_variable = {id(v): g for v, g in zip(self.model.trainable_variables, found, strict=True)}
             for (optimizer, variables), decay in zip(self.groups, decays, strict=True):
-                for v in variables:
-                    if len(v.shape) > 1:
-                        v.assign(v - v * decay)
-                optimizer.apply([by_variable[id(v)] for v in variables], variables)
+                kernels = [v for v in variables if len(v.shape) > 1]
+                # Without weight decay the variables, tens of megabytes, are not read and written once more.
+                tf.cond(decay > 0, lambda k=kernels, d=decay: _tf_shrink(k, d), lambda: tf.constant(0))
+                _tf_apply(optimizer, [by_variable[id(v)] for v in variables], variables)
 
         def train(x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> tuple[Any, Any]:
             self.traces += 1
@@ -332,6 +285,39 @@ class Stepper:
     def _jax_logits(self, x: np.ndarray) -> Any:
         trained, fixed, _ = self._values()
         return self._jax_forward(trained, fixed, x)
+
+
+def _tf_shrink(kernels: Sequence[Any], decay: Any) -> Any:
+    import tensorflow as tf
+
+    for v in kernels:
+        v.assign_sub(v * decay)
+    return tf.constant(0)
+
+
+def _tf_apply(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+    """`optimizer.apply` of Keras, for Adam (Kingma and Ba 2015) as one kernel a variable: the same formula, read from
+    keras/src/optimizers/adam.py, which is written in ten operations there and takes a tenth of a step.
+    """
+    import keras
+    import tensorflow as tf
+
+    if type(optimizer) is not keras.optimizers.Adam:
+        optimizer.apply(gradients, variables)
+        return
+    step = tf.cast(optimizer.iterations + 1, tf.float32)
+    rates = {
+        "lr": tf.cast(optimizer.learning_rate, tf.float32),
+        "beta1": optimizer.beta_1,
+        "beta2": optimizer.beta_2,
+        "epsilon": optimizer.epsilon,
+        "beta1_power": tf.pow(tf.cast(optimizer.beta_1, tf.float32), step),
+        "beta2_power": tf.pow(tf.cast(optimizer.beta_2, tf.float32), step),
+    }
+    for v, m, s, gradient in zip(variables, optimizer._momentums, optimizer._velocities, gradients, strict=True):
+        handles = {"var": v.value.handle, "m": m.value.handle, "v": s.value.handle}
+        tf.raw_ops.ResourceApplyAdam(**handles, **rates, grad=tf.cast(gradient, tf.float32))
+    optimizer.iterations.assign_add(1)
 
 
 def out_of_memory(error: BaseException) -> bool:

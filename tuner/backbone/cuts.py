@@ -23,6 +23,11 @@ BLOCKS = tuple(f"{stage}_block{i + 1}" for stage, _, count in STAGES for i in ra
 CUTS = ("image", "stem", *BLOCKS[:-1], "pooled")
 """Every cut from the image upwards."""
 
+STAGE_ENDS = ("conv2_block3", "conv3_block4", "conv4_block6")
+"""Cuts of which only every second pixel is ever read: the next stage's 1x1 convolutions have stride 2. No more of them
+is stored, and no more of their blocks' 3x3 and last convolutions is computed.
+"""
+
 
 @lru_cache(maxsize=1)
 def layer_names() -> tuple[str, ...]:
@@ -68,6 +73,12 @@ def cut_for(unfrozen_layers: int, batch_norm: str = "frozen") -> str:
 
 
 def feature_shape(cut: str, image_size: int) -> tuple[int, ...]:
+    """Shape of what is stored of one image at the cut: `layer_shape`, of a stage's end every second pixel."""
+    shape = layer_shape(cut, image_size)
+    return (-(-shape[0] // 2), -(-shape[1] // 2), shape[2]) if cut in STAGE_ENDS else shape
+
+
+def layer_shape(cut: str, image_size: int) -> tuple[int, ...]:
     """Shape of one image's activations at the cut: (height, width, channels), or (2048,) when pooled."""
     if cut == "image":
         return (image_size, image_size, 3)
@@ -102,7 +113,7 @@ class Piece:
 
 @lru_cache(maxsize=8)
 def pieces(image_size: int) -> tuple[Piece, ...]:
-    """Every convolution from the bottom up with its multiply-adds at this image size."""
+    """Every convolution from the bottom up with the multiply-adds that it needs at this image size."""
     half = (image_size - 1) // 2 + 1
     found = [Piece("conv1_conv", "stem", 7 * 7 * 3 * 64 * half * half)]
     side, channels = _stem_side(image_size), 64
@@ -110,11 +121,12 @@ def pieces(image_size: int) -> tuple[Piece, ...]:
         side = side if index == 0 else -(-side // 2)
         for i in range(count):
             block, area = f"{stage}_block{i + 1}", side * side
+            read = (-(-side // 2)) ** 2 if block in STAGE_ENDS else area
             if i == 0:
                 found.append(Piece(f"{block}_0_conv", block, channels * 4 * width * area))
             found.append(Piece(f"{block}_1_conv", block, channels * width * area))
-            found.append(Piece(f"{block}_2_conv", block, 9 * width * width * area))
-            found.append(Piece(f"{block}_3_conv", block, 4 * width * width * area))
+            found.append(Piece(f"{block}_2_conv", block, 9 * width * width * read))
+            found.append(Piece(f"{block}_3_conv", block, 4 * width * width * read))
             channels = 4 * width
     return tuple(found)
 

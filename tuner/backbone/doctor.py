@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tuner import __version__
 from tuner.backbone import backend
+from tuner.backbone.choosing import SUPPORTED
 from tuner.errors import TlstudyError
 from tuner.study.folder import cache_root
 
@@ -67,7 +68,7 @@ def _package(name: str) -> Finding:
 
 
 def _backend() -> list[Finding]:
-    installed = [b for b in backend.SUPPORTED if importlib.util.find_spec(b)]
+    installed = [b for b in SUPPORTED if importlib.util.find_spec(b)]
     try:
         facts = backend.environment()
     except TlstudyError as error:

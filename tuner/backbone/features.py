@@ -127,7 +127,9 @@ def _compute(
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
 ) -> None:
-    run = backend.forward(backbone.prefix(start, missing))
+    from tuner.backbone import lean  # here, because it imports Keras
+
+    run = backend.forward(lean.prefix(backbone, start, missing))
     need = sum(len(source) * cuts.feature_bytes(c, backbone.image_size) for c in missing)
     (cache / "features").mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
@@ -261,7 +263,7 @@ def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:
         "keras": env["keras"],
         "library": env.get(env["backend"]),
         "devices": env["devices"],
-        "layout": 1,
+        "layout": 2,
     }
 
 

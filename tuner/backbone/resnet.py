@@ -1,4 +1,6 @@
-"""The ResNet-50 itself: loaded once, then replayed in parts, the frozen prefix up to the cuts and the suffix above one.
+"""The ResNet-50 itself: loaded once, then replayed in parts of stock layers, the prefix and the suffix above a cut.
+
+A search runs the same parts with less work (`lean`); exports are made of these.
 
 The backbone takes RGB with ImageNet's mean subtracted, not Keras's BGR: the first convolution's kernel is turned round
 once when the weights are loaded, which is the same function (to rounding) and lets one Rescaling layer do the
@@ -57,15 +59,15 @@ class Backbone:
         return int(self.stock.count_params())
 
     def prefix(self, start: str, wanted: Iterable[str]) -> Any:
-        """The frozen layers from the cut `start` to each cut of `wanted`: input (b, *shape of start), a list of one
-        output a cut, or the output itself when only one is wanted.
+        """The frozen layers from the cut `start` to each cut of `wanted`: input (b, *layer shape of start), a list of
+        one output a cut, or the output itself when only one is wanted.
 
         The layers are the stock ones, not copies. `start` "image" takes RGB 0..255 of any dtype.
         """
         import keras
 
         wanted = list(wanted)
-        shape = cuts.feature_shape(start, self.image_size)
+        shape = cuts.layer_shape(start, self.image_size)
         inputs = keras.Input(shape, name="photograph" if start == "image" else start)
         taken = {cuts.cut_layer(start): preprocess(inputs) if start == "image" else inputs}
         self._replay(taken, max((cuts.cut_layer(c) for c in wanted), key=cuts.layer_names().index), lambda layer: layer)
@@ -77,7 +79,7 @@ class Backbone:
         return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name="prefix")
 
     def suffix(self, start: str, unfrozen_layers: int, batch_norm: str, precision: str) -> Any:
-        """Copies of the layers above `start`, with the trained ones trainable: (b, *shape of start) to (b, 2048)
+        """Copies of the layers above `start`, with the trained ones trainable: (b, *layer shape of start) to (b, 2048)
         pooled.
 
         Frozen BatchNorm stays in inference mode whatever mode the model is called in (Keras: `trainable = False`).
@@ -90,7 +92,7 @@ class Backbone:
             config = layer.get_config() | {"dtype": precision, "trainable": layer.name in trained}
             return type(layer).from_config(config)
 
-        shape = cuts.feature_shape(start, self.image_size)
+        shape = cuts.layer_shape(start, self.image_size)
         inputs = keras.Input(shape, name="photograph" if start == "image" else start)
         taken = {cuts.cut_layer(start): preprocess(inputs) if start == "image" else inputs}
         copies = self._replay(taken, cuts.cut_layer("pooled"), copy)

@@ -35,7 +35,7 @@ def build(
     """
     import keras
 
-    from tuner.search.network import head_layers
+    from tuner.search.head import head_layers
 
     photograph, x = _entrance(backbone.image_size, resize, squares)
     # The prefix in float32 and the suffix at the study's precision, cut where the trial's network was cut.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.backbone.choosing import quiet
 from tuner.errors import TlstudyError, UsageError
 from tuner.export.formats import FORMATS, LARGEST_CONTENTS, Contents, Format, check_installed
 from tuner.export.saving import CONTENTS_FILE, KEY
@@ -150,14 +151,12 @@ def _onnx(path: Path) -> tuple[Contents, Call]:
 def _litert(path: Path) -> tuple[Contents, Call]:
     from ai_edge_litert.interpreter import Interpreter
 
-    from tuner.backbone import backend
-
     try:
         with zipfile.ZipFile(path) as end, end.open(CONTENTS_FILE) as file:
             contents = Contents.from_json(file.read(LARGEST_CONTENTS))
     except (zipfile.BadZipFile, KeyError) as error:
         raise _NotOurs(f"it carries no {CONTENTS_FILE} with the class names") from error
-    with backend.quiet():  # it says on standard error which kernels it chose
+    with quiet():  # it says on standard error which kernels it chose
         runner = Interpreter(model_path=str(path)).get_signature_runner()
     name = next(iter(runner.get_input_details()))
     return contents, lambda images: next(iter(runner(**{name: images}).values()))

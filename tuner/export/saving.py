@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.backbone import backend
+from tuner.backbone.choosing import quiet
 from tuner.errors import ExportError, UsageError
 from tuner.export.formats import Contents, Format
 from tuner.study.folder import sync_folder
@@ -35,7 +36,7 @@ def save(model: Any, kind: Format, path: Path, contents: Contents) -> None:
         return
     model.trainable = False  # BatchNorm that was trained must not update itself in an exported graph
     try:
-        with backend.quiet(), _quiet_loggers():
+        with quiet(), _quiet_loggers():
             _export(model, kind, path)
             _add_contents(kind, path, contents)
     except OSError:

@@ -1,21 +1,21 @@
 """What is trained: the suffix above a cut with its head, compiled once and reset for each trial.
 
-Suffixes (their variables, their optimizer's slots) are shared by every head width on them; the learning rate, the
-dropout rate and the weight decay are numbers that change from trial to trial without a new trace.
+Above a suffix one network serves every head width of the study (`head`); the learning rate, the dropout rate and the
+weight decay are numbers that change from trial to trial without a new trace.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tuner.backbone import backend, cuts
+from tuner.backbone import backend, cuts, lean
 from tuner.backbone.resnet import Backbone
-from tuner.study.seeds import generator, seed_for
+from tuner.search.head import WIDEST_SHARED, Head, Piece, assign, assign_all, make_optimizer, read
 
 backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
 import keras  # noqa: E402
@@ -29,28 +29,8 @@ class NetworkKey:
 
     start: str  # the stored cut that is its input
     unfrozen_layers: int  # canonical
-    head_width: int
+    head_widths: tuple[int, ...]  # those that share it
     dropout: bool
-
-
-class HeadDropout(keras.layers.Layer):  # type: ignore[misc]
-    """Dropout whose rate is a variable, so that another rate needs no other trace. Never saved."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.seeds = keras.random.SeedGenerator(0)
-
-    def build(self, shape: Any) -> None:
-        self.rate = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="rate", dtype="float32", autocast=False
-        )
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        if not training:
-            return inputs
-        # keras.random.dropout wants its rate as a Python number.
-        kept = keras.random.uniform(keras.ops.shape(inputs), dtype="float32", seed=self.seeds) >= self.rate
-        return inputs * keras.ops.cast(kept, inputs.dtype) / keras.ops.cast(1.0 - self.rate, inputs.dtype)
 
 
 @dataclass
@@ -61,100 +41,97 @@ class _Suffix:
 
 
 class Network:
-    """One compiled network. `reset`, `load` and `state` move a trial's state in and out."""
+    """One compiled network. `wear`, `reset`, `load` and `state` move a trial's state in and out."""
 
     def __init__(
         self,
         key: NetworkKey,
         classes: int,
         suffix: _Suffix | None,
-        stock: Callable[[], Any],
+        backbone: Backbone,
         optimizer: str,
         precision: str,
     ) -> None:
-        self.key, self._stock, self._suffix = key, stock, suffix
+        self.key, self._backbone, self._suffix = key, backbone, suffix
         if suffix is None:
             inputs = pooled = keras.Input((2048,), name="pooled")
         else:
             inputs, pooled = suffix.model.inputs[0], suffix.model.outputs[0]
-        self.head = head_layers(classes, key.head_width, precision)
-        self.dropout = HeadDropout(name="head_dropout", dtype=precision) if key.dropout else None
-        x = pooled
-        for layer in self.head:
-            if layer is self.head[-1] and self.dropout is not None:
-                x = self.dropout(x)
-            x = layer(x)
-        self.model = keras.Model(inputs, x, name="network")
-        self.head_variables = [v for layer in self.head for v in layer.trainable_variables]
-        self.optimizer = make_optimizer(optimizer)
-        self.optimizer.build(self.head_variables)
-        groups = [(self.optimizer, self.head_variables)] + ([(suffix.optimizer, suffix.variables)] if suffix else [])
+        self.head = Head(key.head_widths, classes, precision, optimizer, key.dropout)
+        self.model = keras.Model(inputs, self.head(pooled), name="network")
+        self.wear(max(key.head_widths))
+        groups = self.head.groups + ([(suffix.optimizer, suffix.variables)] if suffix else [])
         one = classes == 2
         self.stepper = backend.Stepper(
             self.model, groups, binary_loss if one else categorical_loss, binary_right if one else categorical_right
         )
-        self._groups = groups
+
+    def wear(self, head_width: int) -> None:
+        """Has this head width from now on, all zero until `reset` or `load`."""
+        self.worn = head_width
+        self.head.wear(head_width)
 
     @property
     def trained_parameters(self) -> int:
-        return int(sum(int(np.prod(v.shape)) for v in self.model.trainable_variables))
+        return int(sum(read(piece).size for piece in self._head().values())) + sum(
+            int(np.prod(v.shape)) for v in (self._suffix.variables if self._suffix else ())
+        )
 
-    def _weights(self) -> dict[str, Any]:
+    def _head(self) -> dict[str, Piece]:
+        return self.head.worn.pieces()
+
+    def _weights(self) -> dict[str, Piece]:
         """What training changes, by name: trainable variables and trained BatchNorm's moving statistics."""
-        found = {v.path: v for v in self.model.trainable_variables}
+        found = list(self._suffix.variables) if self._suffix else []
         for layer in self._suffix.model.layers if self._suffix else ():
             if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-                found |= {v.path: v for v in layer.non_trainable_variables}
-        return found
+                found += layer.non_trainable_variables
+        return {v.path: (v, ()) for v in found} | self._head()
 
-    def _slots(self) -> dict[str, Any]:
-        names = ("head", "suffix")
+    def _slots(self) -> dict[str, Piece]:
+        suffix = [(v, ()) for v in self._suffix.optimizer.variables] if self._suffix else []
         return {
-            f"optimizer/{name}/{i}": v
-            for name, (optimizer, _) in zip(names, self._groups, strict=False)
-            for i, v in enumerate(optimizer.variables)
+            f"optimizer/{name}/{i}": piece
+            for name, pieces in (("head", self.head.worn.slots()), ("suffix", suffix))
+            for i, piece in enumerate(pieces)
         }
 
     def reset(self, seed: int, configuration: str) -> None:
-        """The state before the first epoch: pretrained suffix, head drawn by name (Glorot and Bengio 2010), empty
-        slots.
-        """
-        for layer in self._suffix.model.layers if self._suffix else ():
-            if layer.trainable and layer.weights:
-                layer.set_weights(self._stock().get_layer(layer.name).get_weights())
-        for layer in self.head:
-            inputs, units = layer.kernel.shape
-            limit = float(np.sqrt(6.0 / (inputs + units)))
-            draw = generator(seed, configuration, "head", layer.name)
-            layer.set_weights(
-                [draw.uniform(-limit, limit, (inputs, units)).astype(np.float32), np.zeros(units, np.float32)]
-            )
-        for variable in self._slots().values():
-            variable.assign(np.zeros(variable.shape, dtype=keras.backend.standardize_dtype(variable.dtype)))
+        """The state before the first epoch: pretrained suffix, head drawn by name, empty slots."""
+        self.head.wear(self.worn)  # what else it holds may have become NaN
+        if self._suffix:
+            lean.pretrain(self._suffix.model, self._backbone)
+        self.head.draw(seed, configuration)
+        for piece in self._slots().values():
+            assign(piece, 0)
 
     def set_head(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Replaces the head's drawn numbers, by variable path."""
-        for variable in self.head_variables:
-            variable.assign(arrays[variable.path])
+        assign_all(self._head(), arrays)
 
     def set_rates(self, learning_rate: float, backbone_rate: float, dropout: float) -> None:
         """The numbers of a trial that are variables of the compiled step."""
-        for (optimizer, _), rate in zip(self._groups, (1.0, backbone_rate), strict=False):
-            optimizer.learning_rate = learning_rate * rate
-        if self.dropout is not None:
-            self.dropout.rate.assign(dropout)
+        for optimizer, _ in self.head.groups:
+            optimizer.learning_rate = learning_rate
+        if self._suffix:
+            self._suffix.optimizer.learning_rate = learning_rate * backbone_rate
+        self.head.set_dropout(dropout)
+
+    def decays(self, decay: float, backbone_rate: float) -> list[float]:
+        """Weight decay a step of each of the stepper's groups."""
+        return [decay] * len(self.head.groups) + ([decay * backbone_rate] if self._suffix else [])
 
     def seed_dropout(self, *names: int | str) -> None:
-        if self.dropout is not None:
-            self.dropout.seeds.state.assign(np.array([seed_for(*names) % 2**32, 0], dtype="uint32"))
+        """Fixes what the next epoch draws."""
+        self.head.seed_dropout(*names)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Copies of what training changed, by variable path (float32)."""
-        return {name: np.array(v) for name, v in self._weights().items()}
+        return {name: read(piece) for name, piece in self._weights().items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """`weights` and the optimizers' state: all that the next epoch depends on."""
-        return self.weights() | {name: np.array(v) for name, v in self._slots().items()}
+        return self.weights() | {name: read(piece) for name, piece in self._slots().items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes `state()` or `weights()` back. Raises KeyError or ValueError when it is another network's."""
@@ -162,60 +139,56 @@ class Network:
         missing = set(wanted) ^ set(state)
         if missing:
             raise KeyError(f"checkpoint and network differ in {sorted(missing)[:3]}")
-        for name, variable in wanted.items():
-            variable.assign(state[name])
+        self.head.wear(self.worn)
+        assign_all(wanted, state)
 
 
 class Networks:
     """The compiled networks of a process, made when first asked for; the longest unused one goes when there are too
-    many.
+    many. `head_widths`: those of the study's space, which share a network above a suffix.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, batch_norm: str, optimizer: str, precision: str) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int,
+        batch_norm: str,
+        optimizer: str,
+        precision: str,
+        head_widths: Sequence[int] = (),
+    ) -> None:
         self.backbone, self.classes = backbone, classes
+        self._shared = tuple(w for w in sorted(set(head_widths)) if w <= WIDEST_SHARED)
         self._batch_norm, self._optimizer, self._precision = batch_norm, optimizer, precision
         self._networks: OrderedDict[NetworkKey, Network] = OrderedDict()
         self._suffixes: dict[tuple[str, int], _Suffix] = {}
 
     def get(self, start: str, unfrozen_layers: int, head_width: int, dropout: bool) -> Network:
-        """The network of these values whose input is the stored cut `start`."""
-        key = NetworkKey(start, cuts.canonical(unfrozen_layers, self._batch_norm), head_width, dropout)
+        """The network of these values whose input is the stored cut `start`; it may hold what was trained last."""
+        depth = cuts.canonical(unfrozen_layers, self._batch_norm)
+        # A head alone is traced in a fifth of a second, and would pay for units that it does not have in every step.
+        shared = start != "pooled" and head_width in self._shared
+        key = NetworkKey(start, depth, self._shared if shared else (head_width,), dropout)
         if key not in self._networks:
             suffix = None if start == "pooled" else self._suffix(start, key.unfrozen_layers)
-            self._networks[key] = Network(
-                key, self.classes, suffix, lambda: self.backbone.stock, self._optimizer, self._precision
-            )
+            self._networks[key] = Network(key, self.classes, suffix, self.backbone, self._optimizer, self._precision)
         self._networks.move_to_end(key)
         while len(self._networks) > KEPT:
             self._networks.popitem(last=False)
             used = {(k.start, k.unfrozen_layers) for k in self._networks}
             self._suffixes = {k: v for k, v in self._suffixes.items() if k in used}
+        if self._networks[key].worn != head_width:
+            self._networks[key].wear(head_width)
         return self._networks[key]
 
     def _suffix(self, start: str, unfrozen_layers: int) -> _Suffix:
         if (start, unfrozen_layers) not in self._suffixes:
-            model = self.backbone.suffix(start, unfrozen_layers, self._batch_norm, self._precision)
+            model = lean.suffix(self.backbone, start, unfrozen_layers, self._batch_norm, self._precision)
             optimizer = make_optimizer(self._optimizer)
             variables = list(model.trainable_variables)
             optimizer.build(variables)
             self._suffixes[start, unfrozen_layers] = _Suffix(model, optimizer, variables)
         return self._suffixes[start, unfrozen_layers]
-
-
-def head_layers(classes: int, width: int, precision: str = "float32") -> list[Any]:
-    """The head's dense layers, pooled features to float32 logits: one for two classes, else one a class."""
-    hidden = [keras.layers.Dense(width, activation="relu", name="head_hidden", dtype=precision)] if width else []
-    layers = [*hidden, keras.layers.Dense(1 if classes == 2 else classes, name="head_logits", dtype="float32")]
-    for layer, inputs in zip(layers, (2048, width), strict=False):
-        layer.build((None, inputs))
-    return layers
-
-
-def make_optimizer(kind: str) -> Any:
-    """A Keras optimizer; the learning rate is set for each trial."""
-    if kind == "sgd":
-        return keras.optimizers.SGD(1e-3, momentum=0.9)
-    return {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[kind](1e-3)
 
 
 # ---- losses: targets (b, k) float32 already smoothed, logits (b, k); one value a row ----

@@ -136,6 +136,7 @@ class Session:
             self.spec.backbone.batch_norm,
             self.spec.search.optimizer,
             self.spec.search.precision,
+            spaces.head_widths(space),
         )
         workshop = Workshop(
             stored,

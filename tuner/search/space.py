@@ -97,6 +97,11 @@ def depths(space: Space) -> tuple[int, ...]:
     return tuple(int(d) for d in space.choices("unfrozen_layers") or ())
 
 
+def head_widths(space: Space) -> tuple[int, ...]:
+    """Every width of the head's hidden layer that can be asked for, 0 for none."""
+    return tuple(int(w) for w in space.choices("head_width") or ())
+
+
 def frozen_configurations(space: Space, count: int, seed: int) -> list[dict[str, int | float]]:
     """`count` distinct configurations of the frozen backbone, spread over the head's part of the space.
 

@@ -230,7 +230,7 @@ class _Trainer:
             else np.ones(workshop.classes, np.float32)
         )
         decay = float(hp["weight_decay"]) * float(hp["learning_rate"])
-        decays = [decay, decay * float(hp["backbone_rate"])][: 1 if task.start == "pooled" else 2]
+        decays = network.decays(decay, float(hp["backbone_rate"]))
         size = min(task.batch_size, len(rows))
         sums = []
         for first in range(0, len(order), size):

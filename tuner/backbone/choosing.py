@@ -1,0 +1,55 @@
+"""Which backend Keras runs on, decided before Keras is imported, and a quiet terminal while it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from tuner.errors import UsageError
+
+SUPPORTED = ("tensorflow", "jax")
+
+
+def choose() -> str:
+    """Sets KERAS_BACKEND if nobody did (TensorFlow where it is installed, else JAX) and quietens the log."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    chosen = os.environ.get("KERAS_BACKEND") or next(
+        (b for b in SUPPORTED if importlib.util.find_spec(b)), SUPPORTED[0]
+    )
+    if chosen not in SUPPORTED:
+        raise UsageError(
+            f"KERAS_BACKEND is {chosen!r}; tlstudy runs on {' or '.join(SUPPORTED)}. Set one of them, or unset it."
+        )
+    if importlib.util.find_spec(chosen) is None:
+        raise UsageError(
+            f"KERAS_BACKEND is {chosen!r}, but {chosen} is not installed. "
+            f"Install it (pip install {'tensorflow' if chosen == 'tensorflow' else 'jax'}) or choose another backend."
+        )
+    os.environ["KERAS_BACKEND"] = chosen
+    if chosen == "jax" and "xla_gpu_deterministic_ops" not in os.environ.get("XLA_FLAGS", ""):
+        # The same study must end the same way twice, on a GPU too.
+        os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true").strip()
+    return chosen
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what a backend's C++ part writes to the terminal while it starts; shows it if starting fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        before = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(before, kept.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
