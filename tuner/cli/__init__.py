@@ -18,6 +18,7 @@ from rich.text import Text
 from tuner import __version__
 from tuner.cli.console import err, out, reader_left
 from tuner.cli.doctor import doctor
+from tuner.cli.plan import plan
 from tuner.cli.predict import predict
 from tuner.cli.search import confirm, search
 from tuner.cli.show import best, report
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="An honest hyperparameter study of a pretrained ResNet-50 on your own photographs.",
 )
-for command in (init, search, confirm, report, best, predict, doctor):
+for command in (init, plan, search, confirm, report, best, predict, doctor):
     app.command()(command)
 
 

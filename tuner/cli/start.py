@@ -111,17 +111,25 @@ def study_for(study: str | None, data: Path | None, changes: dict[str, Any]) -> 
             changes["data.path"] = str(place(data))
         return located.folder
     path = place(data)
+    folder = about(path)
+    if not folder.spec.exists():
+        dataset = _write_study(folder, path, dict(changes))
+        out().print(Text(f"Study {short(folder.root)} (new: wrote {short(folder.spec)})."))
+        for line in _counts(dataset):
+            out().print(Text(line))
+        changes.clear()  # they stand in the new file now
+    else:
+        out().print(Text(f"Study {short(folder.root)} (the one about {short(path)})."))
+    return folder
+
+
+def about(path: Path) -> StudyFolder:
+    """The study under studies/ about the photographs at this absolute path, or the folder for a new one."""
     base = studies.name_for(path)
     for number in range(1, 1000):
         folder = StudyFolder(Path.cwd() / studies.STUDIES / (base if number == 1 else f"{base}-{number}"))
         if not folder.spec.exists():
-            dataset = _write_study(folder, path, dict(changes))
-            out().print(Text(f"Study {short(folder.root)} (new: wrote {short(folder.spec)})."))
-            for line in _counts(dataset):
-                out().print(Text(line))
-            changes.clear()  # they stand in the new file now
             return folder
         if (folder.root / specs.load(folder.spec).data.path).resolve() == path.resolve():
-            out().print(Text(f"Study {short(folder.root)} (the one about {short(path)})."))
             return folder
     raise StudyError(f"{base}: a thousand studies of this name; name one of them.")

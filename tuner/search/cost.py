@@ -37,7 +37,7 @@ class Left:
     trials: float
     epochs: float
     places: tuple[Place, ...]
-    saved: float = 0.0  # how often a whole state is written
+    saved: float = 0.0  # how often trained weights are written; a state that goes on is four: two slots, the best epoch
     logistic: int = 0  # further trials that are fits of logistic regression
 
 
@@ -46,8 +46,9 @@ class CostModel:
     """Seconds an epoch takes by place: measured where it was, else by its multiply-adds between those measured.
 
     `rate` is multiply-adds a second measured on the feature pass, None when the features were all stored: then nothing
-    is said about convolutions before one was trained. `per_trial`, `per_fit` (of logistic regression) and `per_byte` of
-    a checkpoint are seconds beside the epochs, `bytes` of a whole state by place: 0 while nobody measured them.
+    is said about convolutions before one was trained. `per_trial`, `per_fit` (of logistic regression), `per_byte` of
+    a checkpoint and `per_loaded_byte` of a trial's beginning are seconds beside the epochs, `bytes` by place those
+    of the trained weights: 0 while nobody measured them.
     """
 
     image_size: int
@@ -58,6 +59,7 @@ class CostModel:
     per_trial: float = 0.0
     per_fit: float = 0.0
     per_byte: float = 0.0
+    per_loaded_byte: float = 0.0
     bytes: Mapping[Place, int] = field(default_factory=dict)
     _measured: dict[Place, list[float]] = field(default_factory=dict)
 
@@ -98,7 +100,8 @@ class CostModel:
         if epoch is None and left.epochs:
             return None
         state = sum(self.bytes.get(place, 0) for place in left.places) / max(1, len(left.places))
-        beside = left.trials * self.per_trial + left.logistic * self.per_fit + left.saved * state * self.per_byte
+        each = self.per_trial + state * self.per_loaded_byte
+        beside = left.trials * each + left.logistic * self.per_fit + left.saved * state * self.per_byte
         return left.epochs * (epoch or 0.0) + beside
 
     def seeds(self, asked: int | str, work: float) -> int:
@@ -179,7 +182,7 @@ def outstanding(
     if outline.confirm is None or not outline.plan:
         return left
     if left:
-        return left + _unknown_sides(outline, model, outline.confirm)
+        return left + unknown_sides(outline, model, outline.confirm, outline.full())
     sides = [(side, int(known["seeds"])) for side in known["sides"]] if (known := fixed()) else []
     left = [_side(outline, model, outline.confirm, store, *side) for side in sides]
     return [part for part in left if part.trials or part.logistic]
@@ -214,17 +217,18 @@ def _bracket(
         # In the first rung it is known which are the rest; of those above any may be promoted.
         which = places[here.ended :] if rung == 0 and len(places) == planned else places
         following = bracket.sizes[rung + 1] if rung + 1 < len(bracket.sizes) else 0
-        saved = sum(min(1.0, max(1, following) / (i + 1)) for i in range(here.ended, size))
+        # A state is written while it is among those that can go on, the last rung's best when it leads.
+        saved = sum(min(1.0, max(1, following) / (i + 1)) for i in range(here.ended, size)) * (4 if following else 1)
         left.append(Left("search", rest, max(0, rest * each - here.kept), which or places, saved))
         below = here
     return left
 
 
-def _unknown_sides(outline: Outline, model: CostModel, asked: ConfirmSpec) -> list[Left]:
-    """Fresh seeds and folds of both sides when anything may win: each configuration that can, as its share of them,
-    trained for all its epochs.
+def unknown_sides(outline: Outline, model: CostModel, asked: ConfirmSpec, winners: Sequence[Place]) -> list[Left]:
+    """Fresh seeds and folds of both sides when any of `winners` may win: each as its share of them, trained for all its
+    epochs.
     """
-    winners, epochs, left = outline.full(), outline.max_epochs, []
+    epochs, left = outline.max_epochs, list[Left]()
     folds = asked.folds * asked.repeats if asked.folds else 0
     for place in winners:
         seeds = model.seeds(asked.seeds, epochs * (model.work(place) + model.work(FROZEN)))

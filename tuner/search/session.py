@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from tuner.study.folder import StudyFolder, cache_root
 from tuner.study.locate import DRAWN
 from tuner.study.spec import Spec
 from tuner.study.store import Store
+
+if TYPE_CHECKING:
+    from tuner.search.network import Networks
 
 SAME = ("backend", "keras", "tensorflow", "jax", "devices", "machine")
 """Facts of the environment that a resumed study must share: other ones may round differently."""
@@ -69,7 +72,7 @@ class Session:
             if self.fresh:
                 self._move_aside(dataset)
             with Store(self.folder.database) as store:
-                self._check_same(store, dataset, environment)
+                self.check_same(store, dataset, environment)
                 session = store.begin_session(
                     datetime.now(UTC).isoformat(timespec="seconds"),
                     socket.gethostname(),
@@ -113,9 +116,8 @@ class Session:
         return dataset
 
     def _search(self, store: Store, dataset: Dataset, environment: Mapping[str, Any]) -> None:
-        # Only now: this module has to import before a backend is chosen, and these two import Keras.
+        # Only now: this module has to import before a backend is chosen, and these import Keras.
         from tuner.search.loop import Search, Stopped
-        from tuner.search.network import Networks
         from tuner.search.trial import Workshop
 
         if os.environ.get("KERASTUNER_ORACLE_IP"):
@@ -130,14 +132,7 @@ class Session:
         with self._phase("features", f"{len(dataset.images)} photographs"):
             stored = self._features(backbone, dataset, space)
         self._record(store, dataset, backbone, space)
-        networks = Networks(
-            backbone,
-            len(dataset.classes),
-            self.spec.backbone.batch_norm,
-            self.spec.search.optimizer,
-            self.spec.search.precision,
-            spaces.head_widths(space),
-        )
+        networks = compiled(self.spec, space, backbone, len(dataset.classes))
         workshop = Workshop(
             stored,
             dataset.labels,
@@ -186,12 +181,8 @@ class Session:
         return load_backbone(self.spec, dataset, weights)
 
     def _features(self, backbone: Backbone, dataset: Dataset, space: spaces.Space) -> features.Features:
-        needed: dict[str, int] = {"pooled": 1}
-        for depth in spaces.depths(space):
-            cut = cuts.cut_for(depth, self.spec.backbone.batch_norm)
-            needed[cut] = needed.get(cut, 0) + 1
         budget = self.spec.search.feature_budget_gb * 1e9
-        wanted = features.worth_storing(needed, len(dataset.images), backbone.image_size, budget)
+        needed, wanted = needed_cuts(self.spec, space, len(dataset.images))
         left_out = [c for c in needed if c not in wanted and c != "image"]
         if left_out:
             text = f"search.feature_budget_gb is too small for the features at {', '.join(left_out)}: "
@@ -254,7 +245,7 @@ class Session:
                 ((x.path, x.reason) for x in dataset.left_out),
             )
 
-    def _check_same(self, store: Store, dataset: Dataset, environment: Mapping[str, Any]) -> None:
+    def check_same(self, store: Store, dataset: Dataset, environment: Mapping[str, Any]) -> None:
         """Refuses to mix two questions in one database. Raises StudyError with each difference."""
         if store.meta("spec") is None:
             return
@@ -318,6 +309,30 @@ def photographs(spec: Spec, folder: StudyFolder, on_progress: Callable[[int, int
         demo.draw(folder.root / "photos")
         data = replace(data, path="photos")
     return prepare(data, folder.root, cache_root(), spec.search.seed, on_progress)
+
+
+def needed_cuts(spec: Spec, space: spaces.Space, images: int) -> tuple[dict[str, int], tuple[str, ...]]:
+    """(the cuts that the space can need and how many depths begin there, those whose features are stored)."""
+    needed: dict[str, int] = {"pooled": 1}
+    for depth in spaces.depths(space):
+        cut = cuts.cut_for(depth, spec.backbone.batch_norm)
+        needed[cut] = needed.get(cut, 0) + 1
+    budget = spec.search.feature_budget_gb * 1e9
+    return needed, features.worth_storing(needed, images, spec.data.image_size, budget)
+
+
+def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:
+    """The networks that a study's trials train, none made yet."""
+    from tuner.search.network import Networks
+
+    return Networks(
+        backbone,
+        classes,
+        spec.backbone.batch_norm,
+        spec.search.optimizer,
+        spec.search.precision,
+        spaces.head_widths(space),
+    )
 
 
 def load_backbone(spec: Spec, dataset: Dataset, weights: backbone_weights.Weights) -> Backbone:

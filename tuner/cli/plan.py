@@ -1,0 +1,135 @@
+"""`tlstudy plan`: what a search is going to do and to take, before anything is spent."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from tuner.cli.console import StudyArgument, err, out, short, status
+from tuner.cli.options import assignments, numbers, only_given
+from tuner.cli.start import about
+from tuner.study import locate as studies
+from tuner.study import spec as specs
+from tuner.study.asked import from_here, place, resolve
+from tuner.study.folder import StudyFolder
+
+PANEL = "Changes to study.toml, as for `tlstudy search`"
+
+
+class PlanFormat(StrEnum):
+    table = "table"
+    json = "json"
+
+
+def plan(
+    study: StudyArgument = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder or .zip of photographs.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help='"imagenet", a weights file, or "random".', rich_help_panel=PANEL, show_default=False),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the square the network sees, pixels.", rich_help_panel=PANEL, show_default=False),
+    ] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the last rung.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    factor: Annotated[
+        int | None, typer.Option(help="Hyperband keeps one in FACTOR.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Photographs per training step.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    unfrozen_layers: Annotated[
+        str | None, typer.Option(help="Depths to try, such as 0,10,20.", rich_help_panel=PANEL, show_default=False)
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any key of study.toml, such as search.optimizer=sgd.",
+            rich_help_panel=PANEL,
+            show_default=False,
+        ),
+    ] = None,
+    no_confirm: Annotated[bool, typer.Option("--no-confirm", help="Without the confirmation.")] = False,
+    format: Annotated[PlanFormat, typer.Option(help="json gives the same as data.")] = PlanFormat.table,
+) -> None:
+    """Says what a search will train, and estimates time, memory and disk; trains nothing and writes no study."""
+    changes = only_given(
+        {
+            "backbone.weights": weights,
+            "data.image_size": image_size,
+            "search.max_epochs": max_epochs,
+            "search.factor": factor,
+            "search.batch_size": batch_size,
+            "space.unfrozen_layers": numbers(unfrozen_layers, "--unfrozen-layers"),
+        }
+    ) | assignments(set_ or [])
+    folder, spec = _question(study, data, from_here(changes), format is PlanFormat.json)
+    with status("Starting") as doing:
+        from tuner.search import loop, planning  # noqa: F401 - the search itself, whose import is part of the time
+
+        begun = _age()
+        before = time.perf_counter()
+        from tuner.evidence import results  # noqa: F401
+        from tuner.report import best, planned, tables, verdict  # noqa: F401
+
+        shown = time.perf_counter() - before
+        found = planning.plan(folder, spec, confirm=not no_confirm, start=begun, end=shown, doing=doing)
+    if format is PlanFormat.json:
+        typer.echo(json.dumps({"study": str(folder.root), "spec": spec.to_dict(), **found.to_dict()}, indent=1))
+    else:
+        out().print(planned.report(found))
+
+
+def _question(
+    study: str | None, data: Path | None, changes: dict[str, Any], to_stderr: bool
+) -> tuple[StudyFolder, specs.Spec]:
+    """The study that `tlstudy search` would take, and what it would ask; nothing is written for a new one."""
+    console = err() if to_stderr else out()
+    if data is None or study is not None:
+        located = studies.locate(study, Path.cwd())
+        console.print(Text(f"Study {short(located.folder.root)} ({located.why})."))
+        folder = located.folder
+        if data is not None:
+            changes = changes | {"data.path": str(place(data))}
+        if located.is_demo and not folder.spec.exists():
+            return folder, studies.demo_spec().override(changes)
+    else:
+        path = place(data)
+        folder = about(path)
+        if not folder.spec.exists():
+            from tuner.backbone.weights import check_named
+
+            spec = specs.Spec().override({"data.path": str(path)} | changes)
+            check_named(spec.backbone.weights, folder.root)
+            console.print(Text(f"Study {short(folder.root)} (new; a search writes it)."))
+            return folder, spec
+        console.print(Text(f"Study {short(folder.root)} (the one about {short(path)})."))
+    asked = resolve(folder, changes)
+    if asked.kept:
+        kept = ", ".join(f"{k} = {v}" for k, v in asked.kept.items())
+        console.print(Text(f"Going on with the options it was started with: {kept}."))
+    return folder, asked.spec
+
+
+def _age() -> float:
+    """Seconds since this process began; of its own work alone where /proc does not tell."""
+    try:
+        began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        now = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return time.process_time()
+    return now - began / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,171 @@
+"""What a search will take on this machine: a probe of a few seconds, times what is left to train."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.backbone import cuts
+from tuner.search import space as spaces
+from tuner.search.cost import FROZEN, CostModel, Left, Place, between, unknown_sides
+
+if TYPE_CHECKING:
+    from tuner.search.planning import Work
+    from tuner.search.probe import Probe
+
+LIBRARIES = 300_000_000  # bytes that pandas, scikit-learn and what they load add at the end
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds by phase in order, bytes of memory at the peak and of disk.
+
+    `low` and `high`: seconds of the confirmation when the cheapest or the dearest configuration wins.
+    """
+
+    phases: tuple[tuple[str, float], ...]
+    low: float
+    high: float
+    memory: int
+    cache: int
+    folder: int
+
+    @property
+    def total(self) -> float:
+        return sum(seconds for _, seconds in self.phases)
+
+
+def estimate(work: Work, left: list[Left], folder: Path, start: float, end: float) -> Estimate:
+    """Probes this machine in a new `folder` and adds up what is `left`; `start` and `end`: seconds before and after."""
+    from tuner.search import probe
+
+    folder.mkdir()
+    search, dataset = work.search, work.dataset
+    train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
+    places = tuple(dict.fromkeys((*search.outline.places, *(p for d in search.outline.drawn.values() for p in d))))
+    subject = probe.Subject(
+        work.spec, work.space, len(dataset.classes), train, validation, test, places, work.stored, work.missing
+    )
+    found = probe.run(subject, folder)
+    model = _model(work, found)
+    phases = {"start": start + _reading(work) + found.backbone + end, "features": found.features}
+    phases |= dict.fromkeys(("baseline", "search", "confirm"), 0.0)
+    if not search.confirming:
+        del phases["confirm"]
+    for part in left:
+        phases[part.phase] += model.seconds(part) or 0.0
+    for phase, seconds in _networks(work, found, left).items():
+        phases[phase] += seconds
+    each = [_confirmed(work, model, place) for place in search.outline.full()]
+    known = len([p for p in left if p.phase != "confirm"]) == 0
+    low, high = (phases.get("confirm", 0.0),) * 2 if known or not search.confirming else (min(each), max(each))
+    cache = sum(len(dataset.images) * cuts.feature_bytes(c, work.spec.data.image_size) for c in work.missing)
+    return Estimate(tuple(phases.items()), low, high, _memory(work, found), cache, _folder(work, found))
+
+
+def _model(work: Work, found: Probe) -> CostModel:
+    """The search's own model with what the probe found."""
+    model = dataclasses.replace(
+        work.search.cost,
+        per_trial=found.per_trial,
+        per_fit=found.per_fit,
+        per_byte=found.per_byte,
+        per_loaded_byte=found.per_loaded_byte,
+        bytes=found.bytes,
+        _measured={},
+    )
+    for place, seconds in found.epochs.items():
+        model.observe(place, [seconds])
+    return model
+
+
+def _reading(work: Work) -> float:
+    """Seconds to read photographs and stored features once more: their bytes at the pace of hashing."""
+    some = bytes(16_000_000)
+    began = time.perf_counter()
+    hashlib.sha256(some)
+    per_byte = (time.perf_counter() - began) / len(some)
+    size = sum(size for size, _ in work.dataset.stamps) + 2 * work.dataset.images.nbytes
+    size += sum(len(work.dataset.images) * cuts.feature_bytes(c, work.spec.data.image_size) for c in work.stored)
+    return size * per_byte
+
+
+def _networks(work: Work, found: Probe, left: list[Left]) -> dict[str, float]:
+    """Seconds to make and trace the networks that will be met, each once; they live as long as the process."""
+    drawn, seconds = work.search.drawn, {"baseline": 0.0, "search": 0.0, "confirm": 0.0}
+    phases = {part.phase for part in left}
+    heads: dict[tuple[Any, ...], set[tuple[int, bool]]] = {}
+
+    def meet(phase: str, values: Mapping[str, Any]) -> None:
+        place = work.search.place(values)
+        head = (int(values["head_width"]), values["dropout"] > 0)
+        known = heads.setdefault(place, set())
+        if head in known:
+            return
+        first, further = _trace(found, place)
+        seconds[phase] += further if known else first
+        known.add(head)
+
+    if "baseline" in phases:
+        for values in [spaces.REFERENCE, *work.search.frozen]:
+            meet("baseline", values)
+    if "search" in phases:
+        for each in drawn.values() if drawn else [_corners(work)]:
+            for values in each:
+                meet("search", values)
+    elif "confirm" in phases:
+        for part in left:
+            for place in part.places:
+                seconds["confirm"] += _trace(found, place)[0]
+    return {phase: s for phase, s in seconds.items() if s}
+
+
+def _corners(work: Work) -> list[dict[str, Any]]:
+    """Every depth with every head: what a long search meets."""
+    widths = spaces.head_widths(work.space)[:50]
+    dropout = max(work.space.choices("dropout") or (1.0,))
+    return [
+        {"unfrozen_layers": depth, "head_width": width, "dropout": dropout}
+        for depth in spaces.depths(work.space)
+        for width in widths
+    ]
+
+
+def _trace(found: Probe, place: Place) -> tuple[float, float]:
+    """(seconds of the first network at a place, of another head on it): more layers take longer to trace."""
+    if place in found.networks and place in found.heads:
+        return found.networks[place], found.heads[place]
+
+    def layers(at: Place) -> int:
+        return len(cuts.layer_names()) - cuts.layer_names().index(cuts.cut_layer(at[0]))
+
+    known = sorted((layers(p), s) for p, s in found.networks.items() if p != FROZEN)
+    first = between(layers(place), [(float(n), s) for n, s in known])
+    share = next((h / max(found.networks[p], 1e-9) for p, h in found.heads.items() if p != FROZEN), 0.0)
+    return first, first * min(1.0, share)
+
+
+def _confirmed(work: Work, model: CostModel, place: Place) -> float:
+    """Seconds of the confirmation if a configuration at this place wins."""
+    parts = unknown_sides(work.search.outline, model, work.spec.confirm, (place,))
+    return sum(model.seconds(part) or 0.0 for part in parts)
+
+
+def _memory(work: Work, found: Probe) -> int:
+    """Bytes at the peak: the probe's, those of the networks it did not make, mapped features, and libraries."""
+    # Of each further suffix: its weights, two slots of the optimizer, and the best epoch's copy.
+    further = sum(4 * size for place, size in found.bytes.items() if place not in found.epochs)
+    mapped = sum(len(work.dataset.images) * cuts.feature_bytes(c, work.spec.data.image_size) for c in work.wanted)
+    return found.memory + further + mapped + LIBRARIES
+
+
+def _folder(work: Work, found: Probe) -> int:
+    """Bytes of the study's folder at most: whole states of a rung that may go on, and the best weights kept."""
+    sizes = [found.bytes[place] for place in work.search.outline.full()]
+    going = max((max(b.sizes[1:], default=0) for b in work.search.plan), default=0)
+    return int(4 * going * sum(sizes) / len(sizes) + max(sizes)) if sizes else 0

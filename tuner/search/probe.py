@@ -1,0 +1,267 @@
+"""A few seconds of a search's own work on made numbers: what this machine takes for it. Nothing of it is kept.
+
+The networks are real and have random weights, the features are drawn; a trial runs as in a search, so that one epoch
+here is one epoch there. Everything that has to be written goes to a temporary folder.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from tuner.backbone import cuts, features
+from tuner.backbone.resnet import Backbone
+from tuner.backbone.weights import Weights
+from tuner.search import candidates, trial
+from tuner.search.cost import FROZEN, Place
+from tuner.search.network import Networks
+from tuner.search.session import compiled
+from tuner.search.space import REFERENCE, Space, head_widths
+from tuner.search.trial import TrialTask, Workshop
+from tuner.study.spec import Spec
+from tuner.study.store import Store, TrialRow
+
+STEPS = 2
+"""Training steps of an epoch of the probe at most, where there are convolutions; a search's epoch is that many times
+longer as it has more.
+"""
+HEAD_STEPS = 50
+FITTED = 500  # photographs at most that logistic regression is fitted to here
+NOTHING_BEATS = (float("-inf"),)
+
+
+@dataclass
+class Probe:
+    """Seconds, by place where the place matters. `epochs`: one more epoch, `networks`: making and tracing the first
+    network there, `heads`: another head on it, `loading`: putting a trial's state in, `steps`: the images of an epoch.
+    `memory`: the most bytes this process had in use.
+    """
+
+    backbone: float = 0.0
+    features: float = 0.0
+    epochs: dict[Place, float] = field(default_factory=dict)
+    networks: dict[Place, float] = field(default_factory=dict)
+    heads: dict[Place, float] = field(default_factory=dict)
+    per_trial: float = 0.0
+    per_fit: float = 0.0
+    per_byte: float = 0.0
+    per_loaded_byte: float = 0.0
+    bytes: dict[Place, int] = field(default_factory=dict)
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is going to be searched: the photographs' numbers, the places, and the cuts whose features are missing."""
+
+    spec: Spec
+    space: Space
+    classes: int
+    train: int
+    validation: int
+    test: int
+    places: tuple[Place, ...]
+    stored: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def images(self) -> int:
+        return self.train + self.validation + self.test
+
+
+def run(subject: Subject, folder: Path) -> Probe:
+    """Measures in the empty folder `folder`. Raises OSError when the disk is full, whatever a backend raises."""
+    spec, found = subject.spec, Probe()
+    draw = np.random.default_rng(0)
+
+    def images() -> np.ndarray:
+        return draw.normal(0, 50, (2, spec.data.image_size, spec.data.image_size, 3)).astype(np.float32)
+
+    began = time.perf_counter()
+    backbone = Backbone(spec.data.image_size, Weights("random", "probe", None, "probe"), folder, images)
+    backbone.parameters()
+    found.backbone = time.perf_counter() - began
+    if subject.missing:
+        found.features = _features(subject, backbone, folder)
+    networks = compiled(spec, subject.space, backbone, subject.classes)
+    with Store(folder / "probe.db") as store:
+        bench = _Bench(subject, networks, folder, store)
+        bench.frozen(found)
+        for place in _ends(subject):
+            bench.place(found, place)
+    for place in {FROZEN, *subject.places}:
+        trained = cuts.trained_layers(place[1], spec.backbone.batch_norm)
+        found.bytes[place] = 4 * sum(int(backbone.stock.get_layer(name).count_params()) for name in trained)
+    found.memory = most_memory()
+    return found
+
+
+def most_memory() -> int:
+    """The most bytes that this process has had in use."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024  # getrusage(2): bytes there, KiB elsewhere
+
+
+def _ends(subject: Subject) -> list[Place]:
+    """The cheapest and the dearest place that has convolutions."""
+    spec = subject.spec
+    found = sorted(
+        {p for p in subject.places if p != FROZEN},
+        key=lambda p: cuts.step_cost(p[0], p[1], spec.data.image_size, spec.backbone.batch_norm),
+    )
+    return list(dict.fromkeys([*found[:1], *found[-1:]]))
+
+
+def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
+    """Seconds to compute and to write the missing features of all photographs: of two batches here."""
+    rows, side = min(subject.images, features.BATCH + 1), subject.spec.data.image_size
+    images = np.random.default_rng(1).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
+    at = [time.perf_counter()]
+    wanted = tuple(c for c in cuts.CUTS if c in {*subject.stored, *subject.missing} and c != "image")
+    features.ensure(backbone, images, "probe", wanted, folder, lambda done, total: at.append(time.perf_counter()))
+    at.append(time.perf_counter())
+    if rows == subject.images:
+        whole = at[-1] - at[0]
+    else:
+        batch = at[2] - at[1]
+        batches = -(-subject.images // features.BATCH)
+        whole = (at[1] - at[0] - batch) + batches * batch + (at[3] - at[2]) * subject.images / rows
+    start = next(
+        c for c in reversed(cuts.CUTS[: cuts.CUTS.index(subject.missing[0])]) if c in {*subject.stored, "image"}
+    )
+    share = cuts.multiply_adds(start, subject.missing[-1], side) / cuts.multiply_adds("image", wanted[-1], side)
+    return whole * share
+
+
+class _Bench:
+    """Trials on made features, recorded as in a search."""
+
+    def __init__(self, subject: Subject, networks: Networks, folder: Path, store: Store) -> None:
+        self.subject, self.networks, self.folder, self.store = subject, networks, folder, store
+        self._number = 0
+        self._record = 0.0
+        widths = head_widths(subject.space)
+        self._width, self._other = widths[0], widths[-1]
+
+    def frozen(self, found: Probe) -> None:
+        """An epoch of a head, what is written around it, and a fit of logistic regression."""
+        workshop, scale = self._workshop(FROZEN, HEAD_STEPS)
+        cold, _ = self._trial(workshop, FROZEN, 1)
+        short, _ = self._trial(workshop, FROZEN, 1)
+        long, seconds = self._trial(workshop, FROZEN, 6)
+        other, _ = self._trial(workshop, FROZEN, 1, self._other)
+        epoch = max((long - short) / 5, 1e-4)
+        self._record = max(0.0, epoch - float(np.median(seconds)))
+        found.epochs[FROZEN] = (epoch - self._record) * scale + self._record
+        found.per_trial = max(0.0, short - epoch)
+        found.networks[FROZEN], found.heads[FROZEN] = max(0.0, cold - short), max(0.0, other - short)
+        rows = workshop.train[:FITTED]
+        task = replace(self._task(FROZEN, 1, 0), folder=str(self.folder))
+        began = time.perf_counter()
+        logistic = candidates.fit_of("logistic")
+        logistic(task, replace(workshop, train=rows), lambda done: None, threading.Event())
+        found.per_fit = (time.perf_counter() - began) * self.subject.train / len(rows)
+
+    def place(self, found: Probe, place: Place) -> None:
+        """An epoch with convolutions, its trace, another head's, and a checkpoint."""
+        workshop, scale = self._workshop(place, STEPS)
+        cold, _ = self._trial(workshop, place, 1)
+        long, seconds = self._trial(workshop, place, 2)
+        epoch = min(seconds) * scale
+        found.epochs[place] = epoch + self._record
+        warm = long - sum(seconds) + float(np.mean(seconds))
+        found.networks[place] = max(0.0, cold - warm)
+        network = self.networks.get(*place, self._width, False)
+        state = network.weights()
+        size = sum(v.nbytes for v in state.values())
+        found.per_loaded_byte = max(0.0, long - sum(seconds) - found.per_trial) / size
+        if not found.per_byte:
+            other, _ = self._trial(workshop, place, 1, self._other)
+            found.heads[place] = max(0.0, other - warm)
+            began = time.perf_counter()
+            trial.save_arrays(str(self.folder), "probe", "best", 1, state)
+            found.per_byte = (time.perf_counter() - began) / size
+
+    def _workshop(self, place: Place, steps: int) -> tuple[Workshop, float]:
+        """Made photographs for at most so many steps, and how many times longer a search's epoch is."""
+        s, batch = self.subject, min(self.subject.spec.search.batch_size, self.subject.train)
+        train = min(s.train, steps * batch)
+        validation = min(s.validation, max(1, steps // 2) * trial.EVALUATION_BATCH)
+        rows = train + validation
+        shape = cuts.feature_shape(place[0], s.spec.data.image_size)
+        draw = np.random.default_rng(2)
+        made: np.ndarray = draw.random((rows, *shape), dtype=np.float32)
+        if place[0] == "image":
+            made = (made * 255).astype(np.uint8)
+        labels = np.arange(rows) % s.classes
+        workshop = Workshop(
+            features.Features({place[0]: made}, ()),
+            labels,
+            np.arange(train),
+            np.arange(train, rows),
+            self.networks,
+            s.classes,
+        )
+        each, checked = cuts.step_cost(*place, s.spec.data.image_size, s.spec.backbone.batch_norm)
+        each, checked = max(each, 3), max(checked, 1)  # a head alone: forward and twice that back
+
+        def work(of: int, asked: int) -> int:
+            # A last batch that is not full is filled up: it takes as long as another.
+            per = -(-asked // -(-asked // trial.EVALUATION_BATCH))
+            return -(-of // batch) * batch * each + -(-asked // per) * per * checked
+
+        return workshop, work(s.train, s.validation) / work(train, validation)
+
+    def _trial(
+        self, workshop: Workshop, place: Place, epochs: int, width: int | None = None
+    ) -> tuple[float, list[float]]:
+        """Seconds of a whole recorded trial, and of each of its epochs. Raises RuntimeError when it fails."""
+        self._number += 1
+        id, store, seconds = f"p{self._number}", self.store, list[float]()
+        task = self._task(place, epochs, self._width if width is None else width)
+
+        def record(done: trial.EpochDone) -> None:
+            seconds.append(done.row.seconds)
+            store.record_epoch(id, id, done.row, b"", done.saved)
+
+        began = time.perf_counter()
+        with store.transaction():
+            store.add_configuration(id, "search", self._number, task.hyperparameters, place[0], None)
+            store.begin_trial(TrialRow(id, id, 0, 0, 0, 0, epochs, None), None)
+        result = trial.run(task, workshop, record, threading.Event())
+        with store.transaction():
+            store.end_trial(id, result.status, 0.0, 1, None, result.seconds, None)
+        if result.status != "COMPLETED":
+            raise RuntimeError(result.reason)
+        return time.perf_counter() - began, seconds
+
+    def _task(self, place: Place, epochs: int, width: int) -> TrialTask:
+        search = self.subject.spec.search
+        values: Mapping[str, int | float] = REFERENCE | {
+            "unfrozen_layers": place[1],
+            "head_width": width,
+            "learning_rate": 1e-6,
+        }
+        return TrialTask(
+            trial="probe",
+            configuration="probe",
+            hyperparameters=values,
+            start=place[0],
+            first_epoch=0,
+            start_epoch=0,
+            last_epoch=epochs,
+            seed=0,
+            batch_size=search.batch_size,
+            objective=search.objective,
+            balanced=False,
+            checkpoint=None,
+            folder=str(self.folder),
+            best_bar=NOTHING_BEATS,
+        )
