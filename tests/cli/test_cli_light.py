@@ -13,7 +13,7 @@ from cli_programs import Tlstudy, environment, process
 
 from tuner import __version__
 
-COMMANDS = ("init", "search", "report", "best", "predict", "doctor")
+COMMANDS = ("init", "plan", "search", "report", "best", "predict", "doctor")
 WATCHED = ("keras", "tensorflow", "jax", "torch", "keras_tuner", "pandas", "matplotlib", "PIL", "numpy")
 CODE = """
 import contextlib, io, json, sys

@@ -63,12 +63,12 @@ def _kind(plan: Plan, kind: Kind) -> list[str]:
 
 def _rungs(plan: Plan) -> RenderableType:
     """A row a bracket: configurations at the epoch that a rung trains to."""
-    table = _table("Hyperband's brackets: configurations of each rung, and the epoch they are trained to")
+    table = _table("Hyperband's brackets")
     several = len({r.bracket.iteration for r in plan.rungs}) > 1
     if several:
         table.add_column("iteration", justify="right", no_wrap=True)
     table.add_column("bracket", justify="right", no_wrap=True)
-    table.add_column("rungs", overflow="fold")
+    table.add_column("rungs: configurations at epoch", overflow="fold")
     table.add_column("configurations", justify="right", no_wrap=True)
     table.add_column("epochs", justify="right", no_wrap=True)
     shown = plan.rungs[:12]
@@ -87,7 +87,7 @@ def _rungs(plan: Plan) -> RenderableType:
 
 
 def _cuts(plan: Plan) -> RenderableType:
-    table = _table("Features: what the frozen layers give for each photograph, stored once")
+    table = _table("Features of the frozen layers")
     table.add_column("cut", no_wrap=True)
     table.add_column("for unfrozen layers", overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
@@ -110,7 +110,7 @@ def _estimate(plan: Plan) -> list[RenderableType]:
     if plan.finished:
         return [Text("Nothing is left to train: 0 s.", style="bold")]
     found = plan.estimate
-    table = _table("About this long on this machine, by a probe of a few seconds")
+    table = _table("Estimated for this machine")
     table.add_column("", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for name, seconds in found.phases:

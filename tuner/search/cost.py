@@ -144,15 +144,15 @@ class Outline:
         """Where this bracket's configurations train."""
         return self.drawn.get((bracket.iteration, bracket.bracket)) or self.places
 
-    def full(self) -> tuple[Place, ...]:
-        """Where those train that reach the last epoch, one of which wins: each bracket counts as often as it has
-        them.
-        """
-        found: list[Place] = []
+    def winners(self) -> dict[Place, float]:
+        """Where those train that may win, with the share of each in the configurations that reach the last epoch."""
+        found: dict[Place, float] = {}
+        whole = sum(b.sizes[-1] for b in self.plan)
         for bracket in self.plan:
             here = self.of(bracket)
-            found += [here[i * len(here) // bracket.sizes[-1]] for i in range(bracket.sizes[-1])]
-        return tuple(found) or self.places
+            for place in here:
+                found[place] = found.get(place, 0.0) + bracket.sizes[-1] / whole / len(here)
+        return found
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def outstanding(
     if outline.confirm is None or not outline.plan:
         return left
     if left:
-        return left + unknown_sides(outline, model, outline.confirm, outline.full())
+        return left + unknown_sides(outline, model, outline.confirm, outline.winners())
     sides = [(side, int(known["seeds"])) for side in known["sides"]] if (known := fixed()) else []
     left = [_side(outline, model, outline.confirm, store, *side) for side in sides]
     return [part for part in left if part.trials or part.logistic]
@@ -224,16 +224,14 @@ def _bracket(
     return left
 
 
-def unknown_sides(outline: Outline, model: CostModel, asked: ConfirmSpec, winners: Sequence[Place]) -> list[Left]:
-    """Fresh seeds and folds of both sides when any of `winners` may win: each as its share of them, trained for all its
-    epochs.
-    """
+def unknown_sides(outline: Outline, model: CostModel, asked: ConfirmSpec, winners: Mapping[Place, float]) -> list[Left]:
+    """Fresh seeds and folds of both sides when each of `winners` may win, with its share; trained for all epochs."""
     epochs, left = outline.max_epochs, list[Left]()
     folds = asked.folds * asked.repeats if asked.folds else 0
-    for place in winners:
+    for place, share in winners.items():
         seeds = model.seeds(asked.seeds, epochs * (model.work(place) + model.work(FROZEN)))
-        trials = (seeds + folds) / len(winners)
-        further = seeds / len(winners) * _looks(outline, model)
+        trials = (seeds + folds) * share
+        further = seeds * share * _looks(outline, model)
         left += [Left("confirm", trials, trials * epochs + further, (at,), trials) for at in (place, FROZEN)]
     return left
 

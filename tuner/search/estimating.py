@@ -61,7 +61,7 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
         phases[part.phase] += model.seconds(part) or 0.0
     for phase, seconds in _networks(work, found, left).items():
         phases[phase] += seconds
-    each = [_confirmed(work, model, place) for place in search.outline.full()]
+    each = [_confirmed(work, model, place) for place in search.outline.winners()]
     known = len([p for p in left if p.phase != "confirm"]) == 0
     low, high = (phases.get("confirm", 0.0),) * 2 if known or not search.confirming else (min(each), max(each))
     cache = sum(len(dataset.images) * cuts.feature_bytes(c, work.spec.data.image_size) for c in work.missing)
@@ -152,7 +152,7 @@ def _trace(found: Probe, place: Place) -> tuple[float, float]:
 
 def _confirmed(work: Work, model: CostModel, place: Place) -> float:
     """Seconds of the confirmation if a configuration at this place wins."""
-    parts = unknown_sides(work.search.outline, model, work.spec.confirm, (place,))
+    parts = unknown_sides(work.search.outline, model, work.spec.confirm, {place: 1.0})
     return sum(model.seconds(part) or 0.0 for part in parts)
 
 
@@ -166,6 +166,6 @@ def _memory(work: Work, found: Probe) -> int:
 
 def _folder(work: Work, found: Probe) -> int:
     """Bytes of the study's folder at most: whole states of a rung that may go on, and the best weights kept."""
-    sizes = [found.bytes[place] for place in work.search.outline.full()]
+    sizes = [found.bytes[place] for place in work.search.outline.winners()]
     going = max((max(b.sizes[1:], default=0) for b in work.search.plan), default=0)
     return int(4 * going * sum(sizes) / len(sizes) + max(sizes)) if sizes else 0

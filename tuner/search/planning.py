@@ -268,7 +268,7 @@ class Work:
             epochs = sum(n * side["epochs"] for n, side in zip(seeds, sides, strict=True))
             epochs += sum(folds * (1 if side["kind"] == "logistic" else whole) for side in sides)
         else:
-            work = (whole * (cost.work(place) + cost.work(FROZEN)) for place in self.search.outline.full())
+            work = (whole * (cost.work(place) + cost.work(FROZEN)) for place in self.search.outline.winners())
             trials = 2 * (max(cost.seeds(asked.seeds, w) for w in work) + folds)
             epochs = trials * whole
         return Kind("confirm", trials, trials, epochs, *ended)

@@ -19,6 +19,7 @@ import numpy as np
 from tuner.backbone import cuts, features
 from tuner.backbone.resnet import Backbone
 from tuner.backbone.weights import Weights
+from tuner.errors import RunError
 from tuner.search import candidates, trial
 from tuner.search.cost import FROZEN, Place
 from tuner.search.network import Networks
@@ -77,7 +78,7 @@ class Subject:
 
 
 def run(subject: Subject, folder: Path) -> Probe:
-    """Measures in the empty folder `folder`. Raises OSError when the disk is full, whatever a backend raises."""
+    """Measures in the empty folder `folder`. Raises OSError when the disk is full, RunError when a step fails."""
     spec, found = subject.spec, Probe()
     draw = np.random.default_rng(0)
 
@@ -222,7 +223,7 @@ class _Bench:
     def _trial(
         self, workshop: Workshop, place: Place, epochs: int, width: int | None = None
     ) -> tuple[float, list[float]]:
-        """Seconds of a whole recorded trial, and of each of its epochs. Raises RuntimeError when it fails."""
+        """Seconds of a whole recorded trial, and of each of its epochs. Raises RunError when it fails."""
         self._number += 1
         id, store, seconds = f"p{self._number}", self.store, list[float]()
         task = self._task(place, epochs, self._width if width is None else width)
@@ -239,7 +240,10 @@ class _Bench:
         with store.transaction():
             store.end_trial(id, result.status, 0.0, 1, None, result.seconds, None)
         if result.status != "COMPLETED":
-            raise RuntimeError(result.reason)
+            raise RunError(
+                f"Training cannot be tried here ({result.reason}). Use a smaller data.image_size or search.batch_size, "
+                "fewer unfrozen layers, or more memory."
+            )
         return time.perf_counter() - began, seconds
 
     def _task(self, place: Place, epochs: int, width: int) -> TrialTask:

@@ -1,0 +1,163 @@
+"""A plan tells what a search then does, spends nothing, and the time left counts the confirmation."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from search.studies import make, search, spec
+
+from tuner.errors import Interrupted, StudyError
+from tuner.search.events import EpochEnded, Event, TrialEnded
+from tuner.search.planning import Kind, Plan, plan
+from tuner.study.folder import StudyFolder
+from tuner.study.store import Store
+
+
+def held(folder: StudyFolder) -> dict[str, tuple[int, int, int]]:
+    """Configurations, ended trials and epochs in the database, by kind."""
+    query = (
+        "SELECT kind, COUNT(DISTINCT c.id), COUNT(DISTINCT t.id), COUNT(DISTINCT e.configuration || ' ' || e.epoch) "
+        "FROM configurations c JOIN trials t ON t.configuration = c.id LEFT JOIN epochs e ON e.configuration = c.id "
+        "WHERE t.status <> 'RUNNING' GROUP BY kind"
+    )
+    with Store(folder.database, readonly=True) as store:
+        return {str(r[0]): (r[1], r[2], r[3]) for r in store.rows(query)}
+
+
+def kinds(found: Plan) -> dict[str, Kind]:
+    return {kind.name: kind for kind in found.kinds}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A search in a cache of its own, planned before, in its middle, and after."""
+
+    folder: StudyFolder
+    cache: Path
+    before: Plan
+    listed: tuple[list[Path], list[Path]]  # the study's folder ahead of the first plan, and after it
+    middle: Plan
+    trained: int  # epochs from the middle on, the confirmation's not counted
+    events: list[Event]
+    after: Plan
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    root = tmp_path_factory.mktemp("planned")
+    folder, stop, events = make(root / "study"), threading.Event(), list[Event]()
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if sum(isinstance(e, TrialEnded) for e in events) == 12:
+            stop.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLSTUDY_CACHE", str(root / "cache"))
+        listed = sorted(folder.root.rglob("*"))
+        before = plan(folder, spec())
+        both = (listed, sorted(folder.root.rglob("*")))
+        with pytest.raises(Interrupted):
+            search(folder, on=listen, stop=stop)
+        middle = plan(folder, spec())
+        rest = search(folder)
+        trained = [e for e in rest if isinstance(e, EpochEnded) and e.kind != "seed"]
+        return Done(folder, root / "cache", before, both, middle, len(trained), [*events, *rest], plan(folder, spec()))
+
+
+def test_a_plan_counts_what_the_search_then_holds(done: Done) -> None:
+    found = held(done.folder)
+    for kind in ("reference", "baseline", "logistic", "search"):
+        planned = kinds(done.before)[kind]
+        assert (planned.configurations, planned.trials, planned.epochs) == found[kind]
+        assert (planned.trials_done, planned.epochs_done) == (0, 0)
+    confirm = kinds(done.before)["confirm"]
+    assert (confirm.trials, confirm.epochs) == (4, 12), "two seeds of both sides for all epochs, at most"
+    assert found["seed"][1] <= confirm.trials and found["seed"][2] <= confirm.epochs
+    with Store(done.folder.database, readonly=True) as store:
+        brackets = [(b["iteration"], b["bracket"], b["sizes"], b["epochs"]) for b in store.meta("plan")]
+    told = [(r.bracket.iteration, r.bracket.bracket, r.bracket.sizes, r.bracket.epochs) for r in done.before.rungs]
+    assert [(i, b, tuple(s), tuple(e)) for i, b, s, e in brackets] == told
+
+
+def test_a_plan_writes_nothing_into_the_study(done: Done) -> None:
+    assert done.listed[0] == done.listed[1]
+    assert not done.before.begun and not done.folder.spec.exists()
+
+
+def test_the_features_take_what_was_told(done: Done) -> None:
+    assert {cut.cut: cut.depths for cut in done.before.cuts} == {"pooled": (0,), "conv5_block2": (10,)}
+    assert {cut.state for cut in done.before.cuts} == {"missing"}
+    assert {cut.state for cut in done.after.cuts} == {"cached"}
+    files = [path.stat().st_size for path in done.cache.glob("features/*/features.npy")]
+    header = 128  # of an .npy file
+    assert sorted(size - header for size in files) == sorted(cut.bytes for cut in done.before.cuts)
+    assert done.before.estimate.cache == sum(cut.bytes for cut in done.before.cuts)
+
+
+def test_a_plan_of_a_study_that_was_begun_counts_the_rest(done: Done) -> None:
+    searched = [kind for kind in done.middle.kinds if kind.name != "confirm"]
+    assert 0 < sum(kind.epochs_done for kind in searched) < sum(kind.epochs for kind in searched)
+    assert sum(kind.epochs - kind.epochs_done for kind in searched) == done.trained
+    assert kinds(done.middle)["baseline"].trials_done == 8
+    assert sum(map(sum, (r.done for r in done.middle.rungs))) == kinds(done.middle)["search"].trials_done > 0
+    assert dict(done.middle.estimate.phases)["baseline"] == 0
+    assert dict(done.middle.estimate.phases)["search"] > 0
+
+
+def test_every_phase_of_a_new_study_takes_time_memory_and_disk(done: Done) -> None:
+    found = done.before.estimate
+    phases = dict(found.phases)
+    assert list(phases) == ["start", "features", "baseline", "search", "confirm"]
+    assert all(seconds > 0 for seconds in phases.values())
+    assert found.total == pytest.approx(sum(phases.values()))
+    assert 0 < found.low <= phases["confirm"] <= found.high
+    assert found.memory > 2e8 and found.folder > 0
+
+
+def test_of_a_finished_study_nothing_is_left(done: Done) -> None:
+    assert done.after.finished and done.after.estimate.total == 0
+    assert all(kind.trials == kind.trials_done for kind in done.after.kinds)
+    assert kinds(done.after)["confirm"].epochs_done == kinds(done.after)["confirm"].epochs
+
+
+def test_without_the_confirmation_it_is_not_counted(done: Done, tmp_path: Path) -> None:
+    shutil.copytree(done.folder.root, tmp_path / "study")
+    found = plan(StudyFolder(tmp_path / "study"), spec(), confirm=False)
+    assert found.finished and "confirm" not in kinds(found)
+
+
+def test_another_question_is_refused(done: Done) -> None:
+    with pytest.raises(StudyError, match="search.max_epochs: 3 -> 4"):
+        plan(done.folder, spec(search__max_epochs=4))
+
+
+def test_a_space_smaller_than_the_first_rung_is_said(tmp_path: Path) -> None:
+    question = spec(space__learning_rate=1e-3, space__dropout=0.0, space__unfrozen_layers=[0, 3])
+    found = plan(make(tmp_path / "study"), question, confirm=False)
+    assert any("The space has 2 configurations, Hyperband would draw 5" in notice for notice in found.notices)
+    assert any("unfrozen_layers 3 trains the same variables as 0" in notice for notice in found.notices)
+    assert kinds(found)["search"].configurations == 2
+
+
+# ---- the display's time left ----
+
+
+def test_the_time_left_counts_the_confirmation_and_falls_to_nothing(done: Done) -> None:
+    ended = [e for e in done.events if isinstance(e, TrialEnded)]
+    last = max(i for i, e in enumerate(ended) if e.kind == "search")
+    assert ended[-1].kind == "seed" and last < len(ended) - 1
+    left = [e.seconds_left for e in ended[last:]]
+    assert None not in left
+    assert all((before or 0) > 0 for before in left[:-1]) and left[-1] == 0
+
+
+def test_without_a_confirmation_the_time_left_ends_with_the_search(tmp_path: Path) -> None:
+    question = spec(search__max_epochs=1, search__factor=2, space__unfrozen_layers=0)
+    events = search(make(tmp_path / "study"), question, confirm=False)
+    ended = [e for e in events if isinstance(e, TrialEnded)]
+    assert ended[-1].kind == "search" and ended[-1].seconds_left == 0
