@@ -80,7 +80,7 @@ def _rungs(plan: Plan) -> RenderableType:
         ]
         epochs = sum(size * (b.epochs[i] - (b.epochs[i - 1] if i else 0)) for i, size in enumerate(b.sizes))
         row = [str(b.bracket), ", ".join(cells), f"{b.sizes[0]:,}", f"{epochs:,}"]
-        table.add_row(*([str(b.iteration)] if several else []), *row)
+        table.add_row(*([str(b.iteration + 1)] if several else []), *row)
     if len(plan.rungs) <= len(shown):
         return table
     return Group(table, Text(f"and {len(plan.rungs) - len(shown)} brackets more, in further iterations.", style="dim"))
@@ -94,15 +94,19 @@ def _cuts(plan: Plan) -> RenderableType:
     table.add_column("state", overflow="fold")
     for cut in plan.cuts:
         depths = ", ".join(map(str, cut.depths)) or "the baseline alone"
-        table.add_row(cut.cut, depths, room(cut.bytes) if cut.bytes else "-", _state(cut))
+        table.add_row(cut.cut, depths, _room(cut.bytes), _state(cut))
     return table
+
+
+def _room(size: int) -> str:
+    return room(size) if size >= 1e6 else "< 1 MB"
 
 
 def _state(cut: Cut) -> str:
     if cut.cut == "image":
         return "the photographs themselves"
     if cut.state == "recomputed":
-        return f"recomputed from {cut.start} in every epoch: search.feature_budget_gb is too small"
+        return f"not stored (search.feature_budget_gb): recomputed from {cut.start} in every epoch"
     return "in the cache already" if cut.state == "cached" else "to compute"
 
 
@@ -124,8 +128,9 @@ def _estimate(plan: Plan) -> list[RenderableType]:
             f"It depends on who wins: {words.seconds(others + found.low)} if the cheapest configuration does, "
             f"{words.seconds(others + found.high)} if the dearest does and its last epoch is its best."
         )
-    cache = f", {room(found.cache)} more in the cache" if found.cache else ""
+    cache = f", {_room(found.cache)} more in the cache" if found.cache else ""
     said.append(
-        f"Memory at its peak about {room(found.memory)}; disk about {room(found.folder)} in the study's folder{cache}."
+        f"Memory at its peak about {room(found.memory)}; disk up to {_room(found.folder)} in the study's folder, most of "
+        f"it given back at the end{cache}."
     )
     return [table, *(Text(line) for line in said)]

@@ -64,7 +64,7 @@ class Rungs:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where networks begin: `depths` of the space begin at `cut`, whose features take so many bytes.
+    """Where networks begin: `depths` of the space begin at `cut`, whose features take so many bytes if they are stored.
 
     `state`: "cached", "missing", or "recomputed" from the stored cut `start` in every epoch because
     search.feature_budget_gb is too small.
@@ -296,6 +296,6 @@ class Work:
             here = cut in ("image", *self.stored)
             state = "cached" if here else "missing" if cut in self.wanted else "recomputed"
             start = self.search.workshop.features.start_for(cut)
-            size = images * cuts.feature_bytes(cut, side) if state != "recomputed" else 0
+            size = images * cuts.feature_bytes(cut, side)
             found.append(Cut(cut, tuple(depths[cut]), size, state, start))
         return tuple(found)
