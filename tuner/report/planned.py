@@ -130,7 +130,7 @@ def _estimate(plan: Plan) -> list[RenderableType]:
         )
     cache = f", {_room(found.cache)} more in the cache" if found.cache else ""
     said.append(
-        f"Memory at its peak about {room(found.memory)}; disk up to {_room(found.folder)} in the study's folder, most of "
-        f"it given back at the end{cache}."
+        f"Memory at its peak about {room(found.memory)}; disk up to {_room(found.folder)} in the study's folder, most "
+        f"of it given back at the end{cache}."
     )
     return [table, *(Text(line) for line in said)]
