@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ import pytest
 from search.studies import make, search, spec
 
 from tuner.errors import Interrupted, StudyError
+from tuner.search import space as spaces
+from tuner.search.drawing import drawn
 from tuner.search.events import EpochEnded, Event, TrialEnded
+from tuner.search.oracle import StudyOracle
 from tuner.search.planning import Kind, Plan, plan
 from tuner.study.folder import StudyFolder
 from tuner.study.store import Store
@@ -82,6 +86,30 @@ def test_a_plan_counts_what_the_search_then_holds(done: Done) -> None:
         brackets = [(b["iteration"], b["bracket"], b["sizes"], b["epochs"]) for b in store.meta("plan")]
     told = [(r.bracket.iteration, r.bracket.bracket, r.bracket.sizes, r.bracket.epochs) for r in done.before.rungs]
     assert [(i, b, tuple(s), tuple(e)) for i, b, s, e in brackets] == told
+
+
+def test_the_configurations_that_will_be_drawn_are_known_before(done: Done) -> None:
+    """Whatever the trials' outcome: here every one of them is told the same score."""
+    question = spec()
+    oracle = StudyOracle(
+        spaces.build(question),
+        objective="val_loss",
+        max_epochs=question.search.max_epochs,
+        factor=question.search.factor,
+        hyperband_iterations=1,
+        seed=question.search.seed,
+        rank=lambda trial: (0.0,),
+    )
+    foreseen = {at: [{n: v[n] for n in spaces.NAMES} for v in each] for at, each in drawn(oracle).items()}
+    query = (
+        "SELECT iteration, bracket, hyperparameters FROM trials t JOIN configurations c ON c.id = configuration "
+        "WHERE rung = 0 ORDER BY position"
+    )
+    found: dict[tuple[int, int], list[dict[str, float]]] = {}
+    with Store(done.folder.database, readonly=True) as store:
+        for iteration, bracket, values in store.rows(query):
+            found.setdefault((iteration, bracket), []).append(json.loads(values))
+    assert foreseen == found
 
 
 def test_a_plan_writes_nothing_into_the_study(done: Done) -> None:
