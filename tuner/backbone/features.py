@@ -27,6 +27,7 @@ import numpy as np
 from tuner.backbone import backend, cuts
 from tuner.backbone.resnet import Backbone
 from tuner.errors import RunError
+from tuner.images.mapped import Rows
 from tuner.study.folder import room, sha256_of, sync_folder
 
 BATCH = 32
@@ -152,16 +153,18 @@ def _compute(
             shape = (len(source), *cuts.feature_shape(cut, backbone.image_size))
             maps[cut] = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
             _reserve(folder / "features.npy")
+        reading, writing = Rows(source), {cut: Rows(array) for cut, array in maps.items()}
         for first in range(0, len(source), BATCH):
             if should_stop is not None and should_stop.is_set():
                 raise KeyboardInterrupt
-            batch = np.ascontiguousarray(source[first : first + BATCH])
+            batch = reading.take(slice(first, first + BATCH))
             rows = len(batch)
             if rows < BATCH and len(source) > BATCH:
                 # The same batch size throughout: one trace, and the same rounding for every image.
                 batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - rows, axis=0)])
             for cut, values in zip(missing, run(batch), strict=True):
                 maps[cut][first : first + rows] = values[:rows]
+                writing[cut].touched(values[:rows].nbytes)
             if on_progress:
                 on_progress(first + rows, len(source))
         for cut, folder in working.items():

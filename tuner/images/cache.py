@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tuner.images.decode import Pixels
+from tuner.images.mapped import Rows
 
 _TEMPORARY = ".tlstudy-tmp-"
 BUDGET = 20_000_000_000  # bytes of all entries together; those unused for longest go
@@ -140,11 +141,14 @@ class Cache:
         target = self.folder / self.key(files)
         try:
             array = self._writable(temporary / "images.npy", len(files))
+            written, read = Rows(array), {id(source): Rows(source) for source, _ in known.rows.values()}
             for row, sha in enumerate(files):
                 source, at = known.rows[sha]
                 array[row] = source[at]
+                written.touched(array[row].nbytes)
+                read[id(source)].touched(array[row].nbytes)
             array.flush()
-            del array
+            del array, written
             with open(temporary / "images.npy", "rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 os.fsync(stream.fileno())

@@ -19,6 +19,7 @@ from tuner.errors import DataError
 from tuner.images import likeness
 from tuner.images.cache import Cache, Known, Verdict
 from tuner.images.decode import Decoded, Pixels, Unreadable, decode, open_file, open_header, to_square
+from tuner.images.mapped import Rows
 from tuner.images.names import shown
 
 _LARGE = 16_000_000  # pixels; larger photographs are decoded one at a time: 80 megapixels take about 700 MB
@@ -69,11 +70,13 @@ def squares(
     folder, array = cache.staging(len(todo))
     try:
         jobs = [(*first[sha], array[row]) for row, sha in enumerate(todo)]
+        written = Rows(array)
         with quiet():
             for row, (verdict, lasting) in _in_threads(lambda job: read_one(*job, mode), jobs):
                 (known.verdicts if lasting else passing)[todo[row]] = verdict
                 if not verdict.reason:
                     known.rows[todo[row]] = (array, row)
+                written.touched(array[row].nbytes)
                 done += copies[todo[row]]
                 report(done, len(hashed))
         yield known, passing

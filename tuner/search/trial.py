@@ -21,6 +21,7 @@ import numpy as np
 from tuner.backbone import backend
 from tuner.backbone.features import Features
 from tuner.errors import TlstudyError
+from tuner.images.mapped import Rows
 from tuner.search.network import Network, Networks, log_loss, probabilities
 from tuner.study.folder import write_atomically
 from tuner.study.ranking import Key, metric_key
@@ -220,7 +221,7 @@ class _Trainer:
 
     def _train(self, network: Network, workshop: Workshop, epoch: int) -> tuple[float, float]:
         task, hp = self.task, self.task.hyperparameters
-        rows, data = workshop.train, workshop.features.arrays[task.start]
+        rows, data = workshop.train, Rows(workshop.features.arrays[task.start])
         order = rows[generator(task.seed, task.configuration, "shuffle", epoch).permutation(len(rows))]
         network.seed_dropout(task.seed, task.configuration, "dropout", epoch)
         targets = smoothed_targets(workshop.labels, workshop.classes, float(hp["label_smoothing"]))
@@ -241,7 +242,7 @@ class _Trainer:
                 batch = np.concatenate([batch, order[: size - real]])
             weight = weights[workshop.labels[batch]]
             weight[real:] = 0.0
-            sums.append(network.stepper.train(data[batch], targets[batch], weight, real, decays, self.parts))
+            sums.append(network.stepper.train(data.take(batch), targets[batch], weight, real, decays, self.parts))
         loss, right = (sum(float(s[i]) for s in sums) for i in (0, 1))
         return loss / len(order), right / len(order)
 
@@ -291,11 +292,11 @@ def evaluate(network: Network, workshop: Workshop, start: str, parts: int = 1) -
 def logits_of(network: Network, data: np.ndarray, rows: np.ndarray, parts: int = 1) -> np.ndarray:
     """float32 (rows, k) of the photographs numbered `rows` int64 (n,), in batches of one size: one trace."""
     size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
-    found = []
+    found, reading = [], Rows(data)
     for first in range(0, len(rows), size):
         batch = rows[first : first + size]
         padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
-        found.append(network.stepper.logits(data[padded])[: len(batch)])
+        found.append(network.stepper.logits(reading.take(padded))[: len(batch)])
     return np.concatenate(found)
 
 
