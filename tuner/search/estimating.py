@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.backbone import cuts
+from tuner.images.mapped import HELD
 from tuner.search import space as spaces
 from tuner.search.cost import FROZEN, CostModel, Left, Place, between, unknown_sides
 
@@ -160,8 +161,9 @@ def _memory(work: Work, found: Probe) -> int:
     """Bytes at the peak: the probe's, those of the networks it did not make, mapped features, and libraries."""
     # Of each further suffix: its weights, two slots of the optimizer, and the best epoch's copy.
     further = sum(4 * size for place, size in found.bytes.items() if place not in found.epochs)
-    mapped = sum(len(work.dataset.images) * cuts.feature_bytes(c, work.spec.data.image_size) for c in work.wanted)
-    return found.memory + further + mapped + LIBRARIES
+    side, images = work.spec.data.image_size, len(work.dataset.images)
+    held = sum(min(HELD, images * cuts.feature_bytes(cut, side)) for cut in work.wanted)
+    return found.memory + further + held + LIBRARIES
 
 
 def _folder(work: Work, found: Probe) -> int:
