@@ -35,6 +35,7 @@ class FoldedConvolution(keras.layers.Layer):  # type: ignore[misc]
         self.strides, self.padding, self.relu = strides, padding, relu
 
     def build(self, shape: Any) -> None:
+        """Makes the variables; nothing of them depends on the input's shape."""
         kernel, bias, gamma, beta, mean, variance = self._arrays
         scale = gamma / np.sqrt(variance + self._epsilon)
         shift = beta - mean * scale
@@ -63,6 +64,7 @@ class FoldedConvolution(keras.layers.Layer):  # type: ignore[misc]
         self.bias.assign(bias)
 
     def call(self, x: Any) -> Any:
+        """As the class says, at the layer's compute dtype."""
         kernel, bias = ops.convert_to_tensor(self.kernel), ops.convert_to_tensor(self.bias)
         if self.trainable:
             scale = ops.convert_to_tensor(self.scale)
