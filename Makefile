@@ -38,7 +38,7 @@ check: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev ## measure against plain KerasTuner, side by side
-	$(BIN)/python tests/benchmarks/against_kerastuner.py
+	$(BIN)/python tests/benchmarks/bench.py
 
 torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300)
 	$(BIN)/python tests/faults/every_write.py --subject cache
