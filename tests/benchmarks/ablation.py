@@ -30,7 +30,7 @@ def images() -> bool:
 
 
 def pooled() -> bool:
-    """Head-only trials run the last block, as when the cut is put at a block's output rather than behind the pooling."""
+    """Head-only trials run the last block, as when a cut is a block's output and never lies behind the pooling."""
 
     def make(original: Any) -> Any:
         return lambda self, cut: original(self, "conv5_block2" if cut == "pooled" else cut)
@@ -142,13 +142,14 @@ def show(runs: dict[str, list[dict[str, Any]]]) -> None:
     for name, found in runs.items():
         title = RUNGS[name].title if name in RUNGS else "everything on"
         if not found[0]["there"]:
-            rows.append([title, "not in this version", "", "", ""])
+            rows.append([title, "not in this version", "", "", "", ""])
             continue
         pairs = zip(found, runs["all"], strict=True)
         ratio = measuring.spread([off["wall"] / on["wall"] for off, on in pairs], 2)
-        memory, disk = (statistics.median(r[k] for r in found) for k in ("memory", "disk"))
-        rows.append([title, measuring.spread([r["wall"] for r in found]), ratio, f"{memory:.0f}", f"{disk:.0f}"])
-    print(measuring.table(["one technique off", "wall s", "times as long", "peak memory MB", "folder MB"], rows))
+        rest = [f"{statistics.median(r[key] for r in found):.0f}" for key in ("cpu", "memory", "disk")]
+        rows.append([title, measuring.spread([r["wall"] for r in found]), ratio, *rest])
+    head = ["one technique off", "wall s", "times as long", "CPU s", "peak memory MB", "folder MB"]
+    print(measuring.table(head, rows))
 
 
 def switched_off(name: str, arguments: list[str]) -> None:
