@@ -3,15 +3,17 @@ PYTHON ?= python3
 STUDY ?= demo
 KILLS ?= 300
 STUDIES ?= 20000
+SMALL := --image-size 96 --max-epochs 3 --depths 0,10,20
+MATERIAL = $(and $(DATA),--data $(DATA)) $(and $(WEIGHTS),--weights $(WEIGHTS))
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search report best doctor test check bench torture simulate clean
+.PHONY: help setup search report best doctor test check bench bench-quick torture simulate clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo "  STUDY=NAME chooses the study (now: $(STUDY))"
 
 setup: $(VENV)/.installed ## make .venv and install tlstudy into it
@@ -37,8 +39,17 @@ check: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev ## measure against plain KerasTuner, side by side
-	$(BIN)/python tests/benchmarks/bench.py
+bench: $(VENV)/.dev ## measure against KerasTuner, plain and informed, and the floor; an hour (DATA=, WEIGHTS=)
+	@mkdir -p build
+	$(BIN)/python tests/benchmarks/bench.py --runs 3 --again $(MATERIAL) --json build/bench.json
+	$(BIN)/python tests/benchmarks/phases.py --runs 3 $(MATERIAL) --json build/bench.json
+	$(BIN)/python tests/benchmarks/ablation.py $(MATERIAL) --json build/bench.json
+	$(BIN)/python tests/benchmarks/scaling.py $(and $(WEIGHTS),--weights $(WEIGHTS)) --json build/bench.json
+	$(BIN)/python tests/benchmarks/figure.py build/bench.json build/bench.png
+
+bench-quick: $(VENV)/.dev ## the same comparison small, and where the seconds go, in under five minutes
+	$(BIN)/python tests/benchmarks/bench.py --runs 1 $(SMALL) $(MATERIAL)
+	$(BIN)/python tests/benchmarks/phases.py $(SMALL) $(MATERIAL)
 
 torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300)
 	$(BIN)/python tests/faults/every_write.py --subject cache
