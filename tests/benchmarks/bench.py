@@ -23,6 +23,8 @@ from typing import Any
 import floor
 import measuring
 
+from tuner.backbone import cuts
+
 PEERS = {"plain": "plain_kerastuner.py", "informed": "informed_kerastuner.py"}
 FIGURES = {
     "wall s": "wall",
@@ -90,8 +92,11 @@ def one_run(
 
 
 def rate(o: argparse.Namespace) -> float:
-    """Multiply-adds a second, now."""
+    """Multiply-adds a second, now, in the convolutions of the stages that the deepest trials run."""
+    lowest = min(cuts.CUTS.index(cuts.cut_for(int(depth))) for depth in o.depths.split(","))
+    stages = list(dict.fromkeys(block[:5] for block in cuts.BLOCKS[max(0, lowest - 1) :])) or ["conv5"]
     options = ["--image-size", str(o.image_size), "--batch-size", str(o.batch_size), "--seconds", "4"]
+    options += ["--stages", ",".join(stages)]
     command = [sys.executable, str(measuring.HERE / "rate.py"), *options]
     _, said = measuring.measure(command, {}, measuring.HERE)
     return float(measuring.last_json(said)["rate"])

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tuner.backbone.choosing import choose, quiet
+from tuner.study.folder import cache_root
 
 
 @lru_cache(maxsize=1)
@@ -38,8 +39,19 @@ def start() -> str:
                 tf.config.experimental.set_memory_growth(gpu, True)
             if gpus:
                 tf.config.experimental.enable_op_determinism()
+        else:
+            _keep_compiled()
     keras.config.disable_traceback_filtering()
     return str(keras.backend.backend())
+
+
+def _keep_compiled() -> None:
+    """What XLA compiled for JAX is found by the next process: at 72 photographs it takes longer than training."""
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def environment() -> dict[str, Any]:
@@ -81,7 +93,7 @@ def forward(model: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
     if start() == "tensorflow":
         import tensorflow as tf
 
-        call = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+        call = tf.function(lambda x: model(x, training=False), reduce_retracing=True, autograph=False)
     else:
         import jax
 
@@ -209,9 +221,10 @@ class Stepper:
             move(found, decays)
             return total, right
 
-        self._tf_train = tf.function(train)
-        self._tf_gradients, self._tf_move = tf.function(gradients), tf.function(move)
-        self._tf_call = tf.function(lambda x: self.model(x, training=False))
+        self._tf_train = tf.function(train, autograph=False)
+        self._tf_gradients = tf.function(gradients, autograph=False)
+        self._tf_move = tf.function(move, autograph=False)
+        self._tf_call = tf.function(lambda x: self.model(x, training=False), autograph=False)
 
     # ---- JAX ----
 
