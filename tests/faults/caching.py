@@ -25,7 +25,7 @@ def run(root: Path, data: Path) -> dict[str, Any]:
     backend.environment = lambda: {"backend": "stub", "stub": "1", "keras": "1", "devices": []}  # type: ignore[assignment]
     backend.forward = forward  # type: ignore[assignment]
     backbone: Any = SimpleNamespace(
-        image_size=SIDE, weights=SimpleNamespace(key="stub"), prefix=lambda start, missing: missing
+        image_size=SIDE, weights=SimpleNamespace(key="stub"), lean_prefix=lambda start, missing: missing
     )
     found = prepare(DataSpec(path=str(data), image_size=SIDE), root, root / "cache", 0)
     stored = features.ensure(backbone, found.images, found.key, WANTED, root / "cache")

@@ -135,8 +135,11 @@ def test_the_predictions_are_those_of_each_best_epoch(workshop: Workshops, tmp_p
             assert d.row.images == len(shop.train) + len(shop.validation)
 
 
-def test_nothing_is_written_that_nobody_can_need(workshop: Workshops, tmp_path: Path) -> None:
+def test_nothing_is_written_that_nobody_can_need(
+    workshop: Workshops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither a state that cannot be promoted nor weights that do not lead."""
+    monkeypatch.setattr(trial, "SAVE_EVERY", 1e9)  # on a busy machine a trace may take longer than the real one
     shop = workshop()
     unbeatable = (-1.0, -1.0)
     for keep, last_bar, best_bar, wanted in [
@@ -210,8 +213,7 @@ def test_one_trace_for_any_rates_and_any_number_of_trials(backbone: Any, worksho
     assert [n.stepper.traces for n in networks.values()] == [1, 1]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(("optimizer", "classes"), [("adam", 2), ("sgd", 2), ("rmsprop", 3)])
 def test_widths_that_share_a_network_train_as_with_one_of_their_own(
     optimizer: str, classes: int, workshop: Workshops, tmp_path: Path
 ) -> None:
@@ -219,8 +221,9 @@ def test_widths_that_share_a_network_train_as_with_one_of_their_own(
     network that three widths share is traced once."""
     shared = workshop(classes=classes, optimizer=optimizer)
     options = {"learning_rate": 1e-3, "dropout": 0.3, "weight_decay": 0.01}
-    for width in (8, 0, 16, 0, 8):
+    for width in (8, 0, 16, 8):
         alone = workshop(classes=classes, optimizer=optimizer, head_widths=())
+        # As with stock Keras elsewhere; here the same, dropout's masks included.
         wanted = task(shared, tmp_path / "t", head_width=width, last_epoch=2, **options)
         result, ours = run(wanted, shared)
         assert result.status == "COMPLETED"
@@ -307,7 +310,7 @@ def with_head(resnet: Any, shop: Any, wanted: trial.TrialTask) -> Any:
     return keras.Model(inputs, x)
 
 
-@pytest.mark.parametrize(("depth", "width"), [(0, 8), (10, 8), (10, 0), (32, 16), (42, 8), (104, 8)])
+@pytest.mark.parametrize(("depth", "width"), [(0, 8), (10, 8), (32, 0), (42, 16), (104, 8)])
 def test_a_trial_is_stock_keras_fit_on_the_same_batches(
     depth: int,
     width: int,

@@ -128,9 +128,7 @@ def _compute(
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
 ) -> None:
-    from tuner.backbone import lean  # here, because it imports Keras
-
-    run = backend.forward(lean.prefix(backbone, start, missing))
+    run = backend.forward(backbone.lean_prefix(start, missing))
     need = sum(len(source) * cuts.feature_bytes(c, backbone.image_size) for c in missing)
     (cache / "features").mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free

@@ -1,0 +1,100 @@
+"""Many photographs: seconds an image and peak memory of the feature pass and of an epoch, for few images and for many.
+
+    python tests/benchmarks/streaming.py [--images 100,10000] [--image-size 224]
+
+Made images (random bytes) and random weights in a process of its own for each number; features at the cuts of depths 0,
+10, 20 and 32, then one epoch at depth 10 from the stored ones. Needs 1.2 MB of
+disk an image in the temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--inside"]:
+        inside(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", default="100,10000")
+    parser.add_argument("--image-size", type=int, default=224)
+    o = parser.parse_args()
+    print("| images | features, ms an image | peak MB | epoch at depth 10, ms an image | peak MB |")
+    print("| --- | --- | --- | --- | --- |")
+    for images in o.images.split(","):
+        with tempfile.TemporaryDirectory(prefix="tlstudy-streaming-") as folder:
+            command = [sys.executable, __file__, "--inside", images, str(o.image_size), folder]
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        print("| " + " | ".join(f"{v:.0f}" for v in json.loads(said.splitlines()[-1])) + " |", flush=True)
+
+
+def inside(count: int, side: int, folder: Path) -> None:
+    """Prints [images, ms, MB, ms, MB]."""
+    import numpy as np
+
+    from tuner.backbone import backend, cuts, features
+    from tuner.backbone.resnet import Backbone
+    from tuner.backbone.weights import Weights
+
+    backend.start()
+    from tuner.search import trial
+    from tuner.search.network import Networks
+    from tuner.search.space import REFERENCE
+
+    rng = np.random.default_rng(0)
+    images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
+    for first in range(0, count, 100):
+        images[first : first + 100] = rng.integers(0, 256, images[first : first + 100].shape, dtype=np.uint8)
+    images.flush()
+    del images
+    images = np.load(folder / "images.npy", mmap_mode="r")
+    weights = Weights("random", "benchmark", None, "benchmark")
+    backbone = Backbone(side, weights, folder, lambda: images[:64].astype(np.float32) - 120)
+    wanted = [cuts.cut_for(depth) for depth in (32, 20, 10, 0)]
+    at: list[tuple[float, int]] = []
+    stored = features.ensure(
+        backbone, images, "benchmark", wanted, folder, lambda done, _: at.append((time.perf_counter(), done))
+    )
+    (began, first), (ended, last) = at[0], at[-1]  # without the trace in the first batch
+    numbers = [count, 1e3 * (ended - began) / (last - first), peak()]
+    rows = np.arange(count)
+    shop = trial.Workshop(stored, rows % 2, rows, rows[:100], Networks(backbone, 2, "frozen", "adam", "float32"), 2)
+    task = trial.TrialTask(
+        "t",
+        "c",
+        REFERENCE | {"unfrozen_layers": 10},
+        stored.start_for(wanted[2]),
+        0,
+        0,
+        2,
+        0,
+        24,
+        "val_loss",
+        False,
+        None,
+        str(folder),
+        best_bar=(float("-inf"),),
+    )
+    seconds: list[float] = []
+    trial.run(task, shop, lambda done: seconds.append(done.row.seconds), threading.Event())
+    print(json.dumps([*numbers, 1e3 * seconds[-1] / count, peak()]))
+
+
+def peak() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 1024 / (1024 if sys.platform == "darwin" else 1)
+
+
+if __name__ == "__main__":
+    main()
