@@ -22,7 +22,8 @@ class Rows:
 
     def take(self, rows: Any) -> np.ndarray:
         """A copy of `array[rows]`: rows by number, int64 (n,), or a slice."""
-        found = np.array(self._array[rows])
+        found = self._array[rows]  # numpy copies what is taken by number; a slice would be a view
+        found = np.array(found) if isinstance(rows, slice) else np.asarray(found)
         self.touched(found.nbytes)
         return found
 
