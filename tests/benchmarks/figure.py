@@ -96,8 +96,8 @@ def bars(ax: Any, names: Sequence[str], values: Sequence[Sequence[float]]) -> No
 
 
 def number(value: float) -> str:
-    """Two digits that count: 0.031, 0.45, 6.2, 338."""
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
+    """Two digits that count: 0.031, 0.45, 3.0, 338."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2g}"
 
 
 if __name__ == "__main__":
