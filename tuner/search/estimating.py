@@ -162,7 +162,7 @@ def _memory(work: Work, found: Probe) -> int:
     # Of each further suffix: its weights, two slots of the optimizer, and the best epoch's copy.
     further = sum(4 * size for place, size in found.bytes.items() if place not in found.epochs)
     side, images = work.spec.data.image_size, len(work.dataset.images)
-    held = sum(min(HELD, images * cuts.feature_bytes(cut, side)) for cut in work.wanted)
+    held = min(HELD, sum(images * cuts.feature_bytes(cut, side) for cut in work.wanted))
     return found.memory + further + held + LIBRARIES
 
 
