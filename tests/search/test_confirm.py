@@ -40,6 +40,21 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     return folder
 
 
+def test_the_number_of_fresh_seeds_stays_what_it_was(
+    finished: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when another version counts the work of one otherwise and would take more or fewer today."""
+    shutil.copytree(finished.root, tmp_path / "study")
+    folder, question = StudyFolder(tmp_path / "study"), spec(confirm__seeds="auto")
+    search(folder, question)
+    before = facts(folder)
+    with Store(folder.database, readonly=True) as store:
+        assert store.meta("confirmation")["seeds"] == 10
+    monkeypatch.setattr("tuner.search.cost.CHEAP", 0.0)
+    search(folder, question)
+    assert facts(folder) == before
+
+
 def test_winner_and_baseline_are_trained_again_for_the_epochs_that_were_their_best(finished: StudyFolder) -> None:
     results = Results.open(finished.database)
     winner, baseline = results.winner(), results.baseline()

@@ -253,6 +253,16 @@ def test_another_machine_is_refused(copy: StudyFolder) -> None:
         search(copy)
 
 
+def test_a_study_of_a_version_that_rounded_otherwise_is_refused(copy: StudyFolder) -> None:
+    """Also one from before the number was kept."""
+    with Store(copy.database) as store:
+        before = store.meta("environment")
+        del before["numerics"]
+        store.set_meta(environment=before)
+    with pytest.raises(StudyError, match=r"numerics: 1 -> "):
+        search(copy)
+
+
 def test_other_weights_are_refused(copy: StudyFolder) -> None:
     """As when a file of the same name holds other numbers: its key is another."""
     with Store(copy.database) as store:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from search.studies import make, search, spec
 
-from tuner.errors import Interrupted, StudyError
+from tuner.errors import Interrupted, RunError, StudyError
 from tuner.search import space as spaces
 from tuner.search.drawing import drawn
 from tuner.search.events import EpochEnded, Event, TrialEnded
@@ -162,6 +162,24 @@ def test_without_the_confirmation_it_is_not_counted(done: Done, tmp_path: Path) 
 def test_another_question_is_refused(done: Done) -> None:
     with pytest.raises(StudyError, match="search.max_epochs: 3 -> 4"):
         plan(done.folder, spec(search__max_epochs=4))
+
+
+def test_other_weights_are_refused_as_by_a_search(done: Done, tmp_path: Path) -> None:
+    shutil.copytree(done.folder.root, tmp_path / "study")
+    folder = StudyFolder(tmp_path / "study")
+    with Store(folder.database) as store:
+        store.set_meta(weights_key=store.meta("weights_key") + "0")
+    with pytest.raises(StudyError, match="made with other weights"):
+        plan(folder, spec())
+
+
+def test_out_of_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tuner.search.probe.run", full)
+    with pytest.raises(RunError, match=r"Memory ran out while this machine was tried .* smaller data.image_size"):
+        plan(make(tmp_path / "study"), spec())
 
 
 def test_a_space_smaller_than_the_first_rung_is_said(tmp_path: Path) -> None:

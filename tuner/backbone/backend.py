@@ -19,6 +19,9 @@ import numpy as np
 from tuner.backbone.choosing import choose, quiet
 from tuner.study.folder import cache_root
 
+NUMERICS = 2
+"""Counts the changes of this program after which the same study rounds, or draws, other numbers."""
+
 
 @lru_cache(maxsize=1)
 def start() -> str:
@@ -50,7 +53,10 @@ def _keep_compiled() -> None:
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_root() / "jax"))
+        # One folder a kind of machine: programs for one processor need not run on another that shares a home.
+        jax.config.update(
+            "jax_compilation_cache_dir", str(cache_root() / "jax" / f"{platform.node()}-{jax.__version__}")
+        )
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
@@ -62,6 +68,7 @@ def environment() -> dict[str, Any]:
     facts: dict[str, Any] = {
         "backend": chosen,
         "keras": keras.__version__,
+        "numerics": NUMERICS,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -7,6 +7,7 @@ transaction that records the opening too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from tuner.images.folds import stratified_folds
 from tuner.search import logistic
 from tuner.search import trial as trials
 from tuner.search.candidates import Candidate, Confirms, Fit
-from tuner.search.cost import CostModel
+from tuner.search.cost import MANY_SEEDS, SEEDS, CostModel
 from tuner.search.events import Notice, Phase
 from tuner.search.network import probabilities
 from tuner.search.trial import Workshop, best_of
@@ -91,9 +92,12 @@ def fixed(search: Search) -> dict[str, Any] | None:
 
 
 def _plan(search: Search, sides: tuple[Side, Side]) -> dict[str, Any]:
+    asked, plain = search.spec.confirm.seeds, json.loads(json.dumps([asdict(side) for side in sides]))
+    before = search.store.meta("confirmation") or {}
+    if asked == "auto" and before.get("sides") == plain and before["seeds"] in (SEEDS, MANY_SEEDS):
+        return {"seeds": before["seeds"], "sides": plain}  # fixed once, however work is counted by then
     work = sum(_work(search.cost, search, side) for side in sides)
-    number = search.cost.seeds(search.spec.confirm.seeds, work)
-    return {"seeds": number, "sides": [asdict(side) for side in sides]}
+    return {"seeds": search.cost.seeds(asked, work), "sides": plain}
 
 
 def _seeds(search: Search, sides: tuple[Side, Side]) -> int:

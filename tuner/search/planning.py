@@ -20,11 +20,12 @@ import numpy as np
 from tuner.backbone import backend, cuts
 from tuner.backbone import weights as backbone_weights
 from tuner.backbone.cached import stored
+from tuner.errors import RunError
 from tuner.images import demo
 from tuner.images.dataset import Dataset
 from tuner.search import estimating
 from tuner.search import space as spaces
-from tuner.search.cost import FROZEN, CostModel, outstanding
+from tuner.search.cost import FROZEN, CostModel, Left, outstanding
 from tuner.search.estimating import Estimate
 from tuner.search.events import PlannedBracket
 from tuner.search.session import Session, load_backbone, needed_cuts, photographs
@@ -36,6 +37,7 @@ from tuner.study.store import Store
 if TYPE_CHECKING:
     from tuner.search.loop import Search
 
+NOT_FETCHED = "not fetched yet"
 DOWNLOAD_BYTES = 94_765_736  # ImageNet's weights without the top
 
 
@@ -118,7 +120,9 @@ def plan(
     Raises what a search would: UsageError for input that cannot be used, StudyError for another question.
     """
     environment = backend.environment()
-    with tempfile.TemporaryDirectory(prefix="tlstudy-plan-") as temporary:
+    cache_root().mkdir(parents=True, exist_ok=True)
+    # Beside the cache: a temporary folder of the system may be memory, and small.
+    with tempfile.TemporaryDirectory(prefix="tlstudy-plan-", dir=cache_root()) as temporary:
         room = Path(temporary)
         doing("Looking at the photographs")
         dataset = _photographs(folder, spec, room)
@@ -126,11 +130,13 @@ def plan(
             session = Session(folder, spec, lambda event: None, _never(), "plan")
             session.check_same(store, dataset, environment)
             weights, notices = _weights(folder, spec, store, dataset)
+            if weights.key != NOT_FETCHED:
+                session.check_weights(store, weights)
             work = Work(folder, spec, dataset, store, weights, confirm)
             kinds, left = work.kinds(), outstanding(*work.asked())
             if left:
                 doing("Trying what this machine takes")
-                estimate = estimating.estimate(work, left, room / "probe", start, end)
+                estimate = _estimate(work, left, room / "probe", start, end)
             else:
                 estimate = Estimate((), 0.0, 0.0, 0, 0, 0)
             shrunk = work.search.oracle.shrunk()
@@ -141,9 +147,26 @@ def plan(
                 work.cuts(),
                 (*dataset.warnings, *work.space.notices, *([shrunk] if shrunk else []), *notices),
                 store.meta("spec") is not None,
-                not work.search.unfinished(),
+                not _searching(left),
                 estimate,
             )
+
+
+def _searching(left: list[Left]) -> bool:
+    """Whether anything but the confirmation is left."""
+    return any(part.phase != "confirm" for part in left)
+
+
+def _estimate(work: Work, left: list[Left], folder: Path, start: float, end: float) -> Estimate:
+    try:
+        return estimating.estimate(work, left, folder, start, end)
+    except Exception as error:
+        if not backend.out_of_memory(error):
+            raise
+        raise RunError(
+            f"Memory ran out while this machine was tried ({type(error).__name__}). A search would need as much: use a "
+            "smaller data.image_size or search.batch_size, fewer unfrozen layers, or more memory."
+        ) from error
 
 
 def _never() -> Any:
@@ -180,7 +203,7 @@ def _weights(
         )
         notices.append(text + (f"; where it cannot, it takes {' or '.join(here)}." if here else "."))
     if not here:
-        return backbone_weights.Weights("imagenet", "imagenet", None, "not fetched yet"), notices
+        return backbone_weights.Weights("imagenet", "imagenet", None, NOT_FETCHED), notices
     found, reasons = backbone_weights.find(here, folder.root, spec.search.seed, dataset.key)
     return found, [*notices, *reasons]
 
@@ -261,7 +284,7 @@ class Work:
         asked, cost, whole = self.spec.confirm, self.search.cost, self.spec.search.max_epochs
         _, _, _, fixed = self.asked()
         folds = asked.folds * asked.repeats if asked.folds else 0
-        if not self.search.unfinished() and (known := fixed()):
+        if not _searching(outstanding(*self.asked())) and (known := fixed()):
             sides = known["sides"]
             seeds = [0 if side["kind"] == "logistic" else known["seeds"] for side in sides]
             trials = sum(seeds) + folds * len(sides)

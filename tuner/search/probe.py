@@ -198,15 +198,16 @@ class _Bench:
         rows = train + validation
         shape = cuts.feature_shape(place[0], s.spec.data.image_size)
         draw = np.random.default_rng(2)
-        made: np.ndarray = draw.random((rows, *shape), dtype=np.float32)
-        if place[0] == "image":
-            made = (made * 255).astype(np.uint8)
+        # One batch's numbers again and again: a search reads its rows from disk, a batch at a time.
+        some = min(rows, max(batch, trial.EVALUATION_BATCH))
+        image = place[0] == "image"
+        made = draw.integers(0, 256, (some, *shape), np.uint8) if image else draw.random((some, *shape), np.float32)
         labels = np.arange(rows) % s.classes
         workshop = Workshop(
             features.Features({place[0]: made}, ()),
-            labels,
-            np.arange(train),
-            np.arange(train, rows),
+            labels[:some],
+            np.arange(train) % some,
+            np.arange(train, rows) % some,
             self.networks,
             s.classes,
         )

@@ -37,7 +37,7 @@ from tuner.study.store import Store
 if TYPE_CHECKING:
     from tuner.search.network import Networks
 
-SAME = ("backend", "keras", "tensorflow", "jax", "devices", "machine")
+SAME = ("backend", "keras", "tensorflow", "jax", "devices", "machine", "numerics")
 """Facts of the environment that a resumed study must share: other ones may round differently."""
 
 
@@ -171,6 +171,11 @@ class Session:
         weights, reasons = backbone_weights.find(wanted, self.folder.root, self.spec.search.seed, dataset.key)
         for reason in reasons:
             self.listen(Notice(reason, warning=True))
+        self.check_weights(store, weights)
+        return load_backbone(self.spec, dataset, weights)
+
+    def check_weights(self, store: Store, weights: backbone_weights.Weights) -> None:
+        """Raises StudyError when the results are of other weights."""
         known = store.meta("weights_key")
         if known is not None and known != weights.key:
             raise StudyError(
@@ -178,7 +183,6 @@ class Session:
                 f"now {weights.name} with "
                 "different numbers. Name the same file, or start again with --fresh (the old results are moved aside)."
             )
-        return load_backbone(self.spec, dataset, weights)
 
     def _features(self, backbone: Backbone, dataset: Dataset, space: spaces.Space) -> features.Features:
         budget = self.spec.search.feature_budget_gb * 1e9
@@ -259,7 +263,7 @@ class Session:
             lines.append("the photographs changed: other files, other bytes, or another order")
         if store.meta("classes") != list(dataset.classes):
             lines.append(f"classes: {store.meta('classes')} -> {list(dataset.classes)}")
-        before = store.meta("environment", {})
+        before = {"numerics": 1} | store.meta("environment", {})
         lines += [f"{k}: {before.get(k)} -> {environment.get(k)}" for k in SAME if before.get(k) != environment.get(k)]
         if lines:
             raise StudyError(
