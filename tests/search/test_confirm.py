@@ -40,12 +40,10 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     return folder
 
 
-def test_the_number_of_fresh_seeds_stays_what_it_was(
-    finished: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_fresh_seeds_stays_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when another version counts the work of one otherwise and would take more or fewer today."""
-    shutil.copytree(finished.root, tmp_path / "study")
-    folder, question = StudyFolder(tmp_path / "study"), spec(confirm__seeds="auto")
+    folder = make(tmp_path / "study")
+    question = spec(confirm__seeds="auto", space__unfrozen_layers=0, search__max_epochs=1, search__factor=2)
     search(folder, question)
     before = facts(folder)
     with Store(folder.database, readonly=True) as store:
