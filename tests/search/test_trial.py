@@ -223,13 +223,12 @@ def test_widths_that_share_a_network_train_as_with_one_of_their_own(
     options = {"learning_rate": 1e-3, "dropout": 0.3, "weight_decay": 0.01}
     for width in (8, 0, 16, 8):
         alone = workshop(classes=classes, optimizer=optimizer, head_widths=())
-        # As with stock Keras elsewhere; here the same, dropout's masks included.
         wanted = task(shared, tmp_path / "t", head_width=width, last_epoch=2, **options)
         result, ours = run(wanted, shared)
         assert result.status == "COMPLETED"
         network = shared.networks.get("conv5_block2", 10, width, True)
         weights = network.weights()
-        assert (weights["head_logits/kernel"].shape[0] or 0) == (width or 2048)
+        assert weights["head_logits/kernel"].shape[0] == (width or 2048)
         other, theirs = run(wanted, alone)
         assert other.trained_parameters == result.trained_parameters
         assert [d.row.loss for d in ours] == pytest.approx([d.row.loss for d in theirs], rel=1e-4)

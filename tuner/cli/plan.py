@@ -14,13 +14,12 @@ from rich.text import Text
 
 from tuner.cli.console import StudyArgument, err, out, short, status
 from tuner.cli.options import assignments, numbers, only_given
+from tuner.cli.question import Assigned, BatchSize, Data, Factor, ImageSize, MaxEpochs, UnfrozenLayers, Weights
 from tuner.cli.start import about
 from tuner.study import locate as studies
 from tuner.study import spec as specs
 from tuner.study.asked import from_here, place, resolve
 from tuner.study.folder import StudyFolder
-
-PANEL = "Changes to study.toml, as for `tlstudy search`"
 
 
 class PlanFormat(StrEnum):
@@ -30,39 +29,14 @@ class PlanFormat(StrEnum):
 
 def plan(
     study: StudyArgument = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder or .zip of photographs.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help='"imagenet", a weights file, or "random".', rich_help_panel=PANEL, show_default=False),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(help="Side of the square the network sees, pixels.", rich_help_panel=PANEL, show_default=False),
-    ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Epochs of the last rung.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    factor: Annotated[
-        int | None, typer.Option(help="Hyperband keeps one in FACTOR.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Photographs per training step.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    unfrozen_layers: Annotated[
-        str | None, typer.Option(help="Depths to try, such as 0,10,20.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any key of study.toml, such as search.optimizer=sgd.",
-            rich_help_panel=PANEL,
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
+    weights: Weights = None,
+    image_size: ImageSize = None,
+    max_epochs: MaxEpochs = None,
+    factor: Factor = None,
+    batch_size: BatchSize = None,
+    unfrozen_layers: UnfrozenLayers = None,
+    set_: Assigned = None,
     no_confirm: Annotated[bool, typer.Option("--no-confirm", help="Without the confirmation.")] = False,
     format: Annotated[PlanFormat, typer.Option(help="json gives the same as data.")] = PlanFormat.table,
 ) -> None:

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from rich.text import Text
 from tuner.cli import trackers
 from tuner.cli.console import StudyArgument, err, out, reader_left, short
 from tuner.cli.options import assignments, numbers, only_given
+from tuner.cli.question import PANEL, Assigned, BatchSize, Data, Factor, ImageSize, MaxEpochs, UnfrozenLayers, Weights
 from tuner.cli.show import existing, results_of, show_report
 from tuner.cli.start import study_for
 from tuner.cli.trackers import MLflow, TensorBoard
@@ -30,31 +30,15 @@ from tuner.study.template import toml
 if TYPE_CHECKING:
     from tuner.search.events import Event
 
-PANEL = "Changes to study.toml, for this study"
-
 
 def search(
     study: StudyArgument = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder or .zip of photographs.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help='"imagenet", a weights file, or "random".', rich_help_panel=PANEL, show_default=False),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(help="Side of the square the network sees, pixels.", rich_help_panel=PANEL, show_default=False),
-    ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Epochs of the last rung.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    factor: Annotated[
-        int | None, typer.Option(help="Hyperband keeps one in FACTOR.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Photographs per training step.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
+    data: Data = None,
+    weights: Weights = None,
+    image_size: ImageSize = None,
+    max_epochs: MaxEpochs = None,
+    factor: Factor = None,
+    batch_size: BatchSize = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Everything random is named from it.", rich_help_panel=PANEL, show_default=False),
@@ -62,19 +46,8 @@ def search(
     objective: Annotated[
         str | None, typer.Option(help="val_loss or val_accuracy.", rich_help_panel=PANEL, show_default=False)
     ] = None,
-    unfrozen_layers: Annotated[
-        str | None, typer.Option(help="Depths to try, such as 0,10,20.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any key of study.toml, such as search.optimizer=sgd.",
-            rich_help_panel=PANEL,
-            show_default=False,
-        ),
-    ] = None,
+    unfrozen_layers: UnfrozenLayers = None,
+    set_: Assigned = None,
     allow_leak: Annotated[
         bool,
         typer.Option("--allow-leak", help="Go on although a photograph stands in two splits.", rich_help_panel=PANEL),
