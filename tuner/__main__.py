@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
+import threading
 
 
 def main() -> None:
@@ -21,5 +24,36 @@ def main() -> None:
         raise SystemExit(130) from None
 
 
+def program() -> None:
+    """`main` for a process that does nothing else: what no command uses is not imported, and it ends at once."""
+    from tuner.backbone import choosing
+
+    choosing.spare()
+    status: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code or 0
+    if isinstance(status, int):
+        _leave(status)
+    sys.exit(status)  # type: ignore[arg-type]
+
+
+def _leave(status: int) -> None:
+    """Ends the process once everything is flushed: Python would spend a second taking a backend apart, object by
+    object. Does nothing where that is not worth it, or where something could be lost.
+    """
+    others = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    if others or not {"tensorflow", "jax"} & set(sys.modules):
+        return
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # nobody reads any more: Python says so in its own way
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    main()
+    program()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.backbone import weights
+from tuner.backbone import numbers, weights
 from tuner.backbone.resnet import Backbone
 from tuner.errors import WeightsError
 
@@ -108,7 +108,7 @@ def test_the_configuration_in_a_model_file_is_never_read(
         )
     for ours, wanted in zip(from_file(hostile, tmp_path).get_weights(), backbone.stock.get_weights(), strict=True):
         assert np.array_equal(ours, wanted)
-    monkeypatch.setattr(weights, "LARGEST", 1000)
+    monkeypatch.setattr(numbers, "LARGEST", 1000)
     with pytest.raises(WeightsError, match="GB unpacked"):
         from_file(hostile, tmp_path)
 

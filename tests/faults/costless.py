@@ -59,7 +59,7 @@ class Costless:
     def state(self) -> dict[str, np.ndarray]:
         return {name: np.array(value) for name, value in self.arrays.items()}
 
-    def weights(self) -> dict[str, np.ndarray]:
+    def weights(self, copied: bool = True) -> dict[str, np.ndarray]:
         return {"w": np.array(self.arrays["w"])}
 
     def set_rates(self, learning_rate: float, backbone_rate: float, dropout: float) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbone.choosing import choose, quiet
+from tuner.backbone.choosing import choose, quiet, sparing
 from tuner.study.folder import cache_root
 
 NUMERICS = 2
@@ -27,7 +27,7 @@ NUMERICS = 2
 def start() -> str:
     """Imports Keras and sets the backend up: deterministic kernels, GPU memory taken as needed. Returns its name."""
     chosen = choose()
-    with warnings.catch_warnings(), quiet():
+    with warnings.catch_warnings(), quiet(), sparing():
         warnings.simplefilter("ignore")
         import keras
 

@@ -13,6 +13,36 @@ from tuner.errors import UsageError
 
 SUPPORTED = ("tensorflow", "jax")
 
+UNUSED = ("IPython", "matplotlib", "pandas", "scipy", "sklearn")
+"""What Keras, TensorFlow and KerasTuner import, where it is installed, for calls that this program never makes: a third
+of their own time to be imported. They take a library that is missing for one that nobody has.
+"""
+
+_spared = False
+
+
+def spare() -> None:
+    """From now on they are imported without `UNUSED`: for a process that runs this program and nothing else. Who uses
+    one of those libraries imports it as ever.
+    """
+    global _spared
+    _spared = True
+
+
+@contextlib.contextmanager
+def sparing() -> Iterator[None]:
+    """Inside, if `spare` was called, importing any of `UNUSED` fails as if it were not installed."""
+    hidden = [name for name in UNUSED if _spared and name not in sys.modules]
+    if os.environ.get("KERAS_BACKEND") == "jax" and "scipy" in hidden:
+        hidden.remove("scipy")  # JAX is made of it
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if sys.modules.get(name, name) is None:
+                del sys.modules[name]
+
 
 def choose() -> str:
     """Sets KERAS_BACKEND if nobody did (TensorFlow where it is installed, else JAX) and quietens the log."""

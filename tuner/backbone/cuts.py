@@ -39,6 +39,29 @@ def layer_names() -> tuple[str, ...]:
     return tuple(names)
 
 
+@lru_cache(maxsize=1)
+def weight_shapes() -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Shapes of the arrays of every layer that has any, in Keras's order: of a convolution kernel and bias, of
+    BatchNorm gamma, beta, moving mean and moving variance.
+    """
+    kernels: dict[str, tuple[int, ...]] = {"conv1": (7, 7, 3, 64)}
+    channels = 64
+    for stage, width, count in STAGES:
+        for i in range(count):
+            block = f"{stage}_block{i + 1}"
+            kernels |= {f"{block}_0": (1, 1, channels, 4 * width)} if i == 0 else {}
+            kernels |= {f"{block}_1": (1, 1, channels, width), f"{block}_2": (3, 3, width, width)}
+            kernels[f"{block}_3"] = (1, 1, width, 4 * width)
+            channels = 4 * width
+    shapes: dict[str, tuple[tuple[int, ...], ...]] = {}
+    for name in layer_names():
+        which, _, kind = name.rpartition("_")
+        if kind in ("conv", "bn"):
+            kernel = kernels[which]
+            shapes[name] = (kernel, kernel[3:]) if kind == "conv" else (kernel[3:],) * 4
+    return shapes
+
+
 def cut_layer(cut: str) -> str:
     """The Keras layer whose output is the cut ("pooled" is the average of the last one's output)."""
     if cut == "image":

@@ -108,7 +108,8 @@ def ensure(
             _compute(backbone, arrays[start], start, group, folders, parts, cache, on_progress, should_stop)
             work += len(images) * cuts.multiply_adds(start, group[-1], backbone.image_size)
         for cut in missing:
-            stored = _open(folders[cut], (len(images), *cuts.feature_shape(cut, backbone.image_size)))
+            shape = (len(images), *cuts.feature_shape(cut, backbone.image_size))
+            stored = _open(folders[cut], shape, hashed=True)
             if stored is None:
                 raise RunError(f"{folders[cut]}: the features just written cannot be read back; check the disk.")
             arrays[cut] = stored
@@ -221,11 +222,11 @@ def _publish(working: Path, final: Path, parts: Mapping[str, Any]) -> None:
     (final / LOCK).unlink()  # last: a folder without it that is not whole would never be swept
 
 
-def _open(folder: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The stored array, or None when there is none or it is not whole."""
+def _open(folder: Path, shape: tuple[int, ...], hashed: bool = False) -> np.ndarray | None:
+    """The stored array, or None when there is none or it is not whole; `hashed`: its bytes were read a moment ago."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if sha256_of(folder / "features.npy") != manifest["sha256"]:
+        if not hashed and sha256_of(folder / "features.npy") != manifest["sha256"]:
             return None
         array: np.ndarray = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
         if array.shape != shape or array.dtype != np.float32:

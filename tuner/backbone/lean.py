@@ -1,4 +1,4 @@
-"""The parts of the network that a search runs: the stock layers' function with less work.
+"""The parts of the network that a search runs: the stock layers' function with less work, made from the numbers alone.
 
 Frozen BatchNorm is folded into its convolution, and a stage's last block is computed at every second pixel only: the
 next stage's 1x1 convolutions have stride 2 and read no other. Both are exact up to rounding; exports are made of the
@@ -16,6 +16,9 @@ from tuner.backbone.resnet import Backbone, preprocess
 
 backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
 import keras  # noqa: E402
+
+EPSILON = 1.001e-5
+"""BatchNorm's, `keras/src/applications/resnet.py`."""
 
 
 def prefix(backbone: Backbone, start: str, wanted: Iterable[str]) -> Any:
@@ -43,16 +46,15 @@ def pretrain(model: Any, backbone: Backbone) -> None:
     for layer in model.layers:
         if not layer.trainable or not layer.weights:
             continue
-        stock = backbone.stock.get_layer(layer.name).get_weights()
         if isinstance(layer, FoldedConvolution):
-            layer.pretrain(*stock)
+            layer.pretrain(*backbone.numbers[layer.name])
         else:
-            layer.set_weights(stock)
+            layer.set_weights(backbone.numbers[layer.name])
 
 
 class _Replay:
     def __init__(self, backbone: Backbone, trained: frozenset[str], precision: str) -> None:
-        self.stock, self.side = backbone.stock, backbone.image_size
+        self.numbers, self.side = backbone.numbers, backbone.image_size
         self.trained, self.precision = trained, precision
 
     def run(self, start: str, last: str) -> tuple[Any, dict[str, Any]]:
@@ -65,9 +67,10 @@ class _Replay:
         return inputs, at
 
     def _stem(self, x: Any) -> Any:
-        x = self._copy("conv1_pad")(x)
+        x = keras.layers.ZeroPadding2D(3, name="conv1_pad", dtype=self.precision)(x)
         x = self._convolution(x, "conv1", strides=2, relu=True)
-        return self._copy("pool1_pool")(self._copy("pool1_pad")(x))
+        x = keras.layers.ZeroPadding2D(1, name="pool1_pad", dtype=self.precision)(x)
+        return keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool", dtype=self.precision)(x)
 
     def _block(self, x: Any, topmost: str, cut: str) -> Any:
         """One residual block; what a stage's first one reads has only the pixels that its strides would take."""
@@ -79,32 +82,33 @@ class _Replay:
         y = self._convolution(x, f"{block}_1", relu=True)
         y = self._convolution(y, f"{block}_2", strides=2 if early else 1, relu=True)
         y = self._convolution(y, f"{block}_3")
-        x = self._copy(f"{block}_out")(self._copy(f"{block}_add")([shortcut[:, ::2, ::2] if early else shortcut, y]))
+        added = keras.layers.Add(name=f"{block}_add", dtype=self.precision)
+        x = self._relu(added([shortcut[:, ::2, ::2] if early else shortcut, y]), f"{block}_out")
         if cut == "pooled":
             return keras.layers.GlobalAveragePooling2D(name="pooled", dtype=self.precision)(x)
         return x[:, ::2, ::2] if halved and not early else x
 
     def _convolution(self, x: Any, name: str, strides: int = 1, relu: bool = False) -> Any:
         """Convolution `name`_conv with its BatchNorm, and ReLU where asked."""
-        conv, norm = self.stock.get_layer(f"{name}_conv"), self.stock.get_layer(f"{name}_bn")
-        trainable = conv.name in self.trained
-        if norm.name in self.trained:
-            one = conv.get_config() | {"strides": (strides, strides), "dtype": self.precision, "trainable": trainable}
-            copied = type(conv).from_config(one)
-            x = self._copy(norm.name)(copied(x))
-            copied.set_weights(conv.get_weights())
-            return self._copy(f"{name}_relu")(x) if relu else x
+        conv, norm = f"{name}_conv", f"{name}_bn"
+        options = {"name": conv, "trainable": conv in self.trained, "dtype": self.precision}
+        if norm in self.trained:
+            x = self._stock_pair(x, conv, norm, strides, options)
+            return self._relu(x, f"{name}_relu") if relu else x
         padding = "valid" if name == "conv1" else "both" if strides == 2 else "same"
-        weights = [*conv.get_weights(), *norm.get_weights()]
-        options = {"name": conv.name, "trainable": trainable, "dtype": self.precision}
-        return FoldedConvolution(weights, norm.epsilon, strides, padding, relu, **options)(x)
+        weights = [*self.numbers[conv], *self.numbers[norm]]
+        return FoldedConvolution(weights, EPSILON, strides, padding, relu, **options)(x)
 
-    def _copy(self, name: str) -> Any:
-        layer = self.stock.get_layer(name)
-        copied = type(layer).from_config(
-            layer.get_config() | {"dtype": self.precision, "trainable": name in self.trained}
-        )
-        if layer.weights:
-            copied.build(layer.input.shape)
-            copied.set_weights(layer.get_weights())
-        return copied
+    def _stock_pair(self, x: Any, conv: str, norm: str, strides: int, options: dict[str, Any]) -> Any:
+        """Convolution and trained BatchNorm as Keras has them."""
+        kernel = self.numbers[conv][0].shape
+        padding = "valid" if conv == "conv1_conv" else "same"
+        convolution = keras.layers.Conv2D(kernel[3], kernel[0], strides=strides, padding=padding, **options)
+        batch_norm = keras.layers.BatchNormalization(epsilon=EPSILON, name=norm, dtype=self.precision)
+        x = batch_norm(convolution(x))
+        convolution.set_weights(self.numbers[conv])
+        batch_norm.set_weights(self.numbers[norm])
+        return x
+
+    def _relu(self, x: Any, name: str) -> Any:
+        return keras.layers.Activation("relu", name=name, dtype=self.precision)(x)

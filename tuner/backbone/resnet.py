@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 
 from tuner.backbone import backend, cuts
-from tuner.backbone.weights import Weights, load_into
+from tuner.backbone.numbers import Numbers
+from tuner.backbone.weights import Weights, known, load_into
 
 IMAGENET_MEAN_RGB = (123.68, 116.779, 103.939)
 """`keras/src/applications/imagenet_utils.py`, mode "caffe", in RGB order."""
 
 
 class Backbone:
-    """The stock Keras ResNet-50 with its weights, made on first use, and copies of its parts.
+    """A ResNet-50's numbers, the stock Keras network with them, both made on first use, and copies of its parts.
 
-    Loading is lazy because a search whose features are all stored needs no prefix and no layer below its deepest cut.
+    A search needs the numbers alone; the network is made for exports, and to calibrate random weights.
     """
 
     def __init__(
@@ -34,29 +35,44 @@ class Backbone:
         self.image_size, self.weights = image_size, weights
         self._cache, self._calibration_images = cache, calibration_images
         self._stock: Any = None
+        self._numbers: Numbers | None = None
+
+    @property
+    def numbers(self) -> Numbers:
+        """The weights by layer, as `numbers.Numbers` but for conv1's kernel, which takes RGB. Raises WeightsError."""
+        if self._numbers is None:
+            if (found := known(self.weights, self._cache)) is None:
+                model = self._network()
+                load_into(model, self.weights, self._cache, lambda: self._calibration_images()[..., ::-1])
+                found = {name: model.get_layer(name).get_weights() for name in cuts.weight_shapes()}
+            kernel, bias = found["conv1_conv"]
+            self._numbers = found | {"conv1_conv": [np.ascontiguousarray(kernel[:, :, ::-1, :]), bias]}
+        return self._numbers
 
     @property
     def stock(self) -> Any:
         """`keras.applications.ResNet50(include_top=False)` at this image size, frozen, taking mean-free RGB."""
         if self._stock is None:
-            backend.start()
-            import keras
-
-            side = self.image_size
-            # A name of our own: Keras numbers unnamed inputs, so the second model's would be "input_layer_1".
-            photograph = keras.Input((side, side, 3), name=cuts.STEM[0])
-            model = keras.applications.ResNet50(weights=None, include_top=False, input_tensor=photograph)
-            load_into(model, self.weights, self._cache, lambda: self._calibration_images()[..., ::-1])
-            first = model.get_layer("conv1_conv")
-            kernel, bias = first.get_weights()
-            first.set_weights([kernel[:, :, ::-1, :], bias])
+            numbers = self.numbers
+            model = self._network()
+            for name, arrays in numbers.items():
+                model.get_layer(name).set_weights(arrays)
             model.trainable = False
             self._stock = model
         return self._stock
 
+    def _network(self) -> Any:
+        backend.start()
+        import keras
+
+        side = self.image_size
+        # A name of our own: Keras numbers unnamed inputs, so the second model's would be "input_layer_1".
+        photograph = keras.Input((side, side, 3), name=cuts.STEM[0])
+        return keras.applications.ResNet50(weights=None, include_top=False, input_tensor=photograph)
+
     def parameters(self) -> int:
         """Number of parameters of the whole backbone."""
-        return int(self.stock.count_params())
+        return sum(a.size for arrays in self.numbers.values() for a in arrays)
 
     def prefix(self, start: str, wanted: Iterable[str]) -> Any:
         """The frozen layers from the cut `start` to each cut of `wanted`: input (b, *layer shape of start), a list of

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tuner.backbone import numbers
 from tuner.errors import WeightsError
 from tuner.study.folder import home, sha256_of, write_atomically
 from tuner.study.seeds import generator
@@ -29,7 +30,6 @@ from tuner.study.seeds import generator
 NOTOP = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{NOTOP}"
 DOWNLOAD_MD5 = "4d473c1dd8becc155b73f8504c6f6626"
-LARGEST = 2_000_000_000  # bytes of a .keras file's weights, optimizer state of whole training included
 CALIBRATION_IMAGES = 32
 RESIDUAL = 0.2
 
@@ -85,6 +85,14 @@ def check_named(wanted: tuple[str, ...], base: Path) -> None:
     raise WeightsError("\n".join(reasons))
 
 
+def begin(wanted: tuple[str, ...], base: Path) -> None:
+    """Begins to read the file that `find` is likely to find, beside what the caller does next."""
+    with contextlib.suppress(WeightsError):
+        path = keras_cache() / NOTOP if wanted[0] == "imagenet" else Path() if wanted[0] == "random" else None
+        if (path := path or _file(wanted[0], base)).is_file():
+            numbers.begin(path)
+
+
 def imagenet_file() -> Path:
     """ImageNet's file in Keras's cache, downloaded by Keras if it is not there. Raises WeightsError."""
     import keras
@@ -110,6 +118,11 @@ def keras_cache() -> Path:
     return (base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras" / "models"
 
 
+def known(weights: Weights, cache: Path) -> numbers.Numbers | None:
+    """The weights by layer where they can be had without a network; else `load_into` has to be asked."""
+    return numbers.read(weights.path) if weights.path is not None else numbers.from_npz(_stored(weights, cache))
+
+
 def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any) -> None:
     """Fills the ResNet-50 `model` (include_top=False, BGR as Keras ships it). Raises WeightsError.
 
@@ -119,16 +132,13 @@ def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any
     if weights.path is not None:
         _load_file(model, weights.path)
         return
-    stored = cache / "weights" / f"{weights.key}.npz"
-    if stored.exists():
-        with contextlib.suppress(Exception):
-            with np.load(stored, allow_pickle=False) as arrays:
-                values = [arrays[f"a{i}"] for i in range(len(model.weights))]
-            model.set_weights(values)
-            return
     _randomise(model, weights.key, calibration_images())
     values = model.get_weights()
-    write_atomically(stored, lambda file: np.savez(file, **{f"a{i}": v for i, v in enumerate(values)}))
+    write_atomically(_stored(weights, cache), lambda file: numbers.to_npz(file, values))
+
+
+def _stored(weights: Weights, cache: Path) -> Path:
+    return cache / "weights" / f"{weights.key}.npz"
 
 
 def _file(name: str, base: Path) -> Path:
@@ -182,7 +192,7 @@ def _read(model: Any, path: Path) -> None:
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "model.weights.h5"
         size = archive.getinfo("model.weights.h5").file_size
-        if size > LARGEST:
+        if size > numbers.LARGEST:
             raise ValueError(f"its weights are {size / 1e9:.1f} GB unpacked, a ResNet-50's are 0.1")
         with archive.open("model.weights.h5") as source, open(plain, "wb") as target:
             shutil.copyfileobj(source, target)

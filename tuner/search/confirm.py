@@ -26,7 +26,6 @@ from tuner.search.events import Notice, Phase
 from tuner.search.network import probabilities
 from tuner.search.trial import Workshop, best_of
 from tuner.study import held_out
-from tuner.study.folder import sha256_of
 from tuner.study.store import TrialRow
 
 if TYPE_CHECKING:
@@ -137,8 +136,7 @@ def _train(search: Search, id: str, kind: str, side: Side, confirms: Confirms, e
 def _weights(search: Search, id: str) -> Path | None:
     """The file with a configuration's kept weights, None when it is missing or damaged."""
     saved = search.store.checkpoint(id, "best")
-    path = search.folder.checkpoints / saved.file if saved else None
-    return path if saved and path and path.is_file() and sha256_of(path) == saved.sha256 else None
+    return search.checkpoints.whole(saved.file, saved.sha256) if saved else None
 
 
 # ---- folds ----

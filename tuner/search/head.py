@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tuner.backbone import backend
+from tuner.backbone.variables import view, zero
 from tuner.study.seeds import generator, seed_for
 
 backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
@@ -101,8 +102,9 @@ class Branch:
         return [(v, ()) for v in own[:2]] + [(own[i + 2], self._parts[at]) for i, at in enumerate(grouped)]
 
     def clear(self) -> None:
+        """Sets all its numbers, the optimizer's too, to zero."""
         for variable in (*self.variables, *self.optimizer.variables):
-            variable.assign(np.zeros(variable.shape, dtype=keras.backend.standardize_dtype(variable.dtype)))
+            zero(variable)
 
 
 class Head:
@@ -130,23 +132,25 @@ class Head:
         return [(branch.optimizer, branch.variables) for branch in self.branches]
 
     def wear(self, width: int) -> None:
-        """Is a head of this width from now on, all zero until it is set."""
-        for branch in self.branches:
-            branch.clear()
+        """Is a head of this width from now on; its numbers mean nothing until it is cleared and set."""
         self.worn = self.branches[-1] if not width else self.branches[0]
         self.worn.wear(width)
         if self.gate is not None:
             self.gate.first.assign(1.0 if width else 0.0)
 
+    def clear(self) -> None:
+        """Sets every branch to zero: what a head is not has to be, and may have become NaN."""
+        for branch in self.branches:
+            branch.clear()
+
     def draw(self, seed: int, configuration: str) -> None:
-        """Kernels drawn by name (Glorot and Bengio 2010) at the width that is worn, biases and slots zero."""
+        """Kernels drawn by name (Glorot and Bengio 2010) at the width that is worn; what is zero stays zero."""
         for name, (variable, part) in self.worn.pieces().items():
-            shape = np.empty(variable.shape, np.float32)[part].shape
-            value: np.ndarray = np.zeros(shape, np.float32)
             if name.endswith("/kernel"):
+                shape = np.empty(variable.shape, np.uint8)[part].shape
                 limit = float(np.sqrt(6.0 / sum(shape)))
-                value = generator(seed, configuration, "head", name.split("/")[0]).uniform(-limit, limit, shape)
-            assign((variable, part), value)
+                draw = generator(seed, configuration, "head", name.split("/")[0])
+                assign((variable, part), draw.uniform(-limit, limit, shape))
 
     def set_dropout(self, rate: float) -> None:
         for branch in self.branches:
@@ -171,9 +175,9 @@ def assign(piece: Piece, value: Any) -> None:
 
 
 def read(piece: Piece) -> np.ndarray:
-    """A copy of a piece."""
+    """A piece where it lies, to be read before anything else is assigned or trained."""
     variable, part = piece
-    return np.array(np.asarray(variable)[part])
+    return view(variable)[part]
 
 
 def assign_all(pieces: Mapping[str, Piece], values: Mapping[str, np.ndarray]) -> None:

@@ -15,6 +15,7 @@ from tuner.backbone import cuts
 from tuner.errors import StoreError
 from tuner.search import candidates, confirm, survivors
 from tuner.search.candidates import Candidate
+from tuner.search.checkpoints import Checkpoints
 from tuner.search.cost import CostModel, Place, seconds_left
 from tuner.search.drawing import drawn, outline_of
 from tuner.search.events import EpochEnded, Listener, Notice, Phase, Planned, PlannedBracket, TrialEnded, TrialStarted
@@ -23,7 +24,7 @@ from tuner.search.space import Space, frozen_configurations
 from tuner.search.standing import Standing, bracket_of, sweep
 from tuner.search.trial import EpochDone, TrialResult, TrialTask, Workshop
 from tuner.study import held_out
-from tuner.study.folder import StudyFolder, sha256_of
+from tuner.study.folder import StudyFolder
 from tuner.study.spec import Spec
 from tuner.study.store import Store, TrialRow
 
@@ -60,6 +61,7 @@ class Search:
     ) -> None:
         self.confirming = confirming
         self.folder, self.store, self.spec, self.space = folder, store, spec, space
+        self.checkpoints = Checkpoints(folder.checkpoints)
         self.workshop, self.listen, self.stop = workshop, listen, stop
         s = spec.search
         self.standing = Standing(store, s.objective, s.max_epochs)
@@ -270,8 +272,7 @@ class Search:
         saved = self.store.checkpoint(configuration, "last")
         if saved is None:
             return 0, None
-        path = self.folder.checkpoints / saved.file
-        if not path.is_file() or sha256_of(path) != saved.sha256:
+        if (path := self.checkpoints.whole(saved.file, saved.sha256)) is None:
             text = (
                 f"Checkpoint {saved.file} is missing or damaged: {configuration} is trained again from its first epoch."
             )
@@ -285,6 +286,7 @@ class Search:
         self.store.record_epoch(row.id, row.configuration, done.row, chances, done.saved)
         rate = done.row.images / done.row.seconds if done.row.seconds > 0 else 0.0
         if done.saved:
+            self.checkpoints.wrote(done.saved)
             sweep(self.folder.checkpoints, self.store.checkpoint_files(), row.configuration)
         self.listen(EpochEnded(row.id, row.configuration, candidate.kind, done.row, done.is_best, rate))
 
@@ -326,10 +328,9 @@ class Search:
         )
         found = []
         for r in self.store.rows(query):
-            path = self.folder.checkpoints / r["file"]
             # A searched trial that the oracle still waits for is asked for again anyway.
             told = self.oracle.trials[r["id"]].status if r["kind"] == "search" else r["status"]
-            if told != "COMPLETED" or (path.is_file() and sha256_of(path) == r["sha256"]):
+            if told != "COMPLETED" or self.checkpoints.whole(r["file"], r["sha256"]) is not None:
                 continue
             self.listen(Notice(f"{r['file']} is missing or damaged: {r['configuration']} is trained again.", True))
             places = (r["iteration"], r["bracket"], r["rung"], r["first_epoch"], r["last_epoch"], r["parent"])

@@ -15,7 +15,8 @@ import numpy as np
 
 from tuner.backbone import backend, cuts, lean
 from tuner.backbone.resnet import Backbone
-from tuner.search.head import WIDEST_SHARED, Head, Piece, assign, assign_all, make_optimizer, read
+from tuner.backbone.variables import zero
+from tuner.search.head import WIDEST_SHARED, Head, Piece, assign_all, make_optimizer, read
 
 backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
 import keras  # noqa: E402
@@ -67,7 +68,7 @@ class Network:
         )
 
     def wear(self, head_width: int) -> None:
-        """Has this head width from now on, all zero until `reset` or `load`."""
+        """Has this head width from now on; `reset` or `load` has to follow."""
         self.worn = head_width
         self.head.wear(head_width)
 
@@ -98,12 +99,12 @@ class Network:
 
     def reset(self, seed: int, configuration: str) -> None:
         """The state before the first epoch: pretrained suffix, head drawn by name, empty slots."""
-        self.head.wear(self.worn)  # what else it holds may have become NaN
+        self.head.clear()
+        self.head.draw(seed, configuration)
         if self._suffix:
             lean.pretrain(self._suffix.model, self._backbone)
-        self.head.draw(seed, configuration)
-        for piece in self._slots().values():
-            assign(piece, 0)
+            for slot in self._suffix.optimizer.variables:
+                zero(slot)
 
     def set_head(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Replaces the head's drawn numbers, by variable path."""
@@ -125,13 +126,18 @@ class Network:
         """Fixes what the next epoch draws."""
         self.head.seed_dropout(*names)
 
-    def weights(self) -> dict[str, np.ndarray]:
-        """Copies of what training changed, by variable path (float32)."""
-        return {name: read(piece) for name, piece in self._weights().items()}
+    def weights(self, copied: bool = True) -> dict[str, np.ndarray]:
+        """What training changed, by variable path (float32); not `copied`, to be written before anything else happens
+        to the network.
+        """
+        found = {name: read(piece) for name, piece in self._weights().items()}
+        return {name: np.array(value) for name, value in found.items()} if copied else found
 
     def state(self) -> dict[str, np.ndarray]:
-        """`weights` and the optimizers' state: all that the next epoch depends on."""
-        return self.weights() | {name: read(piece) for name, piece in self._slots().items()}
+        """What `weights` gives and the optimizers' state: all that the next epoch depends on. Not copies: to be written
+        before anything else happens to the network.
+        """
+        return {name: read(piece) for name, piece in (self._weights() | self._slots()).items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes `state()` or `weights()` back. Raises KeyError or ValueError when it is another network's."""
@@ -139,7 +145,7 @@ class Network:
         missing = set(wanted) ^ set(state)
         if missing:
             raise KeyError(f"checkpoint and network differ in {sorted(missing)[:3]}")
-        self.head.wear(self.worn)
+        self.head.clear()
         assign_all(wanted, state)
 
 

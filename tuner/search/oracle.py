@@ -12,8 +12,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras_tuner
-from keras_tuner.src.engine import trial as trial_module
+from tuner.backbone.choosing import sparing
+
+with sparing():
+    import keras_tuner
+    from keras_tuner.src.engine import trial as trial_module
 
 from tuner.search.events import PlannedBracket
 from tuner.search.space import NAMES, Space

@@ -99,7 +99,7 @@ def run(subject: Subject, folder: Path) -> Probe:
             bench.place(found, place)
     for place in {FROZEN, *subject.places}:
         trained = cuts.trained_layers(place[1], spec.backbone.batch_norm)
-        found.bytes[place] = 4 * sum(int(backbone.stock.get_layer(name).count_params()) for name in trained)
+        found.bytes[place] = 4 * sum(a.size for name in trained for a in backbone.numbers[name])
     found.memory = most_memory()
     return found
 

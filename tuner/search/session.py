@@ -25,6 +25,7 @@ from tuner.backbone.resnet import IMAGENET_MEAN_RGB, Backbone
 from tuner.errors import Interrupted, RunError, StudyError, UsageError
 from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
+from tuner.search import ahead
 from tuner.search import space as spaces
 from tuner.search.events import Counted, Listener, Notice, Phase, Progress
 from tuner.study import held_out
@@ -65,6 +66,7 @@ class Session:
         """
         began = time.perf_counter()
         with self.folder.locked():
+            backbone_weights.begin(self.spec.backbone.weights, self.folder.root)
             with self._phase("start", "importing Keras"):
                 environment = backend.environment() | {"tlstudy": __version__}
             dataset = self._photographs()
@@ -129,6 +131,7 @@ class Session:
             self.listen(Notice(notice))
         with self._phase("backbone", " or ".join(self.spec.backbone.weights)):
             backbone = self._backbone(store, dataset)
+        ahead.imported("sklearn.linear_model", "pandas")
         with self._phase("features", f"{len(dataset.images)} photographs"):
             stored = self._features(backbone, dataset, space)
         self._record(store, dataset, backbone, space)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
+from tuner.backbone.choosing import sparing
 from tuner.backbone import cuts
 from tuner.study.seeds import generator
 from tuner.study.spec import Range, Searched, SpaceSpec, Spec
@@ -63,7 +64,8 @@ class Space:
 
     def hyperparameters(self) -> Any:
         """`keras_tuner.HyperParameters` with every name, the fixed ones as Fixed."""
-        import keras_tuner
+        with sparing():
+            import keras_tuner
 
         hp = keras_tuner.HyperParameters()
         for name in NAMES:

@@ -212,7 +212,8 @@ class _Trainer:
         if task.fixed:
             is_best = epoch == task.last_epoch
         if is_best:
-            self.best, self._best_weights = row, network.weights()
+            # The last epoch's are written before anything can change them.
+            self.best, self._best_weights = row, network.weights(copied=epoch < task.last_epoch)
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
         leaving = stop.is_set() and epoch < task.last_epoch
         saved = self._save(network, epoch, leaving)
@@ -314,10 +315,11 @@ def write_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     """An .npz whose bytes depend on the arrays alone (numpy.savez writes the time of day into it)."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape)
             with archive.open(zipfile.ZipInfo(name + ".npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(
-                    member, np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape), allow_pickle=False
-                )
+                header = np.lib.format.header_data_from_array_1_0(array)
+                np.lib.format.write_array_header_1_0(member, header)
+                member.write(array.reshape(-1).view(np.uint8).data)  # numpy's own way copies piece by piece
 
 
 def smoothed_targets(labels: np.ndarray, classes: int, smoothing: float) -> np.ndarray:

@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,8 +172,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> tuple[int
         with open(part, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
-        size, digest = part.stat().st_size, sha256_of(part)
+            with ThreadPoolExecutor(1) as beside:  # the processor's work while the disk does its own
+                hashed = beside.submit(sha256_of, part)
+                os.fsync(file.fileno())
+        size, digest = part.stat().st_size, hashed.result()
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
