@@ -31,17 +31,20 @@ class FoldedConvolution(keras.layers.Layer):  # type: ignore[misc]
         self, weights: Sequence[np.ndarray], epsilon: float, strides: int, padding: str, relu: bool, **options: Any
     ) -> None:
         super().__init__(**options)
-        self._arrays, self._epsilon = [np.asarray(w, np.float64) for w in weights], epsilon
+        self._arrays, self._epsilon = list(weights), epsilon
         self.strides, self.padding, self.relu = strides, padding, relu
 
     def build(self, shape: Any) -> None:
         """Makes the variables; nothing of them depends on the input's shape."""
-        kernel, bias, gamma, beta, mean, variance = self._arrays
+        kernel, (bias, gamma, beta, mean, variance) = self._arrays[0], np.asarray(self._arrays[1:], np.float64)
         scale = gamma / np.sqrt(variance + self._epsilon)
         shift = beta - mean * scale
-        self._arrays = []  # half a gigabyte for a whole network in float64
+        self._arrays = []
         if not self.trainable:  # nothing moves: scaled once instead of in every step
-            kernel, bias = kernel * scale, bias * scale + shift
+            scaled = np.empty(kernel.shape, np.float32)
+            # In float64 piece by piece: whole, a network's kernels would take half a gigabyte.
+            kernel = np.multiply(kernel, scale, out=scaled, dtype=np.float64, casting="same_kind")
+            bias = bias * scale + shift
         self.kernel = self._variable("kernel", kernel)
         self.bias = self._variable("bias", bias)
         if self.trainable:
