@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import os
 import sys
@@ -31,14 +32,22 @@ def spare() -> None:
 
 @contextlib.contextmanager
 def sparing() -> Iterator[None]:
-    """Inside, if `spare` was called, importing any of `UNUSED` fails as if it were not installed."""
-    hidden = [name for name in UNUSED if _spared and name not in sys.modules]
+    """Inside, if `spare` was called, importing any of `UNUSED` fails as if it were not installed, and the garbage
+    collector rests: it would go through all that is imported again and again, and find nothing.
+    """
+    if not _spared:
+        yield
+        return
+    hidden = [name for name in UNUSED if name not in sys.modules]
     if os.environ.get("KERAS_BACKEND") == "jax" and "scipy" in hidden:
         hidden.remove("scipy")  # JAX is made of it
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
+        gc.enable()
         for name in hidden:
             if sys.modules.get(name, name) is None:
                 del sys.modules[name]
