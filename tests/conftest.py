@@ -40,6 +40,26 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
 
 
+LONGEST = (
+    "test_runtimes.py",
+    "test_exported_file.py",
+    "test_trial.py",
+    "test_every_write.py",
+    "test_tutorial.py",
+    "test_torture.py",
+    "test_cli_search.py",
+    "test_killed.py",
+    "test_planning.py",
+    "test_cli_plan.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest begin first: of two workers neither then ends long before the other."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def cache() -> Path:
     return Path(os.environ["TLSTUDY_CACHE"])

@@ -34,6 +34,11 @@ def test_the_layers_are_kerass_own_in_its_order(network: Any) -> None:
     assert len(cuts.layer_names()) == 175
 
 
+def test_the_arrays_of_every_layer_have_kerass_shapes_in_its_order(network: Any) -> None:
+    wanted = {layer.name: tuple(v.shape for v in layer.get_weights()) for layer in network[1].layers if layer.weights}
+    assert list(cuts.weight_shapes().items()) == list(wanted.items())
+
+
 def test_every_cut_has_the_shape_keras_gives_its_layer(network: Any) -> None:
     side, model = network
     for cut in cuts.CUTS[:-1]:

@@ -50,6 +50,83 @@ def test_every_format_gives_the_same_network(name: str, files: Path, backbone: A
     assert not list(tmp_path.iterdir()), "only random weights are cached"
 
 
+@pytest.mark.parametrize("name", ["current.weights.h5", "whole.keras", "legacy.h5", weights.NOTOP])
+def test_the_numbers_are_those_that_keras_reads(name: str, files: Path, backbone: Any, tmp_path: Path) -> None:
+    """Read without a network, bit for bit what Keras puts into one; beside other work just the same."""
+    import keras
+
+    numbers.begin(files / name)
+    found, again = numbers.read(files / name), numbers.read(files / name)
+    assert found is not None and again is not None
+    model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=backbone.stock.input_shape[1:])
+    weights._load_file(model, files / name)
+    for layer, arrays in found.items():
+        for ours, twice, wanted in zip(arrays, again[layer], model.get_layer(layer).get_weights(), strict=True):
+            assert ours.dtype == np.float32 and np.array_equal(ours, wanted) and np.array_equal(twice, wanted), layer
+    assert sum(len(arrays) for arrays in found.values()) == len(model.weights)
+
+
+def test_half_precision_numbers_are_read_as_keras_reads_them(files: Path, tmp_path: Path) -> None:
+    import h5py
+
+    half = tmp_path / "half.weights.h5"
+    half.write_bytes((files / "current.weights.h5").read_bytes())
+    with h5py.File(half, "r+") as file:
+        kernel = file["layers/conv2d_5/vars"]
+        values = kernel["0"][()].astype(np.float16)
+        del kernel["0"]
+        kernel["0"] = values
+    model = from_file(half, tmp_path)
+    layer = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"][5]
+    assert numbers.read(half) is not None
+    assert np.array_equal(layer.get_weights()[0], values.astype(np.float32))
+
+
+def test_what_is_not_laid_out_as_expected_is_left_to_keras(files: Path, tmp_path: Path) -> None:
+    """Another shape, another kind of number, numbers in another file, one array or layer more or less."""
+    import h5py
+
+    def changed(change: Callable[[Any], None]) -> Path:
+        path = tmp_path / "changed.weights.h5"
+        path.write_bytes((files / "current.weights.h5").read_bytes())
+        with h5py.File(path, "r+") as file:
+            change(file["layers"])
+        return path
+
+    def elsewhere(layers: Any) -> None:
+        del layers["conv2d_3"]
+        layers["conv2d_3"] = h5py.ExternalLink(str(files / "current.weights.h5"), "layers/conv2d_3")
+
+    def reshaped(layers: Any) -> None:
+        del layers["conv2d/vars/1"]
+        layers["conv2d/vars/1"] = np.zeros(65, np.float32)
+
+    def whole(layers: Any) -> None:
+        del layers["conv2d/vars/1"]
+        layers["conv2d/vars/1"] = np.zeros(64, np.int32)
+
+    def more(layers: Any) -> None:
+        layers["dense/vars/0"] = np.zeros((2048, 2), np.float32)
+
+    def less(layers: Any) -> None:
+        del layers["batch_normalization_9"]
+
+    for change in (elsewhere, reshaped, whole, more, less):
+        assert numbers.read(changed(change)) is None, change.__name__
+    assert numbers.read(tmp_path / "missing.h5") is None
+    assert numbers.read(changed(lambda layers: None)) is not None
+
+
+def test_a_search_makes_its_parts_without_keras_own_network(files: Path, tmp_path: Path) -> None:
+    found, _ = weights.find((str(files / "current.weights.h5"),), tmp_path, 0, "")
+    ours = Backbone(48, found, tmp_path, lambda: pytest.fail("a file needs no calibration"))
+    ours.lean_prefix("image", ["conv4_block6"])
+    from tuner.backbone import lean
+
+    lean.suffix(ours, "conv5_block1", 20, "trained", "float32")
+    assert ours.parameters() == 23_587_712 and ours._stock is None
+
+
 def test_weights_serve_any_image_size(files: Path, backbone: Any, tmp_path: Path) -> None:
     other = from_file(files / "current.weights.h5", tmp_path, side=64)
     assert np.array_equal(other.get_weights()[0], backbone.stock.get_weights()[0])

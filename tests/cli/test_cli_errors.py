@@ -405,7 +405,7 @@ def test_an_interrupt_while_modules_are_imported_is_quiet(tmp_path: Path) -> Non
 
 def test_the_installed_program_comes_in_by_the_same_door() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-    assert project["project"]["scripts"] == {"tlstudy": "tuner.__main__:main"}
+    assert project["project"]["scripts"] == {"tlstudy": "tuner.__main__:program"}
 
 
 def test_a_process_of_its_own_ends_as_main_does(world: Path) -> None:

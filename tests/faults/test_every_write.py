@@ -23,7 +23,7 @@ def disturbed(*options: str) -> dict[str, object]:
 
 @pytest.mark.parametrize(
     ("kinds", "stride", "double"),
-    [("crash", 307, 3), ("ENOSPC,EIO,short", 1100, 0)],
+    [("crash", 409, 3), ("ENOSPC,EIO,short", 1800, 0)],
     ids=["the process dies", "the disk fails or is full"],
 )
 def test_it_goes_on_to_the_same_result(kinds: str, stride: int, double: int) -> None:
@@ -46,7 +46,7 @@ def test_the_question_and_the_report_are_whole_or_as_they_were() -> None:
 
 @pytest.mark.parametrize("safeguard", ["named randomness", "whole files"])
 def test_without_a_safeguard_it_would_not(safeguard: str) -> None:
-    found = disturbed("--kinds", "crash", "--stride", "197", "--double", "0", "--without", safeguard)
+    found = disturbed("--kinds", "crash", "--stride", "397", "--double", "0", "--without", safeguard)
     wrong = found["wrong"]
     assert isinstance(wrong, list)
     assert any("another result" in w["said"] or "did not go on" in w["said"] for w in wrong)

@@ -309,7 +309,7 @@ def with_head(resnet: Any, shop: Any, wanted: trial.TrialTask) -> Any:
     return keras.Model(inputs, x)
 
 
-@pytest.mark.parametrize(("depth", "width"), [(0, 8), (10, 8), (32, 0), (42, 16), (104, 8)])
+@pytest.mark.parametrize(("depth", "width"), [(0, 8), (10, 8), (32, 0), (104, 8)])
 def test_a_trial_is_stock_keras_fit_on_the_same_batches(
     depth: int,
     width: int,

@@ -75,7 +75,8 @@ def from_npz(path: Path) -> Numbers | None:
 
 def to_npz(file: Any, arrays: list[np.ndarray]) -> None:
     """Writes a network's arrays, those of all layers one after another."""
-    np.savez(file, **{f"a{i}": v for i, v in enumerate(arrays)})
+    named: dict[str, Any] = {f"a{i}": v for i, v in enumerate(arrays)}
+    np.savez(file, **named)
 
 
 def _read(source: Any) -> Numbers | None:
@@ -87,7 +88,7 @@ def _read(source: Any) -> Numbers | None:
         if groups is None:
             return None
         found = []
-        for (name, shapes), datasets in zip(cuts.weight_shapes().items(), groups, strict=True):
+        for shapes, datasets in zip(cuts.weight_shapes().values(), groups, strict=True):
             for shape, data in zip(shapes, datasets, strict=True):
                 if not isinstance(data, h5py.Dataset) or data.shape != shape or data.dtype.kind != "f":
                     return None

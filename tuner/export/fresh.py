@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tuner.backbone import choosing
 from tuner.export.reading import open_model
 from tuner.images.decode import load_photograph
 
@@ -35,4 +36,5 @@ def main(request: Path) -> None:
 
 
 if __name__ == "__main__":
+    choosing.spare()
     main(Path(sys.argv[1]))

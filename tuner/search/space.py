@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
-from tuner.backbone.choosing import sparing
 from tuner.backbone import cuts
+from tuner.backbone.choosing import sparing
 from tuner.study.seeds import generator
 from tuner.study.spec import Range, Searched, SpaceSpec, Spec
 
