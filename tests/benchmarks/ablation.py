@@ -90,6 +90,11 @@ def layers() -> bool:
     return there
 
 
+def numbers() -> bool:
+    """The weights are loaded by Keras into its own network, as when no file's layout is known."""
+    return inside.replace("tuner.backbone.numbers:_whole", lambda _: lambda path: None)
+
+
 @dataclass(frozen=True)
 class Rung:
     """A technique and how it is switched off; `off` returns False where this version has no such technique."""
@@ -106,6 +111,7 @@ RUNGS = {
     "layers": Rung("stock layers: BatchNorm not folded, every pixel computed", layers),
     "optimizer": Rung("stock Adam instead of the fused kernel", optimizer),
     "checkpoints": Rung("checkpoints after every epoch", checkpoints),
+    "numbers": Rung("weights loaded into Keras's own network first", numbers),
 }
 """A further technique is one function above and one line here."""
 

@@ -34,8 +34,9 @@ MODULES = (
 
 def load() -> None:
     """Imports everything a search needs, as the command does piece by piece."""
-    from tuner.backbone import backend
+    from tuner.backbone import backend, choosing
 
+    choosing.spare()
     backend.start()
     for module in MODULES:
         importlib.import_module(module)
@@ -51,6 +52,13 @@ def run(arguments: list[str]) -> None:
     except SystemExit as end:
         if end.code:
             raise
+
+
+def leave() -> None:
+    """Ends this process as the command ends its own."""
+    from tuner.__main__ import _leave
+
+    _leave(0)
 
 
 def find(name: str) -> tuple[Any, str, Any] | None:

@@ -21,7 +21,8 @@ SPANS = (
     ("decode", "call", "tuner.images.dataset:prepare"),
     ("decode", "call", "tuner.search.session:photographs"),
     ("weights", "call", "tuner.search.session:Session._backbone"),
-    ("weights", "call", "tuner.backbone.resnet:Backbone.stock"),
+    ("weights", "call", "tuner.backbone.resnet:Backbone.numbers"),
+    ("weights", "call", "tuner.backbone.numbers:_whole"),
     ("features", "call", "tuner.backbone.features:ensure"),
     ("features", "maker", "tuner.backbone.backend:forward"),
     ("build", "call", "tuner.backbone.lean:prefix"),
@@ -122,6 +123,7 @@ def timed(told: Path, arguments: list[str]) -> None:
     seconds = clock.finished()
     facts = {"seconds": seconds, "traces": len(clock.calls), "beside": dict(clock.beside), "missing": missing}
     told.write_text(json.dumps(facts), encoding="utf-8")
+    inside.leave()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from PIL import Image
 from rich.console import Console
 
 from tuner.evidence.results import Results
-from tuner.report import gallery, page, sections, style, tables
+from tuner.report import gallery, page, plots, sections, style, tables
 from tuner.study.store import EpochRow, Store, TrialRow
 
 VARIANTS = {
@@ -112,6 +112,21 @@ def test_a_study_without_findings_says_that_it_is_not_confirmed(finished: tuple[
     assert "Verdict: Not confirmed" in text
     assert "Best configuration c001" in text and "cannot show a gain" in text
     assert "all fresh seeds" not in text
+
+
+def test_commands_in_sentences_stand_as_code(finished: tuple[Results, Path]) -> None:
+    text = page.page(*finished)
+    assert "<code>tlstudy confirm</code>" in text
+    assert "`" not in Elements(re.sub(r"<(script|style)[^>]*>.*?</\1>", "", text, flags=re.DOTALL)).text
+
+
+def test_the_star_of_a_bracket_is_at_the_best_epoch(finished: tuple[Results, Path]) -> None:
+    results, _ = finished
+    winner = results.winner()
+    assert winner is not None
+    stars = [mark for panel in plots.of_rungs(results) for mark in panel.marks if mark.shape == "star"]
+    assert len(stars) == 1 and f"after {int(winner['best_epoch'])} epoch" in stars[0].tip
+    assert stars[0].tip.startswith(winner["id"]) and "its best" in stars[0].tip
 
 
 def test_logistic_regression_as_the_baseline_is_shown_like_any_other(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tuner import __version__
 from tuner.evidence.findings import Findings
@@ -136,8 +137,13 @@ def _headline(results: Results, findings: Findings | None) -> dict[str, Any]:
     return {"kind": "open", "label": verdict.KINDS["open"], "sentence": first, "lines": rest, "ground": ground}
 
 
+def _commands(text: str) -> Markup:
+    """The text, what stands between backticks in it as code; everything else is escaped as ever."""
+    return Markup(re.sub("`([^`<>]+)`", r"<code>\1</code>", str(escape(words.visible(text)))))
+
+
 def _environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
@@ -145,6 +151,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["commands"] = _commands
+    return made
 
 
 def _finalized(value: Any) -> Any:

@@ -171,8 +171,11 @@ def _rung_panel(
         if len(points) > 1:
             panel.line(points, css, tip(row, best=won), depth)
         for epoch, value in points:
-            if epoch in bracket.epochs:
+            starred = won and not words.missing(row["best_epoch"]) and epoch == row["best_epoch"]
+            if starred or epoch in bracket.epochs:
                 text = f"{words.visible(name)} after {words.several(int(epoch), 'epoch')} · loss {words.number(value)}"
-                shape = "star" if won and epoch == points[-1][0] else "small"
-                panel.mark(epoch, value, shape, css, f"{text} · {words.configuration(row)}", depth)
+                text += ", its best" if starred else ""
+                panel.mark(
+                    epoch, value, "star" if starred else "small", css, f"{text} · {words.configuration(row)}", depth
+                )
     return panel
