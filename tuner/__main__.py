@@ -41,11 +41,13 @@ def program() -> None:
 
 def _leave(status: int) -> None:
     """Ends the process once everything is flushed: Python would spend a second taking a backend apart, object by
-    object. Does nothing where that is not worth it, or where something could be lost.
+    object. Does nothing where that is not worth it, or where output could be lost.
     """
-    others = [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
-    if others or not {"tensorflow", "jax"} & set(sys.modules):
+    if not {"tensorflow", "jax"} & set(sys.modules):
         return
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
     try:
         atexit._run_exitfuncs()
         sys.stdout.flush()

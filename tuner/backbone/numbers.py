@@ -41,7 +41,8 @@ def begin(path: Path) -> None:
     """Begins to read a file beside what the caller does next; `read` then waits for the rest of it."""
     future: Future[Numbers | None] = Future()
     _begun[_stamp(path)] = future
-    threading.Thread(target=lambda: future.set_result(_whole(path)), daemon=True).start()
+    # Waited for when the process ends: h5py's lock, held by a thread that Python stops, would hold its end up for ever.
+    threading.Thread(target=lambda: future.set_result(_whole(path)), name="weights").start()
 
 
 def _stamp(path: Path) -> tuple[Path, int, int]:

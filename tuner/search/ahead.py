@@ -15,4 +15,4 @@ def imported(*modules: str) -> None:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
 
-    threading.Thread(target=work, daemon=True, name="imports").start()
+    threading.Thread(target=work, name="imports").start()
