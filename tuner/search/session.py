@@ -183,8 +183,8 @@ class Session:
         if known is not None and known != weights.key:
             raise StudyError(
                 f"{self.folder.root}: the results here were made with other weights ({store.meta('weights')}), "
-                f"now {weights.name} with "
-                "different numbers. Name the same file, or start again: tlstudy search --fresh (moves the old results aside)."
+                f"now {weights.name} with different numbers. Name the same file, or start again: tlstudy search --fresh "
+                "(moves the old results aside)."
             )
 
     def _features(self, backbone: Backbone, dataset: Dataset, space: spaces.Space) -> features.Features:
@@ -273,7 +273,7 @@ class Session:
                 f"{self.folder.root}: the results here answer another question:\n  "
                 + "\n  ".join(lines)
                 + "\nPut it back as it was to go on, "
-                + ("go on with the larger question: tlstudy search --extend, " if can_extend and not self.extend else "")
+                + ("go on with the larger one: tlstudy search --extend, " if can_extend and not self.extend else "")
                 + "or start again: tlstudy search --fresh (moves the old results aside)."
             )
 
