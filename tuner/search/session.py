@@ -183,8 +183,8 @@ class Session:
         if known is not None and known != weights.key:
             raise StudyError(
                 f"{self.folder.root}: the results here were made with other weights ({store.meta('weights')}), "
-                f"now {weights.name} with different numbers. Name the same file, or start again: tlstudy search --fresh "
-                "(moves the old results aside)."
+                f"now {weights.name} with different numbers. Name the same file, or start again: "
+                "tlstudy search --fresh (moves the old results aside)."
             )
 
     def _features(self, backbone: Backbone, dataset: Dataset, space: spaces.Space) -> features.Features:
