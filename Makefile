@@ -3,6 +3,7 @@ PYTHON ?= python3
 STUDY ?= demo
 KILLS ?= 300
 STUDIES ?= 20000
+RUNS ?= 3
 SMALL := --image-size 96 --max-epochs 3 --depths 0,10,20
 MATERIAL = $(and $(DATA),--data $(DATA)) $(and $(WEIGHTS),--weights $(WEIGHTS))
 VENV := .venv
@@ -39,10 +40,10 @@ check: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev ## measure against KerasTuner, plain and informed, and the floor; an hour (DATA=, WEIGHTS=)
+bench: $(VENV)/.dev ## measure against KerasTuner, plain and informed, and the floor; 1 to 2 hours (DATA=, WEIGHTS=, RUNS=3)
 	@mkdir -p build
-	$(BIN)/python tests/benchmarks/bench.py --runs 3 --again $(MATERIAL) --json build/bench.json
-	$(BIN)/python tests/benchmarks/phases.py --runs 3 $(MATERIAL) --json build/bench.json
+	$(BIN)/python tests/benchmarks/bench.py --runs $(RUNS) --again $(MATERIAL) --json build/bench.json
+	$(BIN)/python tests/benchmarks/phases.py --runs $(RUNS) $(MATERIAL) --json build/bench.json
 	$(BIN)/python tests/benchmarks/ablation.py $(MATERIAL) --json build/bench.json
 	$(BIN)/python tests/benchmarks/scaling.py $(and $(WEIGHTS),--weights $(WEIGHTS)) --json build/bench.json
 	$(BIN)/python tests/benchmarks/figure.py build/bench.json build/bench.png
