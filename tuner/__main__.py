@@ -9,13 +9,19 @@ import sys
 import threading
 
 
-def main() -> None:
-    """Runs the command line. Ctrl-C while its modules are imported ends with 130, wherever in them it comes."""
+def main(alone: bool = False) -> None:
+    """Runs the command line. Ctrl-C while its modules are imported ends with 130, wherever in them it comes.
+
+    `alone`: the process does nothing else, so that backends are imported without what no command uses.
+    """
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else somebody wants it ignored
     if ours:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # nothing is begun yet, so nothing is to be finished
     from tuner import cli
+    from tuner.backbone import choosing
 
+    if alone:
+        choosing.spare()
     try:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,12 +32,9 @@ def main() -> None:
 
 def program() -> None:
     """`main` for a process that does nothing else: what no command uses is not imported, and it ends at once."""
-    from tuner.backbone import choosing
-
-    choosing.spare()
     status: object = 0
     try:
-        main()
+        main(alone=True)
     except SystemExit as end:
         status = end.code or 0
     if isinstance(status, int):
@@ -45,13 +48,15 @@ def _leave(status: int) -> None:
     """
     if not {"tensorflow", "jax"} & set(sys.modules):
         return
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            thread.join()
     try:
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread() and not thread.daemon:
+                thread.join()
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
+    except KeyboardInterrupt:
+        os._exit(130)
     except (OSError, ValueError):
         return  # nobody reads any more: Python says so in its own way
     os._exit(status)

@@ -87,9 +87,11 @@ def check_named(wanted: tuple[str, ...], base: Path) -> None:
 
 def begin(wanted: tuple[str, ...], base: Path) -> None:
     """Begins to read the file that `find` is likely to find, beside what the caller does next."""
+    if (name := wanted[0]) == "random":
+        return
     with contextlib.suppress(WeightsError):
-        path = keras_cache() / NOTOP if wanted[0] == "imagenet" else Path() if wanted[0] == "random" else None
-        if (path := path or _file(wanted[0], base)).is_file():
+        path = keras_cache() / NOTOP if name == "imagenet" else _file(name, base)
+        if path.is_file():
             numbers.begin(path)
 
 
