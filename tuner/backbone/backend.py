@@ -19,7 +19,7 @@ import numpy as np
 from tuner.backbone.choosing import choose, quiet, sparing
 from tuner.study.folder import cache_root
 
-NUMERICS = 2
+NUMERICS = 3
 """Counts the changes of this program after which the same study rounds, or draws, other numbers."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tuner.backbone import backend, cuts
 from tuner.backbone.folded import FoldedConvolution
+from tuner.backbone.normalizing import TrainedBatchNormalization
 from tuner.backbone.resnet import Backbone, preprocess
 
 backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
@@ -100,11 +101,11 @@ class _Replay:
         return FoldedConvolution(weights, EPSILON, strides, padding, relu, **options)(x)
 
     def _stock_pair(self, x: Any, conv: str, norm: str, strides: int, options: dict[str, Any]) -> Any:
-        """Convolution and trained BatchNorm as Keras has them."""
+        """Convolution and trained BatchNorm, with the variables that Keras's have."""
         kernel = self.numbers[conv][0].shape
         padding = "valid" if conv == "conv1_conv" else "same"
         convolution = keras.layers.Conv2D(kernel[3], kernel[0], strides=strides, padding=padding, **options)
-        batch_norm = keras.layers.BatchNormalization(epsilon=EPSILON, name=norm, dtype=self.precision)
+        batch_norm = TrainedBatchNormalization(epsilon=EPSILON, name=norm, dtype=self.precision)
         x = batch_norm(convolution(x))
         convolution.set_weights(self.numbers[conv])
         batch_norm.set_weights(self.numbers[norm])

@@ -201,7 +201,10 @@ class Networks:
 
 
 def binary_loss(targets: Any, logits: Any) -> Any:
-    return keras.ops.binary_crossentropy(targets, logits, from_logits=True)[:, 0]
+    # Keras's own form reads the logits four times, and the sum of four gradients depends on the order that TensorFlow
+    # takes them in; a sum of two does not.
+    softplus = keras.ops.softplus
+    return ((1.0 - targets) * softplus(logits) + targets * softplus(-logits))[:, 0]
 
 
 def binary_right(targets: Any, logits: Any) -> Any:
