@@ -43,6 +43,14 @@ def test_numbers_read_as_people_write_them() -> None:
         "2 h 10 min",
         "-",
     ]
+    assert [words.number(v) for v in (0.4312, 99_999.0, 1.26e13, -1e6, float("inf"), None)] == [
+        "0.431",
+        "99999.000",
+        "1.3e13",
+        "-1e6",
+        "inf",
+        "-",
+    ]
     assert [words.signed(v, "+d") for v in (2, 0, -1)] == ["+2", "0", "-1"]
     assert [words.percent(v) for v in (0.9, 1.0, None)] == ["90%", "100%", "-"]
 

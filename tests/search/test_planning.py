@@ -12,6 +12,7 @@ import pytest
 from search.studies import make, search, spec
 
 from tuner.errors import Interrupted, RunError, StudyError
+from tuner.search import planning
 from tuner.search import space as spaces
 from tuner.search.drawing import drawn
 from tuner.search.events import EpochEnded, Event, TrialEnded
@@ -151,6 +152,19 @@ def test_of_a_finished_study_nothing_is_left(done: Done) -> None:
     assert done.after.finished and done.after.estimate.total == 0
     assert all(kind.trials == kind.trials_done for kind in done.after.kinds)
     assert kinds(done.after)["confirm"].epochs_done == kinds(done.after)["confirm"].epochs
+
+
+def test_what_a_search_writes_meanwhile_does_not_tear_a_plan(done: Done, tmp_path: Path) -> None:
+    shutil.copytree(done.folder.root, tmp_path / "study")
+    folder = StudyFolder(tmp_path / "study")
+
+    def count(store: Store) -> int:
+        return int(store.rows("SELECT COUNT(*) FROM epochs")[0][0])
+
+    with planning._database(folder, tmp_path) as plans, Store(folder.database) as searches:
+        before = count(plans)
+        searches.write("DELETE FROM epochs WHERE epoch = 1")
+        assert count(plans) == before > count(searches)
 
 
 def test_without_the_confirmation_it_is_not_counted(done: Done, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from study_programs import running
 
 from tuner.errors import LockedError, StudyError, UsageError
-from tuner.study.folder import StudyFolder, cache_root, put, room, sha256_of, write_atomically
+from tuner.study.folder import StudyFolder, cache_root, prune, put, room, sha256_of, write_atomically
 from tuner.study.store import Store
 
 HOLD = """
@@ -282,3 +282,15 @@ def test_a_damaged_database_is_moved_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "text"), [(0, "0 MB"), (40.4e6, "40 MB"), (1e9, "1.0 GB"), (2.34e9, "2.3 GB")])
 def test_room_on_disk_is_said_in_a_unit_that_shows_it(number: float, text: str) -> None:
     assert room(number) == text
+
+
+def test_of_a_cache_the_files_unused_for_longest_go(tmp_path: Path) -> None:
+    (tmp_path / "a machine").mkdir()
+    for age, name in enumerate("edcba"):
+        path = tmp_path / "a machine" / name
+        path.write_bytes(bytes(100))
+        os.utime(path, (1000 - age, 1000 - age))
+    os.utime(tmp_path / "a machine" / "a", (5000, 5))  # written first, read last
+    prune(tmp_path, 300)
+    assert sorted(p.name for p in tmp_path.rglob("?")) == ["a", "d", "e"]
+    prune(tmp_path / "not there", 0)

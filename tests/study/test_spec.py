@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tomllib
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -373,6 +374,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load(tmp_path / "study.toml")
     with pytest.raises(SpecError, match="cannot be read"):
         load(tmp_path)
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(SpecError, match="pipe.toml: found no regular file"):
+        load(tmp_path / "pipe.toml")
 
 
 def test_a_number_of_thousands_of_digits_is_refused_and_not_printed(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from tuner.backbone.choosing import choose, quiet, sparing
-from tuner.study.folder import cache_root
+from tuner.study.folder import cache_root, prune
 
+COMPILED = 2_000_000_000
+"""Bytes of compiled programs that are kept for JAX's next search."""
 NUMERICS = 3
 """Counts the changes of this program after which the same study rounds, or draws, other numbers."""
 
@@ -54,9 +56,9 @@ def _keep_compiled() -> None:
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         # One folder a kind of machine: programs for one processor need not run on another that shares a home.
-        jax.config.update(
-            "jax_compilation_cache_dir", str(cache_root() / "jax" / f"{platform.node()}-{jax.__version__}")
-        )
+        folder = cache_root() / "jax" / f"{platform.node()}-{jax.__version__}"
+        prune(folder.parent, COMPILED)  # JAX's own limit wants a further package
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
@@ -154,10 +156,6 @@ class Stepper:
         self.model, self.groups, self.loss, self.correct = model, list(groups), loss, correct
         self.traces = 0
         self._kind = start()
-        self._tf_train: Any = None
-        self._tf_call: Any = None
-        self._tf_gradients: Any = None
-        self._tf_move: Any = None
         if self._kind == "tensorflow":
             self._build_tensorflow()
         else:
@@ -173,10 +171,9 @@ class Stepper:
         parts: int = 1,
     ) -> tuple[Any, Any]:
         """One step; shapes and values as the class says."""
-        amounts = tuple(np.float32(d) for d in decays)
+        args = (x, y, weights, np.float32(rows), tuple(np.float32(d) for d in decays))
         if parts > 1:
-            return self._train_in_parts(x, y, weights, np.float32(rows), amounts, parts)
-        args = (x, y, weights, np.float32(rows), amounts)
+            return self._train_in_parts(*args, parts)
         return self._tf_train(*args) if self._kind == "tensorflow" else self._jax_train(*args)
 
     def logits(self, x: np.ndarray) -> np.ndarray:

@@ -69,12 +69,18 @@ def missing(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
+HUGE = 100_000
+
+
 def percent(share: float | None) -> str:
     return "-" if share is None or missing(share) else f"{100 * share:.0f}%"
 
 
 def number(value: Any, form: str = ".3f") -> str:
-    return "-" if missing(value) else format(value, form)
+    """The loss of a trial that diverged, 12 digits and more, as 1.3e13: a column stays a column."""
+    if missing(value):
+        return "-"
+    return rate(value) if math.isfinite(value) and abs(value) >= HUGE else format(value, form)
 
 
 def signed(value: Any, form: str = "+.3f") -> str:

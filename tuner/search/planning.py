@@ -183,8 +183,11 @@ def _photographs(folder: StudyFolder, spec: Spec, room: Path) -> Dataset:
 
 @contextmanager
 def _database(folder: StudyFolder, room: Path) -> Iterator[Store]:
-    """The study's database to read, or an empty one elsewhere."""
-    with Store(folder.database, readonly=True) if folder.has_results else Store(room / "study.db") as store:
+    """The study's database to read, as of one moment whatever a search writes meanwhile, or an empty one elsewhere."""
+    begun = folder.has_results
+    with Store(folder.database, readonly=True) if begun else Store(room / "study.db") as store:
+        if begun:
+            store.rows("BEGIN")
         yield store
 
 

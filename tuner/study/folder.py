@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
 import hashlib
@@ -200,6 +201,23 @@ def _lives(process: int) -> bool:
     except OSError:
         return True  # another user's
     return True
+
+
+def prune(folder: Path, budget: int) -> None:
+    """Removes the files below `folder` that nobody read or wrote for longest until at most `budget` bytes are left."""
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # another process was quicker
+            if path.is_file():
+                about = path.stat()
+                found.append((max(about.st_atime, about.st_mtime), about.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= budget:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+        total -= size
 
 
 def sync_folder(folder: Path) -> None:

@@ -238,6 +238,8 @@ SECTIONS: dict[str, type] = {
 
 def load(path: Path) -> Spec:
     """Reads and checks a study.toml. Raises SpecError with the file and the line or key."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would wait for a writer for ever
+        raise SpecError(f"{path}: found no regular file, expected a text file with the study's settings.")
     try:
         raw = path.read_bytes()
     except OSError as error:
