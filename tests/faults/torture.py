@@ -1,6 +1,6 @@
 """Kills real searches with SIGKILL at random moments, lets them go on, and compares with one that was left alone.
 
-    python tests/faults/torture.py [--kills 300] [--seed 0]
+    python tests/faults/torture.py [--kills 300] [--seed 0] [--depths 0,10]
 
 Each study is real from the photographs to the last trial, with a cache of its own, and saves after every epoch. The
 processes are forks of one that has imported Keras, which touches no file of the study. One is killed at a moment drawn
@@ -36,7 +36,7 @@ from tuner.search.session import Session  # noqa: E402
 from tuner.study.folder import StudyFolder  # noqa: E402
 from tuner.study.store import Store  # noqa: E402
 
-WARM = "TORTURE_CACHE"
+WARM, DEPTHS = "TORTURE_CACHE", "TORTURE_DEPTHS"
 EARLY = 0.1
 
 
@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm", action="store_true", help="one cache for all: kills fall into training")
+    parser.add_argument("--depths", default="0,10", help="numbers of unfrozen layers: deep ones have a larger graph")
     options = parser.parse_args()
+    os.environ[DEPTHS] = options.depths
     draw, count, different = random.Random(options.seed), Count(), []
     scratch = Path(tempfile.mkdtemp(prefix="torture-"))
     try:
@@ -140,8 +142,9 @@ def search(folder: StudyFolder) -> int:
     """One session, in this process; 0 when it came to its end."""
     os.environ["TLSTUDY_CACHE"] = os.environ.get(WARM) or str(folder.root / "cache")
     trial.SAVE_EVERY = 0.0
+    question = studies.spec(space__unfrozen_layers=[int(depth) for depth in os.environ[DEPTHS].split(",")])
     try:
-        Session(folder, studies.spec(), lambda event: None, threading.Event(), "torture").run()
+        Session(folder, question, lambda event: None, threading.Event(), "torture").run()
         return 0
     except BaseException:
         traceback.print_exc()

@@ -253,6 +253,16 @@ def test_another_machine_is_refused(copy: StudyFolder) -> None:
         search(copy)
 
 
+def test_another_processor_is_said_once(copy: StudyFolder) -> None:
+    """It may round differently, and nobody can move an old one along."""
+    with Store(copy.database) as store:
+        told = json.loads(store.rows("SELECT environment FROM sessions")[0][0]) | {"processor": "Abacus 2", "cores": 1}
+        store.write("UPDATE sessions SET environment = ?", json.dumps(told))
+    for times in (1, 0):
+        said = [e.text for e in search(copy) if isinstance(e, Notice) and "ran on Abacus 2, 1 core before" in e.text]
+        assert len(said) == times
+
+
 def test_a_study_of_a_version_that_rounded_otherwise_is_refused(copy: StudyFolder) -> None:
     """Also one from before the number was kept."""
     with Store(copy.database) as store:

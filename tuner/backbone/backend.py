@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tuner.backbone import processor
 from tuner.backbone.choosing import choose, quiet, sparing
 from tuner.study.folder import cache_root, prune
 
@@ -75,7 +76,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),
-        "cores": os.cpu_count(),
+        "processor": processor.name(),
+        "cores": processor.cores(),
     }
     if chosen == "tensorflow":
         import tensorflow as tf

@@ -25,7 +25,7 @@ from tuner.backbone.resnet import IMAGENET_MEAN_RGB, Backbone
 from tuner.errors import Interrupted, RunError, StudyError, UsageError
 from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
-from tuner.search import ahead
+from tuner.search import ahead, moved
 from tuner.search import space as spaces
 from tuner.search.events import Counted, Listener, Notice, Phase, Progress
 from tuner.study import held_out
@@ -126,6 +126,8 @@ class Session:
             # KerasTuner's own tuners would become clients of that server; this program's oracle asks nobody.
             text = "KERASTUNER_ORACLE_IP is set and ignored: this search runs in this process alone."
             self.listen(Notice(text, warning=True))
+        if (sentence := moved.notice(store, environment)) is not None:
+            self.listen(Notice(sentence, warning=True))
         space = spaces.build(self.spec)
         for notice in space.notices:
             self.listen(Notice(notice))
