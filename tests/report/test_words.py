@@ -52,6 +52,7 @@ def test_numbers_read_as_people_write_them() -> None:
         "-",
     ]
     assert [words.signed(v, "+d") for v in (2, 0, -1)] == ["+2", "0", "-1"]
+    assert [words.signed(v) for v in (0.25, 1.26e13, -2e7, float("nan"))] == ["+0.250", "+1.3e13", "-2e7", "-"]
     assert [words.percent(v) for v in (0.9, 1.0, None)] == ["90%", "100%", "-"]
 
 

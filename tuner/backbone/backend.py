@@ -21,7 +21,7 @@ from tuner.backbone.choosing import choose, quiet, sparing
 from tuner.study.folder import cache_root, prune
 
 COMPILED = 2_000_000_000
-"""Bytes of compiled programs that are kept for JAX's next search."""
+"""Bytes of compiled programs that earlier processes leave to the next one on JAX."""
 NUMERICS = 3
 """Counts the changes of this program after which the same study rounds, or draws, other numbers."""
 
@@ -58,7 +58,7 @@ def _keep_compiled() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         # One folder a kind of machine: programs for one processor need not run on another that shares a home.
         folder = cache_root() / "jax" / f"{platform.node()}-{jax.__version__}"
-        prune(folder.parent, COMPILED)  # JAX's own limit wants a further package
+        prune(folder.parent.glob("*/*-cache"), COMPILED)  # JAX's own limit wants a further package
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+from functools import lru_cache
 from pathlib import Path
 
+KINDS = ("cpu family", "model", "stepping", "flags", "CPU implementer", "CPU part", "Features")
+"""What tells processors apart that a cloud gives one name, as /proc/cpuinfo of x86 and of ARM calls it."""
 
+
+@lru_cache(maxsize=1)
 def name() -> str:
-    """As the system calls it, else the kind of machine."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    told = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next((t for t in told if t), platform.processor() or platform.machine())
+    """What the system calls it, and eight digits that another model or set of instructions changes."""
+    facts = _first("/proc/cpuinfo")
+    told = facts.get("model name") or platform.processor() or platform.machine()
+    kind = "\n".join(facts.get(key, "") for key in KINDS)
+    return f"{told} ({hashlib.sha256(kind.encode()).hexdigest()[:8]})" if kind.strip() else told
 
 
 def cores() -> int:
@@ -22,3 +26,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _first(path: str) -> dict[str, str]:
+    """The facts of the first core; empty where the system does not tell."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in lines}

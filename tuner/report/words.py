@@ -70,6 +70,7 @@ def missing(value: Any) -> bool:
 
 
 HUGE = 100_000
+"""From here on a loss is written with a power of ten."""
 
 
 def percent(share: float | None) -> str:
@@ -77,7 +78,7 @@ def percent(share: float | None) -> str:
 
 
 def number(value: Any, form: str = ".3f") -> str:
-    """The loss of a trial that diverged, 12 digits and more, as 1.3e13: a column stays a column."""
+    """The loss of a trial that diverged as 1.3e13, not in all its digits: a column stays a column."""
     if missing(value):
         return "-"
     return rate(value) if math.isfinite(value) and abs(value) >= HUGE else format(value, form)
@@ -85,7 +86,9 @@ def number(value: Any, form: str = ".3f") -> str:
 
 def signed(value: Any, form: str = "+.3f") -> str:
     """With its sign; a plain 0 for no difference."""
-    return "-" if missing(value) else "0" if value == 0 else format(value, form)
+    if missing(value) or value == 0 or abs(value) < HUGE or math.isinf(value):
+        return "-" if missing(value) else "0" if value == 0 else format(value, form)
+    return "+" * (value > 0) + rate(value)
 
 
 def rate(value: Any) -> str:

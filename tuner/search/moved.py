@@ -10,9 +10,11 @@ from tuner.study.store import Store
 
 
 def notice(store: Store, environment: Mapping[str, Any]) -> str | None:
-    """What is to be said when the session before this one, which has begun, ran on another processor."""
+    """What is to be said when something was trained, and the session before this one (which has begun) ran on another
+    processor.
+    """
     rows = store.rows("SELECT environment FROM sessions ORDER BY id DESC LIMIT 1 OFFSET 1")
-    before = json.loads(rows[0][0]) if rows else {}
+    before = json.loads(rows[0][0]) if rows and store.rows("SELECT 1 FROM epochs LIMIT 1") else {}
     if "processor" not in before or _words(before) == _words(environment):
         return None
     return (

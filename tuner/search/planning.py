@@ -185,9 +185,7 @@ def _photographs(folder: StudyFolder, spec: Spec, room: Path) -> Dataset:
 def _database(folder: StudyFolder, room: Path) -> Iterator[Store]:
     """The study's database to read, as of one moment whatever a search writes meanwhile, or an empty one elsewhere."""
     begun = folder.has_results
-    with Store(folder.database, readonly=True) if begun else Store(room / "study.db") as store:
-        if begun:
-            store.rows("BEGIN")
+    with Store(folder.database, readonly=True, frozen=True) if begun else Store(room / "study.db") as store:
         yield store
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -203,12 +203,12 @@ def _lives(process: int) -> bool:
     return True
 
 
-def prune(folder: Path, budget: int) -> None:
-    """Removes the files below `folder` that nobody read or wrote for longest until at most `budget` bytes are left."""
+def prune(files: Iterable[Path], budget: int) -> None:
+    """Removes those files that nobody read or wrote for longest until at most `budget` bytes are left; never raises."""
     found = []
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # another process was quicker
-            if path.is_file():
+    with contextlib.suppress(OSError):  # a folder that goes away meanwhile
+        for path in files:
+            with contextlib.suppress(OSError):  # another process was quicker
                 about = path.stat()
                 found.append((max(about.st_atime, about.st_mtime), about.st_size, path))
     total = sum(size for _, size, _ in found)
@@ -217,7 +217,7 @@ def prune(folder: Path, budget: int) -> None:
             return
         with contextlib.suppress(OSError):
             path.unlink()
-        total -= size
+            total -= size
 
 
 def sync_folder(folder: Path) -> None:

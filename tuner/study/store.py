@@ -64,9 +64,10 @@ class TrialRow:
 
 
 class Store:
-    """Opens or makes a study's database. Raises StoreError when the file is not this tool's, newer, or damaged."""
+    """Opens or makes a study's database; `frozen`: its content of now, with no lock kept that a search would wait for.
+    Raises StoreError when the file is not this tool's, newer, or damaged."""
 
-    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+    def __init__(self, path: Path, *, readonly: bool = False, frozen: bool = False) -> None:
         self.path = path
         if readonly and not path.exists():
             raise NoResultsError(f"{path}: {NO_RESULTS}")
@@ -77,7 +78,7 @@ class Store:
             if readonly and not version:
                 raise NoResultsError(f"{path}: {NO_RESULTS}")
             self._db = connect_readonly(path) if readonly else sqlite3.connect(path, isolation_level=None)
-            if readonly and version < schema.FORMAT:
+            if frozen or readonly and version < schema.FORMAT:
                 self._db = schema.migrated_copy(self._db, version)
             self._db.row_factory = sqlite3.Row
             if not readonly:
