@@ -79,7 +79,7 @@ def bars(ax: Any, names: Sequence[str], values: Sequence[Sequence[float]]) -> No
     for at, (each, middle) in enumerate(zip(values, middles, strict=True)):
         if len(each) > 1:
             ax.hlines(at, min(each), max(each), color=style.INK, linewidth=1.0)
-        times = "" if at == 0 else f"  {number(middle / middles[0])}×"
+        times = "" if at == 0 else f"  {ratio(middle / middles[0])}×"
         ax.annotate(
             f"{number(middle)}{times}",
             (max(*each, middle), at),
@@ -98,6 +98,11 @@ def bars(ax: Any, names: Sequence[str], values: Sequence[Sequence[float]]) -> No
 def number(value: float) -> str:
     """Two digits that count: 0.031, 0.45, 3.0, 338."""
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2g}"
+
+
+def ratio(value: float) -> str:
+    """With its tenths where 14 in place of 13.6 would flatter."""
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"
 
 
 if __name__ == "__main__":
