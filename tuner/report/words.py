@@ -88,7 +88,7 @@ def signed(value: Any, form: str = "+.3f") -> str:
     """With its sign; a plain 0 for no difference."""
     if missing(value) or value == 0 or abs(value) < HUGE or math.isinf(value):
         return "-" if missing(value) else "0" if value == 0 else format(value, form)
-    return "+" * (value > 0) + rate(value)
+    return f"{'+' if value > 0 else ''}{rate(value)}"
 
 
 def rate(value: Any) -> str:
