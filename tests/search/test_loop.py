@@ -254,7 +254,7 @@ def test_another_machine_is_refused(copy: StudyFolder) -> None:
 
 
 def test_another_processor_is_said_once(copy: StudyFolder) -> None:
-    """It may round differently, and nobody can move an old one along."""
+    """It may round differently, and a study has to go on although its machine is no more."""
     with Store(copy.database) as store:
         told = json.loads(store.rows("SELECT environment FROM sessions")[0][0]) | {"processor": "Abacus 2", "cores": 1}
         store.write("UPDATE sessions SET environment = ?", json.dumps(told))

@@ -86,9 +86,9 @@ def number(value: Any, form: str = ".3f") -> str:
 
 def signed(value: Any, form: str = "+.3f") -> str:
     """With its sign; a plain 0 for no difference."""
-    if missing(value) or value == 0 or abs(value) < HUGE or math.isinf(value):
-        return "-" if missing(value) else "0" if value == 0 else format(value, form)
-    return f"{'+' if value > 0 else ''}{rate(value)}"
+    if missing(value) or value == 0:
+        return "-" if missing(value) else "0"
+    return ("+" if value > 0 else "") + number(value, form.removeprefix("+"))
 
 
 def rate(value: Any) -> str:
