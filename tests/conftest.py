@@ -78,8 +78,8 @@ def squares() -> np.ndarray:
 @pytest.fixture(scope="session")
 def backbone(squares: np.ndarray, cache: Path) -> Any:
     """The product's backbone at 48 pixels with calibrated random weights."""
-    from tuner.backbone.resnet import IMAGENET_MEAN_RGB, Backbone
-    from tuner.backbone.weights import Weights
+    from tuner.backbones.resnet import IMAGENET_MEAN_RGB, Backbone
+    from tuner.backbones.weights import Weights
 
     weights = Weights("random", "random", None, "random-tests")
     return Backbone(SIDE, weights, cache, lambda: squares[:32].astype(np.float32) - np.float32(IMAGENET_MEAN_RGB))
@@ -133,9 +133,9 @@ def workshop(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[..., A
         cuts: tuple[str, ...] = ("conv5_block2", "pooled"),
         head_widths: tuple[int, ...] = (0, 8, 16),
     ) -> Any:
-        from tuner.backbone import features
-        from tuner.search.network import Networks
-        from tuner.search.trial import Workshop
+        from tuner.features import bank as features
+        from tuner.training.network import Networks
+        from tuner.training.trial import Workshop
 
         key = (classes, batch_norm, optimizer, precision, cuts, head_widths)
         if key not in made:

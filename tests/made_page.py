@@ -9,7 +9,7 @@ import photographs
 from made_study import Made, make_study
 
 from tuner.evidence.results import Results
-from tuner.study.store import Store
+from tuner.store.store import Store
 
 
 def study_with_photographs(root: Path, made: Made, *, all_wrong: bool = False) -> Results:

@@ -24,8 +24,8 @@ from tuner.search.events import (
     TrialEnded,
     TrialStarted,
 )
-from tuner.study.spec import Range, Spec
-from tuner.study.store import EpochRow
+from tuner.spec.spec import Range, Spec
+from tuner.store.store import EpochRow
 
 Array = NDArray[np.float64]
 

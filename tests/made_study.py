@@ -20,7 +20,7 @@ from made_search import (
 )
 
 from tuner.search.events import EpochEnded, Event, TrialEnded, TrialStarted
-from tuner.study.store import Store, TrialRow
+from tuner.store.store import Store, TrialRow
 
 __all__ = [
     "FINISHED",

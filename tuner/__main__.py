@@ -18,7 +18,7 @@ def main(alone: bool = False) -> None:
     if ours:
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # nothing is begun yet, so nothing is to be finished
     from tuner import cli
-    from tuner.backbone import choosing
+    from tuner.backends import choosing
 
     if alone:
         choosing.spare()

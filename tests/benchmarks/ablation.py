@@ -25,8 +25,8 @@ def images() -> bool:
     """Every trial starts at the photographs, so frozen layers see them in every epoch; the pooled features are kept
     for logistic regression alone.
     """
-    stored = inside.replace("tuner.backbone.features:worth_storing", lambda _: lambda *_, **__: ("pooled",))
-    return stored and inside.replace("tuner.backbone.features:Features.start_for", lambda _: lambda self, cut: "image")
+    stored = inside.replace("tuner.features.bank:worth_storing", lambda _: lambda *_, **__: ("pooled",))
+    return stored and inside.replace("tuner.features.bank:Features.start_for", lambda _: lambda self, cut: "image")
 
 
 def pooled() -> bool:
@@ -35,7 +35,7 @@ def pooled() -> bool:
     def make(original: Any) -> Any:
         return lambda self, cut: original(self, "conv5_block2" if cut == "pooled" else cut)
 
-    return inside.replace("tuner.backbone.features:Features.start_for", make)
+    return inside.replace("tuner.features.bank:Features.start_for", make)
 
 
 def rebuilt() -> bool:
@@ -49,7 +49,7 @@ def rebuilt() -> bool:
 
         return get
 
-    return inside.replace("tuner.search.network:Networks.get", make)
+    return inside.replace("tuner.training.network:Networks.get", make)
 
 
 def widths() -> bool:
@@ -62,37 +62,37 @@ def widths() -> bool:
 
         return start
 
-    return inside.find("tuner.search.head:WIDEST_SHARED") is not None and inside.replace(
-        "tuner.search.network:Networks.__init__", make
+    return inside.find("tuner.training.head:WIDEST_SHARED") is not None and inside.replace(
+        "tuner.training.network:Networks.__init__", make
     )
 
 
 def checkpoints() -> bool:
     """Both checkpoints are written after every epoch."""
-    return inside.replace("tuner.search.trial:SAVE_EVERY", lambda _: 0.0)
+    return inside.replace("tuner.training.trial:SAVE_EVERY", lambda _: 0.0)
 
 
 def optimizer() -> bool:
     """Keras's own Adam, ten operations a variable, instead of one kernel."""
     return inside.replace(
-        "tuner.backbone.backend:_tf_apply", lambda _: lambda kept, found, moved: kept.apply(found, moved)
+        "tuner.backends.backend:_tf_apply", lambda _: lambda kept, found, moved: kept.apply(found, moved)
     )
 
 
 def layers() -> bool:
     """Keras's own layers: BatchNorm by itself, and every pixel of a stage's end stored and computed."""
-    from tuner.backbone.resnet import Backbone
+    from tuner.backbones.resnet import Backbone
 
-    there = inside.replace("tuner.backbone.cuts:STAGE_ENDS", lambda _: ())
+    there = inside.replace("tuner.backbones.cuts:STAGE_ENDS", lambda _: ())
     for name in ("prefix", "suffix"):
         stock = getattr(Backbone, name)
-        there = there and inside.replace(f"tuner.backbone.lean:{name}", lambda _, stock=stock: stock)
+        there = there and inside.replace(f"tuner.backbones.lean:{name}", lambda _, stock=stock: stock)
     return there
 
 
 def numbers() -> bool:
     """The weights are loaded by Keras into its own network, as when no file's layout is known."""
-    return inside.replace("tuner.backbone.numbers:_whole", lambda _: lambda path: None)
+    return inside.replace("tuner.backbones.numbers:_whole", lambda _: lambda path: None)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any
 import floor
 import measuring
 
-from tuner.backbone import cuts
+from tuner.backbones import cuts
 
 PEERS = {"plain": "plain_kerastuner.py", "informed": "informed_kerastuner.py"}
 FIGURES = {

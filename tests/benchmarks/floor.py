@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tuner.backbone import cuts  # noqa: E402
+from tuner.backbones import cuts  # noqa: E402
 
 HYPERBAND = "c.kind = 'search'"
 EVERYTHING = "c.kind <> 'logistic'"

@@ -116,7 +116,7 @@ def counted(told: Path, arguments: list[str]) -> None:
 
         return start
 
-    inside.replace("tuner.backbone.backend:Stepper.__init__", make)
+    inside.replace("tuner.backends.backend:Stepper.__init__", make)
     inside.run(arguments)
     compiled = durations.get(COMPILED, [])
     facts = {"traces": sum(s.traces for s in steppers), "compilations": len(compiled), "compiling": sum(compiled)}
@@ -126,7 +126,7 @@ def counted(told: Path, arguments: list[str]) -> None:
 
 def device() -> dict[str, Any]:
     """What Keras runs on, and the most of its memory that was used, where JAX can say."""
-    from tuner.backbone import backend
+    from tuner.backends import backend
 
     facts: dict[str, Any] = {"devices": backend.environment()["devices"], "device_memory": None}
     if backend.start() == "jax":

@@ -26,15 +26,15 @@ MODULES = (
     "tuner.cli.search",
     "tuner.search.session",
     "tuner.search.loop",
-    "tuner.search.network",
-    "tuner.search.trial",
+    "tuner.training.network",
+    "tuner.training.trial",
 )
 """What a search imports, Keras with it."""
 
 
 def load() -> None:
     """Imports everything a search needs, as the command does piece by piece."""
-    from tuner.backbone import backend, choosing
+    from tuner.backends import backend, choosing
 
     choosing.spare()
     backend.start()

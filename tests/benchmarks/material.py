@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tuner.images.demo import CLASSES, picture  # noqa: E402
-from tuner.study.seeds import generator  # noqa: E402
+from tuner.spec.seeds import generator  # noqa: E402
 
 VARIANTS = 8  # photographs made of one drawing when many are wanted: drawing takes longer than decoding
 FEW = 200
@@ -73,13 +73,13 @@ def _cropped(image: object, rng: np.random.Generator) -> object:
 
 def weights(file: Path, photos: Path, image_size: int) -> None:
     """Writes weights that `keras.applications.ResNet50(include_top=False, weights=file)` reads."""
-    from tuner.backbone import backend
+    from tuner.backends import backend
 
     backend.start()
     import keras
     from PIL import Image
 
-    from tuner.backbone.weights import CALIBRATION_IMAGES, Weights, load_into
+    from tuner.backbones.weights import CALIBRATION_IMAGES, Weights, load_into
 
     paths = sorted((photos / "train").rglob("*.*"))
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, min(len(paths), CALIBRATION_IMAGES)).astype(int)]

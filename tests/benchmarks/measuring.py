@@ -96,7 +96,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 def search_arguments(o: argparse.Namespace) -> list[str]:
     """`tlstudy`'s own arguments for the study of these options."""
-    from tuner.study import spec
+    from tuner.spec import spec
 
     words = ["search", "--data", o.data, "--weights", o.weights, "--no-confirm", "--quiet"]
     words += ["--image-size", str(o.image_size), "--max-epochs", str(o.max_epochs), "--factor", str(o.factor)]

@@ -22,8 +22,8 @@ PROGRAM = """
 import json, sys, threading
 from pathlib import Path
 from tuner.search.session import Session
-from tuner.study.folder import StudyFolder
-from tuner.study.spec import Spec
+from tuner.store.folder import StudyFolder
+from tuner.spec.spec import Spec
 root, question = json.loads(sys.argv[1])
 Session(StudyFolder(Path(root)), Spec.from_dict(question), lambda event: None, threading.Event(), "memory").run()
 """

@@ -43,14 +43,16 @@ def inside(count: int, side: int, folder: Path) -> None:
     """Prints [images, ms, MB, ms, MB]."""
     import numpy as np
 
-    from tuner.backbone import backend, cuts, features
-    from tuner.backbone.resnet import Backbone
-    from tuner.backbone.weights import Weights
+    from tuner.backbones import cuts
+    from tuner.backbones.resnet import Backbone
+    from tuner.backbones.weights import Weights
+    from tuner.backends import backend
+    from tuner.features import bank as features
 
     backend.start()
-    from tuner.search import trial
-    from tuner.search.network import Networks
     from tuner.search.space import REFERENCE
+    from tuner.training import trial
+    from tuner.training.network import Networks
 
     rng = np.random.default_rng(0)
     images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=(count, side, side, 3))

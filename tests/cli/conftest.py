@@ -13,9 +13,9 @@ from cli_programs import SMALL, Outcome, Tlstudy, process
 from made_study import FINISHED, Made, make_study
 
 from tuner.cli import main
-from tuner.study.folder import StudyFolder
-from tuner.study.locate import write_study
-from tuner.study.spec import Spec
+from tuner.spec.spec import Spec
+from tuner.store.folder import StudyFolder
+from tuner.store.locate import write_study
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import pytest
 from cli_programs import REPOSITORY, SMALL, Tlstudy, as_anybody, command, environment, process
 from made_study import NO_TRIAL_YET, make_study
 
-from tuner.study.folder import StudyFolder
-from tuner.study.locate import write_study
-from tuner.study.schema import FORMAT
-from tuner.study.spec import Spec
-from tuner.study.store import Store
+from tuner.spec.spec import Spec
+from tuner.store.folder import StudyFolder
+from tuner.store.locate import write_study
+from tuner.store.schema import FORMAT
+from tuner.store.store import Store
 
 
 def question(root: Path, text: str | None = None) -> Path:

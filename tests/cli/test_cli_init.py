@@ -9,7 +9,7 @@ import photographs
 import pytest
 from cli_programs import Tlstudy
 
-from tuner.study.spec import load
+from tuner.spec.spec import load
 
 
 @pytest.fixture

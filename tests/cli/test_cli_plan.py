@@ -9,7 +9,7 @@ import photographs
 import pytest
 from cli_programs import SMALL, Outcome, Tlstudy
 
-from tuner.study.store import Store
+from tuner.store.store import Store
 
 
 def times(folder: Path) -> dict[Path, int]:

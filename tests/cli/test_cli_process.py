@@ -76,7 +76,7 @@ def test_a_command_imports_its_backend_without_what_nobody_uses() -> None:
     done = run(
         """
         import gc, sys
-        from tuner.backbone import backend, choosing
+        from tuner.backends import backend, choosing
         choosing.spare()
         backend.start()
         from tuner.search import oracle
@@ -94,7 +94,7 @@ def test_a_notebook_gets_the_backend_whole() -> None:
     done = run(
         """
         import sys
-        from tuner.backbone import backend
+        from tuner.backends import backend
         backend.start()
         assert {"pandas", "sklearn"} <= set(sys.modules)
         print("done")

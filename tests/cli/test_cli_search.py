@@ -18,9 +18,9 @@ from cli_programs import SMALL, Outcome, Tlstudy, environment, process, start
 
 from tuner.cli.options import assignments
 from tuner.cli.search import _resume_command
-from tuner.study.folder import StudyFolder
-from tuner.study.spec import Spec, load
-from tuner.study.store import Store
+from tuner.spec.spec import Spec, load
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
 
 LEARNT = {
     "configurations": "id, kind, number, hyperparameters, cut, trained_parameters",

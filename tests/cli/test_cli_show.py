@@ -12,7 +12,7 @@ import pytest
 from cli_programs import Tlstudy, process
 from made_study import FINISHED, INTERRUPTED, MANY, NO_TRIAL_YET, UNTRAINED, Made
 
-from tuner.study.folder import StudyFolder
+from tuner.store.folder import StudyFolder
 
 HOSTILE = Made(
     classes=("<script>alert(1)</script>", "[/x]", "\x1b]0;mine\x07\x1b[31mred\n", "caf\udce9", "日本", "a" * 200)

@@ -13,7 +13,7 @@ from cli_programs import Tlstudy
 from tuner.cli import trackers
 from tuner.errors import UsageError
 from tuner.report import mlflow, tensorboard
-from tuner.study.store import Store
+from tuner.store.store import Store
 
 
 def test_a_report_exports_to_tensorboard_and_its_data_stay_clean(
@@ -69,7 +69,7 @@ def test_the_command_that_goes_on_repeats_them() -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_message(made: Callable[..., Path], tmp_path: Path) -> None:
     from tuner.cli.show import results_of
-    from tuner.study.folder import StudyFolder
+    from tuner.store.folder import StudyFolder
 
     folder = StudyFolder(made())
     (tmp_path / "logs").mkdir()

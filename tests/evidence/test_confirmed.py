@@ -14,8 +14,8 @@ from tuner.evidence.paired import compare
 from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
 from tuner.report import figures, style
-from tuner.study import held_out
-from tuner.study.store import EpochRow, Store, TrialRow
+from tuner.store import held_out
+from tuner.store.store import EpochRow, Store, TrialRow
 
 TEST = 200
 TRUTH = np.arange(TEST) % 2

@@ -13,7 +13,7 @@ from made_study import FINISHED, INTERRUPTED, MANY, NO_TRIAL_YET, SIX_CLASSES, T
 from tuner.errors import StoreError
 from tuner.evidence.results import Results
 from tuner.evidence.statistics import wilson
-from tuner.study.store import EpochRow, Store, TrialRow
+from tuner.store.store import EpochRow, Store, TrialRow
 
 VARIANTS = {
     "finished": FINISHED,

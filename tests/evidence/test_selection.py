@@ -10,7 +10,7 @@ import pytest
 from evidence.fake_trainer import World, search
 
 from tuner.evidence.selection import expected_best, selection_cost
-from tuner.study.ranking import metric_key
+from tuner.store.ranking import metric_key
 
 
 @pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])

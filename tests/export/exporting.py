@@ -16,7 +16,7 @@ import numpy as np
 from tuner.evidence.results import Results
 from tuner.export import checking
 from tuner.export.formats import Contents, choose
-from tuner.study.folder import StudyFolder
+from tuner.store.folder import StudyFolder
 
 
 @dataclass(frozen=True)

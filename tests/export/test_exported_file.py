@@ -15,7 +15,7 @@ from search.studies import make, search, spec
 
 from tuner.errors import ExportError, UsageError
 from tuner.evidence.results import Results
-from tuner.study.folder import StudyFolder
+from tuner.store.folder import StudyFolder
 
 NAMES = ("Zürich", "<script>", "日本 \"quoted\" & 'all'")
 

@@ -12,7 +12,7 @@ from tuner.evidence.results import Results
 from tuner.export.formats import FORMATS
 from tuner.export.refit import train
 from tuner.export.study import _as_searched, _build, _chosen
-from tuner.study.folder import StudyFolder
+from tuner.store.folder import StudyFolder
 
 
 class Linear(Results):

@@ -23,7 +23,7 @@ from tuner.export.formats import FORMATS, Contents, card_path
 from tuner.export.predict import files, predict
 from tuner.export.reading import open_model
 from tuner.export.saving import put_in_place
-from tuner.study.folder import StudyFolder
+from tuner.store.folder import StudyFolder
 
 TARGETS = {"savedmodel": "model", "onnx": "model.onnx", "litert": "model.tflite"}
 

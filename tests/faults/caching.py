@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbone import backend, cuts, features
+from tuner.backbones import cuts
+from tuner.backends import backend
+from tuner.features import bank as features
 from tuner.images.dataset import prepare
-from tuner.study.spec import DataSpec
+from tuner.spec.spec import DataSpec
 
 SIDE = 32
 WANTED = ("conv5_block2", "pooled")

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbone.features import Features
-from tuner.search import loop, trial
+from tuner.features.bank import Features
+from tuner.search import loop
 from tuner.search import space as spaces
-from tuner.search.trial import Workshop
-from tuner.study.folder import StudyFolder
-from tuner.study.seeds import generator
-from tuner.study.spec import Spec
-from tuner.study.store import Store
+from tuner.spec.seeds import generator
+from tuner.spec.spec import Spec
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
+from tuner.training import trial
+from tuner.training.trial import Workshop
 
 QUESTION = Spec.from_dict(
     {
@@ -39,7 +40,7 @@ CUTS = {"pooled": 1.0, "conv5_block2": 1.5, "conv5_block1": 2.0}
 
 
 class Costless:
-    """Stands in for `tuner.search.network.Network` and for its stepper."""
+    """Stands in for `tuner.training.network.Network` and for its stepper."""
 
     trained_parameters = 8
 

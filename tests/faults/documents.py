@@ -11,12 +11,13 @@ from typing import Any
 
 from made_study import FINISHED, make_study
 
+from tuner.artifacts.files import sha256_of
 from tuner.cli import show
 from tuner.evidence.results import Results
 from tuner.report import figures
-from tuner.study.folder import StudyFolder, sha256_of
-from tuner.study.locate import write_study
-from tuner.study.spec import Spec
+from tuner.spec.spec import Spec
+from tuner.store.folder import StudyFolder
+from tuner.store.locate import write_study
 
 DRAWN = {"confusion": figures.confusion}
 

@@ -32,8 +32,9 @@ from photographs import folder as photographs  # noqa: E402
 from search.studies import facts  # noqa: E402
 
 from tuner.errors import TlstudyError  # noqa: E402
-from tuner.search import confirm, loop, trial  # noqa: E402
-from tuner.study.folder import StudyFolder  # noqa: E402
+from tuner.search import confirm, loop  # noqa: E402
+from tuner.store.folder import StudyFolder  # noqa: E402
+from tuner.training import trial  # noqa: E402
 
 DONE, REFUSED, BROKE = 0, 3, 4
 OK = {DONE, REFUSED, injection.CRASHED}

@@ -22,7 +22,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from faults.every_write import BROKE, DONE, child  # noqa: E402
 from faults.injection import CRASHED  # noqa: E402
 
-from tuner.backbone import backend  # noqa: E402
+from tuner.backends import backend  # noqa: E402
 
 backend.start()
 import keras_tuner  # noqa: E402

@@ -31,10 +31,11 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from search import studies  # noqa: E402
 
-from tuner.search import loop, trial  # noqa: E402
+from tuner.search import loop  # noqa: E402
 from tuner.search.session import Session  # noqa: E402
-from tuner.study.folder import StudyFolder  # noqa: E402
-from tuner.study.store import Store  # noqa: E402
+from tuner.store.folder import StudyFolder  # noqa: E402
+from tuner.store.store import Store  # noqa: E402
+from tuner.training import trial  # noqa: E402
 
 WARM, DEPTHS = "TORTURE_CACHE", "TORTURE_DEPTHS"
 EARLY = 0.1

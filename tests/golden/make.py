@@ -18,7 +18,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from search.studies import make, search, spec  # noqa: E402
 
 from tuner.evidence.results import Results  # noqa: E402
-from tuner.study.locate import write_study  # noqa: E402
+from tuner.store.locate import write_study  # noqa: E402
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 from tuner.errors import DataError
 from tuner.images import likeness
 from tuner.images.dataset import prepare
-from tuner.study.spec import DataSpec
+from tuner.spec.spec import DataSpec
 
 SPEC = DataSpec(path="data", image_size=32)
 PLAIN = 200  # pictures

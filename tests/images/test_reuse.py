@@ -16,7 +16,7 @@ from tuner.errors import DataError
 from tuner.images import dataset, reading
 from tuner.images.dataset import Dataset, prepare
 from tuner.images.decode import load_photograph, to_square
-from tuner.study.spec import DataSpec
+from tuner.spec.spec import DataSpec
 
 SPEC = DataSpec(path="data", image_size=32)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tuner.errors import DataError
 from tuner.images.dataset import prepare
 from tuner.images.scan import scan
-from tuner.study.spec import DataSpec
+from tuner.spec.spec import DataSpec
 
 NAMES = st.one_of(
     st.sampled_from(

@@ -19,7 +19,7 @@ from tuner.export.formats import FORMATS, Contents
 from tuner.export.refit import Refit
 from tuner.report.card import card
 from tuner.report.markdown import bullets, fenced, plain, table
-from tuner.study.spec import Spec
+from tuner.spec.spec import Spec
 
 HOSTILE = Made(
     classes=("<script>alert(1)</script>", "| a | **b** |", "- [x](http://evil) `c`", "\x1b[31m\nred", "1. one", "&lt;")

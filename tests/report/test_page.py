@@ -29,7 +29,7 @@ from rich.console import Console
 
 from tuner.evidence.results import Results
 from tuner.report import gallery, page, plots, sections, style, tables
-from tuner.study.store import EpochRow, Store, TrialRow
+from tuner.store.store import EpochRow, Store, TrialRow
 
 VARIANTS = {
     "finished": FINISHED,

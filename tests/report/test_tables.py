@@ -25,7 +25,7 @@ from tuner.evidence.results import Results
 from tuner.report import tables
 from tuner.report.best import best_table, hyperparameter_table
 from tuner.report.headline import headline
-from tuner.study.store import Store
+from tuner.store.store import Store
 
 VARIANTS = {
     "finished": FINISHED,

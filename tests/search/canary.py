@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tuner.search import trial
+from tuner.training import trial
 
 
 @contextmanager

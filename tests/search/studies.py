@@ -15,9 +15,9 @@ from typing import Any
 from photographs import folder as photographs
 
 from tuner.search.events import Event
-from tuner.study.folder import StudyFolder
-from tuner.study.spec import Spec
-from tuner.study.store import Store
+from tuner.spec.spec import Spec
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,9 +74,9 @@ KILLED = """
     from search.canary import singing
     from tuner.search import trial
     from tuner.search.session import Session
-    from tuner.study.folder import StudyFolder
-    from tuner.study.spec import Spec
-    from tuner.study.store import Store
+    from tuner.store.folder import StudyFolder
+    from tuner.spec.spec import Spec
+    from tuner.store.store import Store
 
     root, question, kind, number = json.loads(sys.argv[1])
     trial.SAVE_EVERY = 0.0  # a checkpoint in every epoch

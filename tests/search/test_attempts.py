@@ -16,8 +16,8 @@ from search.studies import facts, make, search
 
 from tuner.errors import Interrupted, SearchError
 from tuner.search.events import Event, Notice
-from tuner.study.folder import StudyFolder
-from tuner.study.store import Store
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
 
 TUNER = Path(__file__).parents[2] / "tuner"
 

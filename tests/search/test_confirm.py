@@ -21,10 +21,10 @@ from tuner.images.folds import stratified_folds
 from tuner.search.confirm import folds_of
 from tuner.search.events import TrialStarted
 from tuner.search.session import Session
-from tuner.search.trial import Workshop
-from tuner.study import held_out
-from tuner.study.folder import StudyFolder
-from tuner.study.store import Store
+from tuner.store import held_out
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
+from tuner.training.trial import Workshop
 
 
 def rows(folder: StudyFolder, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -48,7 +48,7 @@ def test_the_number_of_fresh_seeds_stays_what_it_was(tmp_path: Path, monkeypatch
     before = facts(folder)
     with Store(folder.database, readonly=True) as store:
         assert store.meta("confirmation")["seeds"] == 10
-    monkeypatch.setattr("tuner.search.cost.CHEAP", 0.0)
+    monkeypatch.setattr("tuner.search.costs.CHEAP", 0.0)
     search(folder, question)
     assert facts(folder) == before
 

@@ -10,9 +10,9 @@ from faults import costless
 from search.studies import facts, make, search, spec
 
 from tuner.errors import StudyError, UsageError
-from tuner.study.folder import StudyFolder
-from tuner.study.spec import Spec, refused_by_extension
-from tuner.study.store import Store
+from tuner.spec.spec import Spec, refused_by_extension
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
 
 MORE = costless.QUESTION.override({"search.hyperband_iterations": 2})
 WIDER = MORE.override({"space.unfrozen_layers": [0, 10, 20], "space.head_width": [0, 8, 16]})

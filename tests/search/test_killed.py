@@ -10,8 +10,8 @@ import pytest
 from search.canary import heard, singing
 from search.studies import count, facts, make, search, start
 
-from tuner.study.folder import StudyFolder
-from tuner.study.store import Store
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
 
 STEPS = 3
 """Batches of 4 in 10 photographs: what one epoch takes."""

@@ -13,12 +13,14 @@ import pytest
 from photographs import photograph
 from search.studies import facts, make, search, spec
 
-from tuner.backbone import backend, cuts
+from tuner.artifacts.files import sha256_of
+from tuner.backbones import cuts
+from tuner.backends import backend
 from tuner.errors import Interrupted, SearchError, StudyError
 from tuner.evidence.results import Results
 from tuner.search.events import EpochEnded, Event, Notice, Planned, Progress, TrialEnded, TrialStarted
-from tuner.study.folder import StudyFolder, sha256_of
-from tuner.study.store import Store
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
 
 
 @pytest.fixture

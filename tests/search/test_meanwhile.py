@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from search.studies import facts, make, search, spec
 
+from tuner.artifacts.files import sha256_of
 from tuner.errors import RunError, StoreError, UsageError
 from tuner.evidence.results import Results
 from tuner.search.events import Event, Notice, Phase
 from tuner.search.session import Session
-from tuner.study.asked import resolve
-from tuner.study.folder import StudyFolder, sha256_of
-from tuner.study.locate import write_study
+from tuner.store.asked import resolve
+from tuner.store.folder import StudyFolder
+from tuner.store.locate import write_study
 
 QUICK = {"space__unfrozen_layers": 0, "space__dropout": 0.0, "search__max_epochs": 1, "confirm__seeds": 1}
 

@@ -23,9 +23,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tuner.search import space as spaces
-from tuner.search.oracle import StudyOracle, epochs_in, stock_brackets, trials_at_full_budget
-from tuner.study.seeds import generator
-from tuner.study.spec import Spec
+from tuner.search.draws import StudyOracle, epochs_in, stock_brackets, trials_at_full_budget
+from tuner.spec.seeds import generator
+from tuner.spec.spec import Spec
 
 ENDLESS: dict[str, Any] = {"unfrozen_layers": [0, 10, 20], "learning_rate": {"min": 1e-5, "max": 1e-2}}
 PAIRS = [(9, 3), (27, 3), (1, 3), (2, 2), (10, 4), (3, 3), (8, 2), (81, 3)]
@@ -517,7 +517,7 @@ def test_stock_a_tie_goes_to_the_first_trial() -> None:
 
 def test_stock_a_promoted_trial_begins_with_a_fresh_optimizer(tmp_path: Path) -> None:
     """Promotion builds the model anew and loads weights only: slots and iterations begin again."""
-    from tuner.backbone import backend
+    from tuner.backends import backend
 
     backend.start()
     import keras

@@ -15,11 +15,11 @@ from tuner.errors import Interrupted, RunError, StudyError
 from tuner.search import planning
 from tuner.search import space as spaces
 from tuner.search.drawing import drawn
+from tuner.search.draws import StudyOracle
 from tuner.search.events import EpochEnded, Event, TrialEnded
-from tuner.search.oracle import StudyOracle
 from tuner.search.planning import Kind, Plan, plan
-from tuner.study.folder import StudyFolder
-from tuner.study.store import Store
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
 
 
 def held(folder: StudyFolder) -> dict[str, tuple[int, int, int]]:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.backbone import cuts
+from tuner.backbones import cuts
 from tuner.search import space as spaces
 from tuner.search.space import HEAD_NAMES, NAMES, REFERENCE, frozen_configurations
-from tuner.study.spec import Spec
+from tuner.spec.spec import Spec
 
 
 def space_of(batch_norm: str = "frozen", **values: Any) -> spaces.Space:

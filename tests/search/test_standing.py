@@ -9,7 +9,7 @@ from made_study import FINISHED, INTERRUPTED, MANY, SIX_CLASSES, UNTRAINED, Made
 
 from tuner.evidence.results import Results
 from tuner.search.standing import Standing
-from tuner.study.store import Store
+from tuner.store.store import Store
 
 VARIANTS = {"finished": FINISHED, "many": MANY, "six": SIX_CLASSES, "untrained": UNTRAINED, "cut off": INTERRUPTED}
 

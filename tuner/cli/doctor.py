@@ -14,7 +14,7 @@ def doctor() -> None:
     """What this machine has: versions, backend, devices, weights, cache, disk and memory, and what is missing."""
     from rich.table import Table
 
-    from tuner.backbone.doctor import examine
+    from tuner.cli.machine import examine
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from tuner.artifacts.files import put, write_atomically
 from tuner.cli.console import err, out, short, status
-from tuner.study.folder import StudyFolder, put, write_atomically
+from tuner.store.folder import StudyFolder
 
 if TYPE_CHECKING:
     from tuner.evidence.results import Results

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from tuner.errors import UsageError
-from tuner.study import spec as specs
+from tuner.spec import spec as specs
 
 
 def only_given(changes: dict[str, Any]) -> dict[str, Any]:

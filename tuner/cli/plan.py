@@ -16,10 +16,10 @@ from tuner.cli.console import StudyArgument, err, out, short, status
 from tuner.cli.options import assignments, numbers, only_given
 from tuner.cli.question import Assigned, BatchSize, Data, Factor, ImageSize, MaxEpochs, UnfrozenLayers, Weights
 from tuner.cli.start import about
-from tuner.study import locate as studies
-from tuner.study import spec as specs
-from tuner.study.asked import from_here, place, resolve
-from tuner.study.folder import StudyFolder
+from tuner.spec import spec as specs
+from tuner.store import locate as studies
+from tuner.store.asked import from_here, place, resolve
+from tuner.store.folder import StudyFolder
 
 
 class PlanFormat(StrEnum):
@@ -85,7 +85,7 @@ def _question(
         path = place(data)
         folder = about(path)
         if not folder.spec.exists():
-            from tuner.backbone.weights import check_named
+            from tuner.backbones.weights import check_named
 
             spec = specs.Spec().override({"data.path": str(path)} | changes)
             check_named(spec.backbone.weights, folder.root)

@@ -22,10 +22,10 @@ from tuner.cli.start import study_for
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import Interrupted, TlstudyError, UsageError
 from tuner.report.words import without_password
-from tuner.study import spec as specs
-from tuner.study.asked import from_here, resolve
-from tuner.study.folder import StudyFolder
-from tuner.study.template import toml
+from tuner.spec import spec as specs
+from tuner.spec.template import toml
+from tuner.store.asked import from_here, resolve
+from tuner.store.folder import StudyFolder
 
 if TYPE_CHECKING:
     from tuner.search.events import Event
@@ -173,7 +173,7 @@ def _run(
 
 def _resume_command(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any]) -> str:
     """What goes on with this study: the options are repeated as long as the store does not hold them."""
-    from tuner.study.store import Store
+    from tuner.store.store import Store
 
     stored: dict[str, Any] = {}
     with suppress(TlstudyError), Store(folder.database, readonly=True) as store:
@@ -231,7 +231,7 @@ def _earlier(folder: StudyFolder) -> list[Event]:
     if not folder.has_results:
         return []
     from tuner.report.replay import earlier
-    from tuner.study.store import Store
+    from tuner.store.store import Store
 
     with Store(folder.database, readonly=True) as store:
         return list(earlier(store))

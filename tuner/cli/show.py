@@ -16,8 +16,8 @@ from tuner.cli.console import StudyArgument, err, out, short, status
 from tuner.cli.exporting import ExportFormat, check, write
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
-from tuner.study import locate as studies
-from tuner.study.folder import StudyFolder
+from tuner.store import locate as studies
+from tuner.store.folder import StudyFolder
 
 if TYPE_CHECKING:
     from tuner.evidence.results import Results
@@ -136,7 +136,7 @@ def _draw(results: Results, folder: Path) -> list[str]:
 
 
 def _save(path: Path, text: str) -> None:
-    from tuner.study.folder import put, write_atomically
+    from tuner.artifacts.files import put, write_atomically
 
     write_atomically(path, lambda file: put(file, text.encode(errors="backslashreplace")))
 

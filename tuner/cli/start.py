@@ -11,10 +11,10 @@ from rich.text import Text
 from tuner.cli.console import out, short, status
 from tuner.cli.options import only_given
 from tuner.errors import StudyError, UsageError
-from tuner.study import locate as studies
-from tuner.study import spec as specs
-from tuner.study.asked import from_here, place
-from tuner.study.folder import StudyFolder
+from tuner.spec import spec as specs
+from tuner.store import locate as studies
+from tuner.store.asked import from_here, place
+from tuner.store.folder import StudyFolder
 
 
 def init(
@@ -61,7 +61,7 @@ def _write_study(folder: StudyFolder, photos: Path, changes: dict[str, Any]) -> 
     """Checks the weights' names and the photographs as a search would (what is decoded is kept for it), then writes
     study.toml.
     """
-    from tuner.backbone.weights import check_named
+    from tuner.backbones.weights import check_named
     from tuner.images.question import ask
 
     asked = specs.Spec().override(from_here(only_given(changes)))

@@ -21,7 +21,7 @@ from tuner.evidence.selection import expected_best, selection_cost
 from tuner.evidence.snapshot import Snapshot
 from tuner.evidence.statistics import wilson
 from tuner.evidence.verdict import Verdict, verdict
-from tuner.study.seeds import generator
+from tuner.spec.seeds import generator
 
 
 @dataclass(frozen=True)

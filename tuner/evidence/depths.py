@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from tuner.backbone import cuts
+from tuner.backbones import cuts
 from tuner.evidence.merging import rank, table, usable
 from tuner.evidence.snapshot import Study
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from tuner.evidence.snapshot import Snapshot, Study
 from tuner.evidence.statistics import wilson
-from tuner.study.ranking import metric_key, place
+from tuner.store.ranking import metric_key, place
 
 HYPERPARAMETERS = (
     "unfrozen_layers",

@@ -24,9 +24,9 @@ from tuner.evidence.runs import Runs, runs
 from tuner.evidence.snapshot import Snapshot, Study, read
 from tuner.evidence.statistics import confusion
 from tuner.evidence.times import Times, times
-from tuner.study.ranking import metric_key
-from tuner.study.seeds import generator
-from tuner.study.spec import Range
+from tuner.spec.seeds import generator
+from tuner.spec.spec import Range
+from tuner.store.ranking import metric_key
 
 
 class Results:

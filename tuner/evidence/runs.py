@@ -16,7 +16,7 @@ from typing import Any
 
 from tuner.evidence import merging
 from tuner.evidence.snapshot import Snapshot
-from tuner.study.ranking import metric_key
+from tuner.store.ranking import metric_key
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 

@@ -118,7 +118,7 @@ def _bags(n: int, draws: int, rng: np.random.Generator) -> Floats:
 
 
 def _choose(loss: Floats, right: Right, bags: Floats, objective: str) -> NDArray[np.intp]:
-    """The winner's row in each bag: the objective, the other metric, the lower number; see `tuner.study.ranking`."""
+    """The winner's row in each bag: the objective, the other metric, the lower number; see `tuner.store.ranking`."""
     if objective not in ("val_loss", "val_accuracy"):
         raise ValueError(f"objective: found {objective!r}, expected 'val_loss' or 'val_accuracy'")
     failed = np.logical_not(np.isfinite(loss).all(axis=1))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import SpecError, StoreError
-from tuner.study.spec import Spec
-from tuner.study.store import Store
+from tuner.spec.spec import Spec
+from tuner.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tuner.backbone import cuts
+from tuner.backbones import cuts
 from tuner.evidence.merging import table
 from tuner.evidence.snapshot import Study
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tuner import __version__
-from tuner.backbone import backend
+from tuner.backends import backend
 from tuner.errors import ExportError
 from tuner.export import saving
 from tuner.export.formats import Contents, Format, check_target

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.backbone import choosing
+from tuner.backends import choosing
 from tuner.export.reading import open_model
 from tuner.images.decode import load_photograph
 

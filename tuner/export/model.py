@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbone import cuts
-from tuner.backbone.resnet import Backbone
+from tuner.backbones import cuts
+from tuner.backbones.resnet import Backbone
 
 
 def build(
@@ -35,7 +35,7 @@ def build(
     """
     import keras
 
-    from tuner.search.head import head_layers
+    from tuner.training.head import head_layers
 
     photograph, x = _entrance(backbone.image_size, resize, squares)
     # The prefix in float32 and the suffix at the study's precision, cut where the trial's network was cut.

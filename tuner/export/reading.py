@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.backbone.choosing import quiet
+from tuner.backends.choosing import quiet
 from tuner.errors import TlstudyError, UsageError
 from tuner.export.formats import FORMATS, LARGEST_CONTENTS, Contents, Format, check_installed
 from tuner.export.saving import CONTENTS_FILE, KEY
@@ -104,7 +104,7 @@ class _NotOurs(Exception):
 
 
 def _keras(path: Path) -> tuple[Contents, Call]:
-    from tuner.backbone import backend
+    from tuner.backends import backend
 
     backend.start()
     import keras
@@ -125,7 +125,7 @@ def _keras(path: Path) -> tuple[Contents, Call]:
 
 
 def _saved_model(path: Path) -> tuple[Contents, Call]:
-    from tuner.backbone import backend
+    from tuner.backends import backend
 
     about = path / "assets.extra" / CONTENTS_FILE
     if not about.is_file():

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbone import cuts, features
-from tuner.backbone.resnet import Backbone
+from tuner.artifacts.files import cache_root
+from tuner.backbones import cuts
+from tuner.backbones.resnet import Backbone
 from tuner.errors import ExportError
+from tuner.features import bank as features
 from tuner.images.dataset import Dataset
-from tuner.study.folder import cache_root
-from tuner.study.spec import Spec
+from tuner.spec.spec import Spec
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,8 @@ def train(
 
     Raises ExportError when the loss stops being finite, RunError when the features cannot be stored.
     """
-    from tuner.search import logistic, trial
-    from tuner.search.network import Networks, probabilities
+    from tuner.training import logistic, trial
+    from tuner.training.network import Networks, probabilities
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
     cut = cuts.cut_for(int(hyperparameters["unfrozen_layers"]), batch_norm)

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tuner.backbone import backend
-from tuner.backbone.choosing import quiet
+from tuner.artifacts.files import sync_folder
+from tuner.backends import backend
+from tuner.backends.choosing import quiet
 from tuner.errors import ExportError, UsageError
 from tuner.export.formats import Contents, Format
-from tuner.study.folder import sync_folder
 
 KEY = "tlstudy"
 CONTENTS_FILE = "tlstudy.json"

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.backbone.resnet import Backbone
+from tuner.artifacts.files import sha256_of
+from tuner.backbones.resnet import Backbone
 from tuner.errors import UsageError
 from tuner.export import checking, refit, saving
 from tuner.export.checking import Exported
 from tuner.export.formats import Contents, Format, check_installed, check_target, choose
 from tuner.images.dataset import Dataset
-from tuner.study.folder import StudyFolder, sha256_of
-from tuner.study.spec import Spec
-from tuner.study.store import Store
+from tuner.spec.spec import Spec
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store
 
 if TYPE_CHECKING:
     from tuner.evidence.results import Results
@@ -59,7 +60,7 @@ def export_study(
     Raises UsageError when there is nothing to export, the photographs changed, `target` is taken or something is not
     installed; ExportError when the saved file does not agree with the trial.
     """
-    from tuner.backbone import backend
+    from tuner.backends import backend
 
     kind = kind or choose(target)
     check_target(target, kind, force)
@@ -148,7 +149,7 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> Chosen:
 
 def _as_searched(folder: StudyFolder, chosen: Chosen) -> tuple[Dataset, Backbone]:
     """The photographs and the backbone the search had. Raises UsageError when either changed."""
-    from tuner.backbone import weights
+    from tuner.backbones import weights
     from tuner.search.session import load_backbone, photographs
 
     spec = chosen.spec

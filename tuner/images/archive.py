@@ -10,10 +10,10 @@ import stat
 import zipfile
 from pathlib import Path
 
+from tuner.artifacts.files import room
 from tuner.errors import DataError
 from tuner.images.cache import temporary_folder
 from tuner.images.names import ignored, shown
-from tuner.study.folder import room
 
 MAX_MEMBERS = 200_000
 MAX_BYTES = 20 * 10**9

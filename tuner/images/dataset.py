@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.artifacts.files import home
 from tuner.errors import DataError
 from tuner.images import archive, checks, duplicates, split
 from tuner.images.cache import Cache, Known, Verdict
@@ -18,8 +19,7 @@ from tuner.images.likeness import together
 from tuner.images.names import shown
 from tuner.images.reading import Hashed, hash_files, squares
 from tuner.images.scan import LAYOUTS, SPLITS, Found, Scan, scan
-from tuner.study.folder import home
-from tuner.study.spec import DataSpec
+from tuner.spec.spec import DataSpec
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from tuner.errors import DataError
 from tuner.images.cache import temporary_folder
 from tuner.images.names import listed, shown
-from tuner.study.seeds import generator
+from tuner.spec.seeds import generator
 
 CLASSES = ("countryside", "town")
 NUMBERS = {"train": 48, "val": 20, "test": 50}

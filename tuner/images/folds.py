@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.study.seeds import generator
+from tuner.spec.seeds import generator
 
 
 def stratified_folds(

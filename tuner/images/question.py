@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tuner.artifacts.files import cache_root
 from tuner.errors import UsageError
 from tuner.images.dataset import Dataset, prepare
-from tuner.study import locate as studies
-from tuner.study import spec as specs
-from tuner.study.asked import from_here, place
-from tuner.study.folder import StudyFolder, cache_root
-from tuner.study.spec import Spec
+from tuner.spec import spec as specs
+from tuner.spec.spec import Spec
+from tuner.store import locate as studies
+from tuner.store.asked import from_here, place
+from tuner.store.folder import StudyFolder
 
 
 def ask(folder: StudyFolder, photos: str | os.PathLike[str], changes: Mapping[str, Any]) -> Dataset | None:

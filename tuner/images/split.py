@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from tuner.errors import DataError
-from tuner.study.seeds import seed_for
+from tuner.spec.seeds import seed_for
 
 
 def assign(

@@ -14,7 +14,7 @@ from rich.text import Text
 from tuner.evidence.results import Results
 from tuner.evidence.snapshot import Study
 from tuner.report import words
-from tuner.study.spec import Range
+from tuner.spec.spec import Range
 
 
 def title(text: str, study: Study) -> Text:

@@ -15,7 +15,7 @@ from tuner.evidence.statistics import wilson
 from tuner.report import words
 from tuner.report.markdown import bullets, fenced, plain, table
 from tuner.report.usage import usage
-from tuner.study.template import render
+from tuner.spec.template import render
 
 if TYPE_CHECKING:
     from tuner.export.checking import Exported

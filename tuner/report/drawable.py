@@ -9,7 +9,7 @@ import pandas as pd
 from tuner.errors import StudyError
 from tuner.evidence.results import Results
 from tuner.report import parallel
-from tuner.study.spec import Range
+from tuner.spec.spec import Range
 
 
 class NotYet(StudyError):

@@ -9,7 +9,7 @@ from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.evidence.statistics import balanced_accuracy
 from tuner.report import headline, words
-from tuner.study.spec import Range, Searched
+from tuner.spec.spec import Range, Searched
 
 
 def study_lines(results: Results) -> list[tuple[str, str]]:

@@ -11,11 +11,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from tuner.artifacts.files import write_atomically
 from tuner.evidence.results import Results
 from tuner.report import curves, landscape, matrices, parallel, style, words
 from tuner.report.drawable import NotYet as NotYet
 from tuner.report.drawable import coordinate_scales, curve_rows, id_of, role_rows, searched_rows
-from tuner.study.folder import write_atomically
 
 DPI = 150
 

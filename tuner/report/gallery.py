@@ -16,12 +16,12 @@ from typing import Any
 
 from PIL import Image
 
+from tuner.artifacts.files import cache_root
 from tuner.errors import UsageError
 from tuner.evidence.results import Results
 from tuner.images.dataset import located
 from tuner.images.decode import Unreadable, decode, open_file, open_header
-from tuner.study.folder import cache_root
-from tuner.study.locate import DRAWN
+from tuner.store.locate import DRAWN
 
 SIDE, QUALITY, MOST = 160, 70, 96
 ROLES = ("best", "baseline")

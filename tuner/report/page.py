@@ -17,11 +17,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tuner import __version__
+from tuner.artifacts.files import put, write_atomically
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.report import duel, facts, gallery, plots, sections, verdict, words
 from tuner.report.headline import NO_PRETRAINING, headline
-from tuner.study.folder import put, write_atomically
 
 HERE = Path(__file__).parent
 NAME = "index.html"

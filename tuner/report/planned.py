@@ -7,9 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tuner.artifacts.files import room
 from tuner.report import words
 from tuner.search.planning import Cut, Kind, Plan
-from tuner.study.folder import room
 
 NAMES = {
     "reference": "reference",

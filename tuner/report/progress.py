@@ -16,8 +16,8 @@ from tuner.search.events import (
     TrialEnded,
     TrialStarted,
 )
-from tuner.study.ranking import metric_key, place
-from tuner.study.store import EpochRow
+from tuner.store.ranking import metric_key, place
+from tuner.store.store import EpochRow
 
 DONE, RUNS, PARTLY, WAITS = "done", "runs", "partly", "waits"
 CONFIRMING = ("seed", "fold")

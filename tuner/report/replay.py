@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 
 from tuner.search.events import TrialEnded, TrialStarted
-from tuner.study.store import EpochRow, Store
+from tuner.store.store import EpochRow, Store
 
 
 def earlier(store: Store) -> Iterator[TrialStarted | TrialEnded]:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from tuner.evidence.results import Results
 from tuner.report import facts, words
-from tuner.study.spec import Range
-from tuner.study.template import render
+from tuner.spec.spec import Range
+from tuner.spec.template import render
 
 Row = Mapping[Any, Any]
 

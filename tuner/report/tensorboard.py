@@ -20,11 +20,11 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from tuner.artifacts.files import put, write_atomically
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.evidence.runs import Run, Runs
-from tuner.study.folder import put, write_atomically
-from tuner.study.spec import Range, Spec
+from tuner.spec.spec import Range, Spec
 
 FILE = "events.out.tfevents.0.tlstudy"
 """One file a run, always of this name: TensorBoard looks for "tfevents" in it."""

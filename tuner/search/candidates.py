@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tuner.search import logistic
-from tuner.search import trial as trials
 from tuner.search.space import REFERENCE
-from tuner.search.trial import EpochDone, TrialResult, TrialTask, Workshop
-from tuner.study.store import TrialRow
+from tuner.store.store import TrialRow
+from tuner.training import logistic
+from tuner.training import trial as trials
+from tuner.training.trial import EpochDone, TrialResult, TrialTask, Workshop
 
 Fit = Callable[[TrialTask, Workshop, Callable[[EpochDone], None], threading.Event], TrialResult]
 

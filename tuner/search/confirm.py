@@ -18,15 +18,15 @@ import numpy as np
 
 from tuner.errors import RunError
 from tuner.images.folds import stratified_folds
-from tuner.search import logistic
-from tuner.search import trial as trials
 from tuner.search.candidates import Candidate, Confirms, Fit
-from tuner.search.cost import MANY_SEEDS, SEEDS, CostModel
+from tuner.search.costs import MANY_SEEDS, SEEDS, CostModel
 from tuner.search.events import Notice, Phase
-from tuner.search.network import probabilities
-from tuner.search.trial import Workshop, best_of
-from tuner.study import held_out
-from tuner.study.store import TrialRow
+from tuner.store import held_out
+from tuner.store.store import TrialRow
+from tuner.training import logistic
+from tuner.training import trial as trials
+from tuner.training.network import probabilities
+from tuner.training.trial import Workshop, best_of
 
 if TYPE_CHECKING:
     from tuner.search.loop import Search

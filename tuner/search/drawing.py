@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tuner.search.cost import Outline
-from tuner.search.oracle import StudyOracle
+from tuner.search.costs import Outline
+from tuner.search.draws import StudyOracle
 from tuner.search.space import depths
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.backbone import cuts
+from tuner.backbones import cuts
 from tuner.images.mapped import HELD
 from tuner.search import space as spaces
-from tuner.search.cost import FROZEN, CostModel, Left, Place, between, unknown_sides
+from tuner.search.costs import FROZEN, CostModel, Left, Place, between, unknown_sides
 
 if TYPE_CHECKING:
     from tuner.search.planning import Work

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.study.store import EpochRow
+from tuner.store.store import EpochRow
 
 
 @dataclass(frozen=True)

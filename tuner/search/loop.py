@@ -11,22 +11,22 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.backbone import cuts
+from tuner.backbones import cuts
 from tuner.errors import StoreError
 from tuner.search import candidates, confirm, survivors
 from tuner.search.candidates import Candidate
-from tuner.search.checkpoints import Checkpoints
-from tuner.search.cost import CostModel, Place, seconds_left
+from tuner.search.costs import CostModel, Place, seconds_left
 from tuner.search.drawing import drawn, outline_of
+from tuner.search.draws import Rank, StudyOracle, trials_at_full_budget
 from tuner.search.events import EpochEnded, Listener, Notice, Phase, Planned, PlannedBracket, TrialEnded, TrialStarted
-from tuner.search.oracle import Rank, StudyOracle, trials_at_full_budget
 from tuner.search.space import Space, frozen_configurations
 from tuner.search.standing import Standing, bracket_of, sweep
-from tuner.search.trial import EpochDone, TrialResult, TrialTask, Workshop
-from tuner.study import held_out
-from tuner.study.folder import StudyFolder
-from tuner.study.spec import Spec
-from tuner.study.store import Store, TrialRow
+from tuner.spec.spec import Spec
+from tuner.store import held_out
+from tuner.store.folder import StudyFolder
+from tuner.store.store import Store, TrialRow
+from tuner.training.checkpoints import Checkpoints
+from tuner.training.trial import EpochDone, TrialResult, TrialTask, Workshop
 
 ATTEMPTS = 3
 LEAST_BASELINE = 8

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.study.store import Store
+from tuner.store.store import Store
 
 
 def notice(store: Store, environment: Mapping[str, Any]) -> str | None:

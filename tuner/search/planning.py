@@ -17,22 +17,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tuner.backbone import backend, cuts
-from tuner.backbone import weights as backbone_weights
-from tuner.backbone.cached import stored
+from tuner.artifacts.files import cache_root
+from tuner.backbones import cuts
+from tuner.backbones import weights as backbone_weights
+from tuner.backends import backend
 from tuner.errors import RunError
+from tuner.features.cached import stored
 from tuner.images import demo
 from tuner.images.dataset import Dataset
 from tuner.search import estimating
 from tuner.search import space as spaces
-from tuner.search.cost import FROZEN, CostModel, Left, outstanding
+from tuner.search.costs import FROZEN, CostModel, Left, outstanding
 from tuner.search.estimating import Estimate
 from tuner.search.events import PlannedBracket
 from tuner.search.session import Session, load_backbone, needed_cuts, photographs
-from tuner.study.folder import StudyFolder, cache_root
-from tuner.study.locate import DRAWN
-from tuner.study.spec import Spec
-from tuner.study.store import Store
+from tuner.spec.spec import Spec
+from tuner.store.folder import StudyFolder
+from tuner.store.locate import DRAWN
+from tuner.store.store import Store
 
 if TYPE_CHECKING:
     from tuner.search.loop import Search
@@ -221,10 +223,10 @@ class Work:
         weights: backbone_weights.Weights,
         confirm: bool,
     ) -> None:
-        from tuner.backbone.features import Features
+        from tuner.features.bank import Features
         from tuner.search.loop import Search
         from tuner.search.session import compiled
-        from tuner.search.trial import Workshop
+        from tuner.training.trial import Workshop
 
         self.spec, self.dataset, self.store = spec, dataset, store
         self.space = spaces.build(spec)

@@ -16,18 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tuner.backbone import cuts, features
-from tuner.backbone.resnet import Backbone
-from tuner.backbone.weights import Weights
+from tuner.backbones import cuts
+from tuner.backbones.resnet import Backbone
+from tuner.backbones.weights import Weights
 from tuner.errors import RunError
-from tuner.search import candidates, trial
-from tuner.search.cost import FROZEN, Place
-from tuner.search.network import Networks
+from tuner.features import bank as features
+from tuner.search import candidates
+from tuner.search.costs import FROZEN, Place
 from tuner.search.session import compiled
 from tuner.search.space import REFERENCE, Space, head_widths
-from tuner.search.trial import TrialTask, Workshop
-from tuner.study.spec import Spec
-from tuner.study.store import Store, TrialRow
+from tuner.spec.spec import Spec
+from tuner.store.store import Store, TrialRow
+from tuner.training import trial
+from tuner.training.network import Networks
+from tuner.training.trial import TrialTask, Workshop
 
 STEPS = 2
 """Training steps of an epoch of the probe at most, where there are convolutions; a search's epoch is that many times

@@ -19,24 +19,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner import __version__
-from tuner.backbone import backend, cuts, features
-from tuner.backbone import weights as backbone_weights
-from tuner.backbone.resnet import IMAGENET_MEAN_RGB, Backbone
+from tuner.artifacts.files import cache_root
+from tuner.backbones import cuts
+from tuner.backbones import weights as backbone_weights
+from tuner.backbones.resnet import IMAGENET_MEAN_RGB, Backbone
+from tuner.backends import backend
 from tuner.errors import Interrupted, RunError, StudyError, UsageError
+from tuner.features import bank as features
 from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
 from tuner.search import ahead, moved
 from tuner.search import space as spaces
 from tuner.search.events import Counted, Listener, Notice, Phase, Progress
-from tuner.study import held_out
-from tuner.study import spec as specs
-from tuner.study.folder import StudyFolder, cache_root
-from tuner.study.locate import DRAWN
-from tuner.study.spec import Spec
-from tuner.study.store import Store
+from tuner.spec import spec as specs
+from tuner.spec.spec import Spec
+from tuner.store import held_out
+from tuner.store.folder import StudyFolder
+from tuner.store.locate import DRAWN
+from tuner.store.store import Store
 
 if TYPE_CHECKING:
-    from tuner.search.network import Networks
+    from tuner.training.network import Networks
 
 SAME = ("backend", "keras", "tensorflow", "jax", "devices", "machine", "numerics")
 """Facts of the environment that a resumed study must share: other ones may round differently."""
@@ -120,7 +123,7 @@ class Session:
     def _search(self, store: Store, dataset: Dataset, environment: Mapping[str, Any]) -> None:
         # Only now: this module has to import before a backend is chosen, and these import Keras.
         from tuner.search.loop import Search, Stopped
-        from tuner.search.trial import Workshop
+        from tuner.training.trial import Workshop
 
         if os.environ.get("KERASTUNER_ORACLE_IP"):
             # KerasTuner's own tuners would become clients of that server; this program's oracle asks nobody.
@@ -332,7 +335,7 @@ def needed_cuts(spec: Spec, space: spaces.Space, images: int) -> tuple[dict[str,
 
 def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:
     """The networks that a study's trials train, none made yet."""
-    from tuner.search.network import Networks
+    from tuner.training.network import Networks
 
     return Networks(
         backbone,

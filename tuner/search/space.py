@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
-from tuner.backbone import cuts
-from tuner.backbone.choosing import sparing
-from tuner.study.seeds import generator
-from tuner.study.spec import Range, Searched, SpaceSpec, Spec
+from tuner.backbones import cuts
+from tuner.backends.choosing import sparing
+from tuner.spec.seeds import generator
+from tuner.spec.spec import Range, Searched, SpaceSpec, Spec
 
 WHOLE = ("unfrozen_layers", "head_width", "fitted_head")
 NAMES = tuple(f.name for f in fields(SpaceSpec))

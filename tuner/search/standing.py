@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tuner.search.events import PlannedBracket
-from tuner.search.trial import best_of, rank_key
-from tuner.study import held_out
-from tuner.study.ranking import WORST, Key, place
-from tuner.study.store import EpochRow, Store, TrialRow
+from tuner.store import held_out
+from tuner.store.ranking import WORST, Key, place
+from tuner.store.store import EpochRow, Store, TrialRow
+from tuner.training.trial import best_of, rank_key
 
 
 class Standing:

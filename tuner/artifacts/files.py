@@ -1,0 +1,116 @@
+"""Where files that can be made again lie, and writing a file so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+from tuner.errors import UsageError
+
+
+def cache_root() -> Path:
+    """Where decoded photographs, features and calibrated weights lie, shared by all studies of this user.
+
+    `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again.
+    Raises UsageError for the home of a user who is not there: a folder named ~somebody would be made instead.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    named = os.environ.get("TLSTUDY_CACHE") or (os.path.join(base, "tlstudy") if base else "~/.cache/tlstudy")
+    if str(found := home(named)).startswith("~"):
+        raise UsageError(f"cache {named}: found no such user's home, expected a folder; set TLSTUDY_CACHE to one.")
+    return found.absolute()
+
+
+def room(number: float) -> str:
+    """Bytes in words: 2.3 GB, 40 MB."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+
+
+def home(path: str | os.PathLike[str]) -> Path:
+    """The path with its ~ replaced; one of an unknown user stays, so that it is not found by the name it was given."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises
+
+
+def put(file: BinaryIO, data: bytes) -> None:
+    """Writes bytes: for `write_atomically`, whose writer gives nothing back."""
+    file.write(data)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> tuple[int, str]:
+    """Writes through a temporary file in the same folder, syncs, renames, syncs the folder.
+
+    Returns the number of bytes and their SHA-256 (hex). A reader sees the old file or the new one, never a part.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_parts(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            write(file)
+            file.flush()
+            with ThreadPoolExecutor(1) as beside:  # the processor's work while the disk does its own
+                hashed = beside.submit(sha256_of, part)
+                os.fsync(file.fileno())
+        size, digest = part.stat().st_size, hashed.result()
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return size, digest
+
+
+def _sweep_parts(path: Path) -> None:
+    """Removes what processes left that were killed while they wrote `path`."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        owner = part.name.split(".")[-2]
+        if owner.isdecimal() and not _lives(int(owner)):
+            part.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
+def prune(files: Iterable[Path], budget: int) -> None:
+    """Removes those files that nobody read or wrote for longest until at most `budget` bytes are left; never raises."""
+    found = []
+    with contextlib.suppress(OSError):  # a folder that goes away meanwhile
+        for path in files:
+            with contextlib.suppress(OSError):  # another process was quicker
+                about = path.stat()
+                found.append((max(about.st_atime, about.st_mtime), about.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= budget:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+            total -= size
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,116 @@
+"""The parts of the network that a search runs: the stock layers' function with less work, made from the numbers alone.
+
+Frozen BatchNorm is folded into its convolution, and a stage's last block is computed at every second pixel only: the
+next stage's 1x1 convolutions have stride 2 and read no other. Both are exact up to rounding; exports are made of the
+stock layers (`Backbone.prefix` and `suffix`) and compared with what these parts predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tuner.backbones import cuts
+from tuner.backbones.folded import FoldedConvolution
+from tuner.backbones.normalizing import TrainedBatchNormalization
+from tuner.backbones.resnet import Backbone, preprocess
+from tuner.backends import backend
+
+backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
+import keras  # noqa: E402
+
+EPSILON = 1.001e-5
+"""BatchNorm's, `keras/src/applications/resnet.py`."""
+
+
+def prefix(backbone: Backbone, start: str, wanted: Iterable[str]) -> Any:
+    """The frozen layers from the cut `start` to each cut of `wanted`: input (b, *feature shape of start), a list of
+    one output a cut, or the output itself when only one is wanted. `start` "image" takes RGB 0..255 of any dtype.
+    """
+    wanted = list(wanted)
+    inputs, at = _Replay(backbone, frozenset(), "float32").run(start, max(wanted, key=cuts.CUTS.index))
+    outputs = [at[c] for c in wanted]
+    return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name="prefix")
+
+
+def suffix(backbone: Backbone, start: str, unfrozen_layers: int, batch_norm: str, precision: str) -> Any:
+    """The layers above `start`, the trained ones trainable: (b, *feature shape of start) to (b, 2048) pooled.
+
+    Frozen BatchNorm stays as it was whatever mode the model is called in (Keras: `trainable = False`).
+    """
+    trained = frozenset(cuts.trained_layers(unfrozen_layers, batch_norm))
+    inputs, at = _Replay(backbone, trained, precision).run(start, "pooled")
+    return keras.Model(inputs, at["pooled"], name=f"suffix_{start}_{unfrozen_layers}")
+
+
+def pretrain(model: Any, backbone: Backbone) -> None:
+    """Sets the trained layers of a suffix back to the pretrained weights."""
+    for layer in model.layers:
+        if not layer.trainable or not layer.weights:
+            continue
+        if isinstance(layer, FoldedConvolution):
+            layer.pretrain(*backbone.numbers[layer.name])
+        else:
+            layer.set_weights(backbone.numbers[layer.name])
+
+
+class _Replay:
+    def __init__(self, backbone: Backbone, trained: frozenset[str], precision: str) -> None:
+        self.numbers, self.side = backbone.numbers, backbone.image_size
+        self.trained, self.precision = trained, precision
+
+    def run(self, start: str, last: str) -> tuple[Any, dict[str, Any]]:
+        """The input at `start` and the outputs of every cut above it up to `last`."""
+        inputs = keras.Input(cuts.feature_shape(start, self.side), name="photograph" if start == "image" else start)
+        at = {start: preprocess(inputs) if start == "image" else inputs}
+        for below, cut in zip(cuts.CUTS, cuts.CUTS[1:], strict=False):
+            if cuts.CUTS.index(start) <= cuts.CUTS.index(below) < cuts.CUTS.index(last):
+                at[cut] = self._stem(at[below]) if cut == "stem" else self._block(at[below], cuts.BLOCKS[-1], cut)
+        return inputs, at
+
+    def _stem(self, x: Any) -> Any:
+        x = keras.layers.ZeroPadding2D(3, name="conv1_pad", dtype=self.precision)(x)
+        x = self._convolution(x, "conv1", strides=2, relu=True)
+        x = keras.layers.ZeroPadding2D(1, name="pool1_pad", dtype=self.precision)(x)
+        return keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool", dtype=self.precision)(x)
+
+    def _block(self, x: Any, topmost: str, cut: str) -> Any:
+        """One residual block; what a stage's first one reads has only the pixels that its strides would take."""
+        block = topmost if cut == "pooled" else cut
+        shortcut = self._convolution(x, f"{block}_0") if block.endswith("block1") else x
+        # Trained BatchNorm takes its statistics from every pixel, so there the whole block is computed.
+        halved = block in cuts.STAGE_ENDS
+        early = halved and not any(n.startswith(block) and n.endswith("_bn") for n in self.trained)
+        y = self._convolution(x, f"{block}_1", relu=True)
+        y = self._convolution(y, f"{block}_2", strides=2 if early else 1, relu=True)
+        y = self._convolution(y, f"{block}_3")
+        added = keras.layers.Add(name=f"{block}_add", dtype=self.precision)
+        x = self._relu(added([shortcut[:, ::2, ::2] if early else shortcut, y]), f"{block}_out")
+        if cut == "pooled":
+            return keras.layers.GlobalAveragePooling2D(name="pooled", dtype=self.precision)(x)
+        return x[:, ::2, ::2] if halved and not early else x
+
+    def _convolution(self, x: Any, name: str, strides: int = 1, relu: bool = False) -> Any:
+        """Convolution `name`_conv with its BatchNorm, and ReLU where asked."""
+        conv, norm = f"{name}_conv", f"{name}_bn"
+        options = {"name": conv, "trainable": conv in self.trained, "dtype": self.precision}
+        if norm in self.trained:
+            x = self._stock_pair(x, conv, norm, strides, options)
+            return self._relu(x, f"{name}_relu") if relu else x
+        padding = "valid" if name == "conv1" else "both" if strides == 2 else "same"
+        weights = [*self.numbers[conv], *self.numbers[norm]]
+        return FoldedConvolution(weights, EPSILON, strides, padding, relu, **options)(x)
+
+    def _stock_pair(self, x: Any, conv: str, norm: str, strides: int, options: dict[str, Any]) -> Any:
+        """Convolution and trained BatchNorm, with the variables that Keras's have."""
+        kernel = self.numbers[conv][0].shape
+        padding = "valid" if conv == "conv1_conv" else "same"
+        convolution = keras.layers.Conv2D(kernel[3], kernel[0], strides=strides, padding=padding, **options)
+        batch_norm = TrainedBatchNormalization(epsilon=EPSILON, name=norm, dtype=self.precision)
+        x = batch_norm(convolution(x))
+        convolution.set_weights(self.numbers[conv])
+        batch_norm.set_weights(self.numbers[norm])
+        return x
+
+    def _relu(self, x: Any, name: str) -> Any:
+        return keras.layers.Activation("relu", name=name, dtype=self.precision)(x)

@@ -1,0 +1,1 @@
+"""TensorFlow and JAX under Keras: the only folder that imports either."""

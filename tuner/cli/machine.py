@@ -1,0 +1,155 @@
+"""What this machine has and what it lacks, as plain rows for `tlstudy doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner import __version__
+from tuner.artifacts.files import cache_root
+from tuner.backends import backend
+from tuner.backends.choosing import SUPPORTED
+from tuner.errors import TlstudyError
+
+NEEDED = ("keras", "keras-tuner", "numpy", "pandas", "pillow", "matplotlib", "rich", "typer", "six")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row. `good` is None for a plain fact; `advice` says what to do when it is False."""
+
+    name: str
+    value: str
+    good: bool | None = None
+    advice: str = ""
+
+
+def examine(cwd: Path) -> list[Finding]:
+    """Every row, in reading order. Starts the backend; never raises for what is missing."""
+    rows = [
+        Finding("tlstudy", __version__),
+        Finding("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+    ]
+    rows += [_package(name) for name in NEEDED]
+    rows += _backend()
+    rows += _weights()
+    return [*rows, *_cache(), _disk("disk of this folder", cwd), _memory()]
+
+
+def _cache() -> list[Finding]:
+    try:
+        cache = cache_root()
+    except TlstudyError as error:
+        return [Finding("cache", "none", False, str(error))]
+    size = f"{_size(cache) / 1e9:.2f} GB"
+    where = next(p for p in [cache, *cache.parents] if p.exists())
+    return [
+        Finding("cache", f"{cache} ({size}: decoded photographs, features, random weights; delete it at will)"),
+        _disk("disk of the cache", where),
+    ]
+
+
+def _disk(name: str, path: Path) -> Finding:
+    free = shutil.disk_usage(path).free
+    advice = "Features and checkpoints may need more; free some or set TLSTUDY_CACHE."
+    return Finding(name, f"{free / 1e9:.1f} GB free", free > 2e9, advice)
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name), True)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "missing", False, f"pip install {name}")
+
+
+def _backend() -> list[Finding]:
+    installed = [b for b in SUPPORTED if importlib.util.find_spec(b)]
+    try:
+        facts = backend.environment()
+    except TlstudyError as error:
+        return [Finding("backend", "none", False, str(error))]
+    except Exception as error:  # a broken installation: the row is the place to say so
+        return [
+            Finding(
+                "backend",
+                f"fails to start: {type(error).__name__}: {error}",
+                False,
+                "Reinstall it: pip install --force-reinstall tensorflow",
+            )
+        ]
+    name = facts["backend"]
+    others = [b for b in installed if b != name]
+    more = f"; {others[0]} is installed too, KERAS_BACKEND chooses" if others else ""
+    rows = [Finding("backend", f"{name} {facts[name]}{more}", True)]
+    gpu = facts["devices"] != ["CPU"]
+    advice = "A search runs on the CPU. For an NVIDIA GPU: pip install 'tlstudy[gpu]' or 'tlstudy[jax]'."
+    rows.append(
+        Finding(
+            "devices",
+            ", ".join(facts["devices"]) + ("" if gpu else f" ({facts['cores']} cores)"),
+            gpu or None,
+            "" if gpu else advice,
+        )
+    )
+    if name == "tensorflow" and importlib.util.find_spec("tensorboard") is None:
+        rows.append(
+            Finding(
+                "tensorboard", "missing", False, "KerasTuner imports it without declaring it: pip install tensorboard"
+            )
+        )
+    rows.append(Finding("precision", "float32 by default; " + _bfloat16(gpu)))
+    return rows
+
+
+def _bfloat16(gpu: bool) -> str:
+    if gpu:
+        return "mixed_bfloat16 is worth trying on GPUs since NVIDIA's Ampere"
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "mixed_bfloat16 not looked for on this system"
+    return (
+        "mixed_bfloat16 in hardware"
+        if "avx512_bf16" in flags or "amx_bf16" in flags
+        else "no bfloat16 in this processor"
+    )
+
+
+def _weights() -> list[Finding]:
+    from tuner.backbones.weights import DOWNLOAD, NOTOP, keras_cache
+
+    path = keras_cache() / NOTOP
+    if path.is_file():
+        return [Finding("ImageNet weights", str(path), True)]
+    return [
+        Finding(
+            "ImageNet weights",
+            f"not in {path.parent}",
+            False,
+            f"The first search downloads them. Without a network: fetch {DOWNLOAD} elsewhere and put it there, or "
+            "name it with --weights.",
+        )
+    ]
+
+
+def _memory() -> Finding:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return Finding("memory", "unknown")
+    return Finding(
+        "memory",
+        f"{available / 1e9:.1f} of {total / 1e9:.1f} GB free",
+        available > 3e9,
+        "A search at 224 pixels takes about 2 to 3 GB.",
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder.exists() else 0

@@ -1,0 +1,1 @@
+"""The frozen layers' activations for every image, computed once."""

@@ -1,0 +1,320 @@
+"""study.toml as frozen dataclasses: what is asked, checked when it is read.
+
+Each field carries its help text and its check in its metadata; `tuner/study/template.py` writes the commented file from
+the same metadata, so a key cannot exist without an explanation.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import SpecError
+from tuner.spec import values
+from tuner.spec.values import Range as Range
+from tuner.spec.values import Searched as Searched
+
+AUTO_TEST = 0.2
+LEAST_TEST = 50
+
+
+def _key(default: Any, help: str, check: Callable[[Any], Any]) -> Any:
+    return field(default=default, metadata={"help": help, "check": check})
+
+
+# ---- the sections --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The photographs: where they are, how they are split and squared."""
+
+    path: str = _key(
+        "photos",
+        "folder or .zip: train/ and val|valid|validation/ (test/ optional) with a folder per class,\n"
+        "or class folders alone, split by the fractions below; relative to this file;\n"
+        '"drawn:towns-and-countryside" is the demo that tlstudy draws itself',
+        values.data_path,
+    )
+    validation_fraction: float = _key(
+        0.2, "share of each class held out for validation when the data come unsplit", values.real(0.0, 0.9, above=True)
+    )
+    test_fraction: float | str = _key(
+        "auto",
+        "share of each class sealed as a test set when the data come unsplit;\n"
+        '"auto": 0.2 where that makes 50 photographs or more, else 0',
+        values.auto_or(values.real(0.0, 0.9)),
+    )
+    image_size: int = _key(224, "side of the square the network sees, in pixels", values.whole(32, 1024))
+    resize: str = _key(
+        "crop",
+        '"crop" (shorter side, centre), "pad" (black bars) or "squash" (aspect ratio lost)',
+        values.one_of("crop", "pad", "squash"),
+    )
+    allow_leak: bool = _key(
+        False, "go on although the same photograph stands in two splits; every table then says so", values.flag
+    )
+    strict: bool = _key(False, "a single file that cannot be used is an error, instead of up to 5 %", values.flag)
+    recursive: bool = _key(False, "folders inside a class folder belong to the class, instead of an error", values.flag)
+
+    def test_share(self, photographs: int) -> float:
+        """`test_fraction`, or what "auto" means for so many: a sealed set too small to tell anything costs images and
+        gives nothing.
+        """
+        enough = photographs * AUTO_TEST >= LEAST_TEST and self.validation_fraction + AUTO_TEST < 1
+        return values.number_or(self.test_fraction, AUTO_TEST if enough else 0.0)
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """The pretrained network."""
+
+    weights: tuple[str, ...] = _key(
+        ("imagenet",),
+        '"imagenet", the path of a weights file (.h5, .weights.h5, .keras), or "random";\n'
+        "a list means the first that can be had",
+        values.weights,
+    )
+    batch_norm: str = _key(
+        "frozen",
+        '"frozen" (inference mode, as Keras\'s transfer-learning guide says) or "trained"',
+        values.one_of("frozen", "trained"),
+    )
+
+
+@dataclass(frozen=True)
+class SpaceSpec:
+    """The hyperparameters; each may be fixed, a choice or a range."""
+
+    unfrozen_layers: Searched = _key(
+        (0, 10, 20, 32, 42, 52),
+        "layers of ResNet-50 trained from the top, as Keras counts them (0 to 175);\n"
+        "block boundaries: 0, 10, 20, 32, 42, 52, 62, 72, 82, 94, 104, 114, 124, 136, 146, 156, 168, 175",
+        values.searched(values.whole(0, 175)),
+    )
+    learning_rate: Searched = _key(
+        Range(1e-5, 1e-2, "log"), "the optimizer's learning rate", values.searched(values.real(0.0, 10.0, above=True))
+    )
+    head_width: Searched = _key(
+        (0, 64, 128, 256, 512),
+        "units of the head's hidden layer; 0: straight from pooled features to the classes",
+        values.searched(values.whole(0, 8192)),
+    )
+    dropout: Searched = _key(0.0, "dropout before the last layer", values.searched(values.real(0.0, 0.95)))
+    weight_decay: Searched = _key(
+        0.0,
+        "decoupled weight decay per step, times the learning rate (Loshchilov and Hutter 2019)",
+        values.searched(values.real(0.0, 1.0)),
+    )
+    label_smoothing: Searched = _key(
+        0.0, "label smoothing in the training loss", values.searched(values.real(0.0, 0.9))
+    )
+    backbone_rate: Searched = _key(
+        1.0, "the unfrozen layers' learning rate over the head's", values.searched(values.real(0.0, 100.0, above=True))
+    )
+    fitted_head: Searched = _key(
+        0,
+        "1: training begins from the fitted linear head (logistic regression on the pooled features) instead of a\n"
+        "random one, so that fine-tuning does not distort good features (Kumar et al. 2022); needs head_width = 0",
+        values.searched(values.whole(0, 1)),
+    )
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """Hyperband, and how a trial trains."""
+
+    objective: str = _key(
+        "val_loss", '"val_loss", or "val_accuracy" with ties broken by loss', values.one_of("val_loss", "val_accuracy")
+    )
+    max_epochs: int = _key(27, "epochs of a configuration that reaches the last rung", values.whole(1, 100_000))
+    factor: int = _key(3, "Hyperband keeps one in `factor` from rung to rung", values.whole(2, 100))
+    hyperband_iterations: int = _key(1, "how often Hyperband's brackets are run through", values.whole(1, 1000))
+    batch_size: int = _key(24, "photographs per training step", values.whole(1, 65_536))
+    optimizer: str = _key("adam", '"adam", "rmsprop" or "sgd" (momentum 0.9)', values.one_of("adam", "rmsprop", "sgd"))
+    class_weight: str = _key(
+        "none",
+        '"none", or "balanced": each class weighs the same in the training loss',
+        values.one_of("none", "balanced"),
+    )
+    precision: str = _key(
+        "float32",
+        '"float32", or "mixed_bfloat16" for the trained layers (fast on recent GPUs)',
+        values.one_of("float32", "mixed_bfloat16"),
+    )
+    seed: int = _key(0, "everything random is named from this number", values.whole(0, 2**31 - 1))
+    feature_budget_gb: float = _key(
+        16.0,
+        "disk for stored features, GB: cuts beyond it are recomputed from the nearest stored one,\n"
+        "and what other studies left and is unused for longest goes",
+        values.real(0.0, 1e6),
+    )
+
+
+@dataclass(frozen=True)
+class ConfirmSpec:
+    """What has to hold before a gain is claimed; fixed before the search, like everything here."""
+
+    seeds: int | str = _key(
+        "auto",
+        'fresh seeds with which winner and baseline are trained again; "auto": 5, or 10 where that is cheap',
+        values.auto_or(values.whole(1, 100)),
+    )
+    margin: float = _key(
+        0.02, "smallest gain in accuracy worth the name: 0.02 is two points", values.real(0.0, 0.5, above=True)
+    )
+    folds: int = _key(
+        0,
+        "folds of a cross-validation of winner and baseline over training and validation images; 0: none",
+        values.whole(0, 20),
+    )
+    repeats: int = _key(2, "how often the folds are drawn anew", values.whole(1, 50))
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The whole question. Immutable; `override` returns a changed copy."""
+
+    data: DataSpec = DataSpec()
+    backbone: BackboneSpec = BackboneSpec()
+    space: SpaceSpec = SpaceSpec()
+    search: SearchSpec = SearchSpec()
+    confirm: ConfirmSpec = ConfirmSpec()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values (tuples as lists, ranges as tables); `from_dict` takes them back."""
+        return {s: {k: _plain(v) for k, v in vars(getattr(self, s)).items()} for s in SECTIONS}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any], source: str = "study.toml") -> Spec:
+        """Checks a parsed table. Raises SpecError naming the key, what was found and what is expected."""
+        if not isinstance(table, Mapping):
+            raise SpecError(f"{source}: found {_shown(table)}, expected a table with {', '.join(SECTIONS)}.")
+        unknown = [k for k in table if k not in SECTIONS]
+        if unknown:
+            raise SpecError(_unknown(source, "", unknown[0], tuple(SECTIONS)))
+        return cls(**{name: _section(kind, table.get(name, {}), name, source) for name, kind in SECTIONS.items()})
+
+    def override(self, changes: Mapping[str, Any], source: str = "option") -> Spec:
+        """A copy with dotted keys changed, for example {"search.seed": 1}, each checked as in the file."""
+        spec = self
+        for dotted, value in changes.items():
+            name, _, key = dotted.partition(".")
+            if name not in SECTIONS:
+                raise SpecError(_unknown(source, "", name, tuple(SECTIONS)))
+            section = _section(SECTIONS[name], {key: value}, name, source)
+            spec = replace(spec, **{name: replace(getattr(spec, name), **{key: getattr(section, key)})})
+        spec.check_together(source)
+        return spec
+
+    def check_together(self, source: str) -> None:
+        """What no single key can tell. Raises SpecError."""
+        validation, test = self.data.validation_fraction, values.number_or(self.data.test_fraction, 0.0)
+        if validation + test >= 1:
+            raise SpecError(
+                f"{source}: data.validation_fraction and data.test_fraction leave nothing to train on: "
+                f"found {validation:g} + {test:g}, expected a sum below 1."
+            )
+        if self.space.fitted_head != 0 and self.space.head_width != 0:
+            raise SpecError(
+                f"{source}: space.fitted_head: found {_shown(_plain(self.space.fitted_head))} with head_width "
+                f"{_shown(_plain(self.space.head_width))}, expected head_width = 0: a hidden layer has no fitted start."
+            )
+        if self.confirm.folds == 1:
+            raise SpecError(f"{source}: confirm.folds: found 1, expected 0 for none or at least 2.")
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataSpec,
+    "backbone": BackboneSpec,
+    "space": SpaceSpec,
+    "search": SearchSpec,
+    "confirm": ConfirmSpec,
+}
+
+
+def load(path: Path) -> Spec:
+    """Reads and checks a study.toml. Raises SpecError with the file and the line or key."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would wait for a writer for ever
+        raise SpecError(f"{path}: found no regular file, expected a text file with the study's settings.")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        beside = path.with_name("study.db").exists()
+        hint = " Its results are beside it: bring the file back, or ask anew with `tlstudy init PHOTOS`." * beside
+        raise SpecError(f"{path}: cannot be read ({error.strerror}).{hint}") from error
+    try:
+        table = tomllib.loads(raw.decode("utf-8-sig"))  # some editors on Windows put a mark in front
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            f"{path}: found bytes that are not UTF-8 (offset {error.start}); TOML files are UTF-8 text."
+        ) from error
+    except (ValueError, RecursionError) as error:  # also what tomllib raises at thousands of digits or brackets
+        raise SpecError(f"{path}: not valid TOML: {error}.") from error
+    spec = Spec.from_dict(table, str(path))
+    spec.check_together(str(path))
+    return spec
+
+
+def differences(old: Spec, new: Spec) -> list[str]:
+    """One line for each key whose value differs: `search.seed: 0 -> 1`."""
+    before, after = old.to_dict(), new.to_dict()
+    return [
+        f"{s}.{k}: {before[s][k]!r} -> {after[s][k]!r}"
+        for s in SECTIONS
+        for k in after[s]
+        if before[s].get(k) != after[s][k]
+    ]
+
+
+def refused_by_extension(old: Spec, new: Spec) -> list[str]:
+    """The differences that an extension cannot take: all but more of Hyperband's iterations and a wider space."""
+    lines = []
+    for line in differences(old, new):
+        section, _, key = line.partition(":")[0].partition(".")
+        before, after = getattr(getattr(old, section), key), getattr(getattr(new, section), key)
+        more = section == "search" and key == "hyperband_iterations" and after > before
+        if not (more or (section == "space" and values.holds(after, before))):
+            lines.append(line)
+    return lines
+
+
+def _section(kind: type, table: Any, name: str, source: str) -> Any:
+    if not isinstance(table, Mapping):
+        raise SpecError(f"{source}: [{name}] must be a table, found {_shown(table)}.")
+    known = {f.name: f for f in fields(kind)}
+    checked = {}
+    for key, value in table.items():
+        if key not in known:
+            raise SpecError(_unknown(source, name, key, tuple(known)))
+        try:
+            checked[key] = known[key].metadata["check"](value)
+        except ValueError as error:
+            raise SpecError(f"{source}: {name}.{key}: found {_shown(value)}, expected {error}.") from None
+    return kind(**checked)
+
+
+def _shown(value: Any) -> str:
+    """The value as Python writes it, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python does not write whole numbers of thousands of digits
+        return "thousands of digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _unknown(source: str, section: str, key: str, known: tuple[str, ...]) -> str:
+    key = key if key.isprintable() and len(key) <= 100 else _shown(key)
+    where = f"{section}.{key}" if section else f"[{key}]"
+    elsewhere = [s for s, kind in SECTIONS.items() if section and key in {f.name for f in fields(kind)}]
+    hint = f"; {key} belongs in [{elsewhere[0]}]" if elsewhere else values.nearest(key, known)
+    return f"{source}: unknown key {where}{hint}. Known here: {', '.join(known)}."
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Range):
+        return {k: v for k, v in asdict(value).items() if v is not None}
+    return list(value) if isinstance(value, tuple) else value

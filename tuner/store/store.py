@@ -1,0 +1,355 @@
+"""study.db: the one truth of a study. SQLite in WAL mode, one writer, any number of readers.
+
+Contract: every method that changes something is one transaction, on disk when it returns (synchronous=FULL); an event
+and its record land together. Readers (`Store(path, readonly=True)`, pandas) see whole events only. Checkpoint files are
+written first and named here afterwards, so a file that no row names is rubbish and a row's file is whole (its SHA-256
+is stored). Metrics are natural-log losses and accuracies in [0, 1]; a non-finite number is stored as NULL.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from tuner.errors import NoResultsError, StoreError
+from tuner.store import schema
+
+ADVICE = "Move it away, or name another study folder."
+NO_RESULTS = "no results yet; run `tlstudy search` first."
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint on disk: `file` is its name in the study's checkpoints folder."""
+
+    role: str
+    epoch: int
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One finished epoch. `epoch` counts from 1; `images`: photographs seen in it, training and validation."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+    images: int
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial as it is started; `parent` is the trial it goes on from."""
+
+    id: str
+    configuration: str
+    iteration: int | None
+    bracket: int | None
+    rung: int | None
+    first_epoch: int
+    last_epoch: int
+    parent: str | None
+
+
+class Store:
+    """Opens or makes a study's database; `frozen`: its content of now, with no lock kept that a search would wait for.
+    Raises StoreError when the file is not this tool's, newer, or damaged."""
+
+    def __init__(self, path: Path, *, readonly: bool = False, frozen: bool = False) -> None:
+        self.path = path
+        if readonly and not path.exists():
+            raise NoResultsError(f"{path}: {NO_RESULTS}")
+        if path.is_dir():
+            raise StoreError(f"{path}: is a folder, expected a study's database. {ADVICE}")
+        with self._explained():
+            version = self._version(thorough=not readonly) if path.exists() else 0
+            if readonly and not version:
+                raise NoResultsError(f"{path}: {NO_RESULTS}")
+            self._db = connect_readonly(path) if readonly else sqlite3.connect(path, isolation_level=None)
+            if frozen or readonly and version < schema.FORMAT:
+                self._db = schema.migrated_copy(self._db, version)
+            self._db.row_factory = sqlite3.Row
+            if not readonly:
+                self._db.executescript("PRAGMA foreign_keys = OFF; PRAGMA synchronous = FULL")
+                if not version:
+                    self._create()
+                elif version < schema.FORMAT:
+                    with self.transaction():
+                        schema.migrate(self._db, version)
+                self._db.executescript("PRAGMA foreign_keys = ON")
+
+    def _version(self, thorough: bool) -> int:
+        """The format of the file, 0 after a crash between making it and its first transaction, when nothing was lost
+        yet. Raises StoreError for another program's or a newer one.
+        """
+        if 0 < self.path.stat().st_size < 512:  # SQLite takes some such files for empty and would write over them
+            raise sqlite3.DatabaseError("file is not a database")
+        # A connection that may write would tidy up the journal even of a database that is not ours.
+        with closing(connect_readonly(self.path)) as db:
+            wanted = ("PRAGMA application_id", "PRAGMA user_version", "SELECT COUNT(*) FROM sqlite_master")
+            application, version, tables = (int(db.execute(query).fetchone()[0]) for query in wanted)
+            if (application, version, tables) == (0, 0, 0):
+                return 0
+            if application != schema.APPLICATION:
+                raise StoreError(f"{self.path}: is another program's database; it was left untouched. {ADVICE}")
+            if version < 1:
+                raise sqlite3.DatabaseError(f"its format is {version}")
+            if version > schema.FORMAT:
+                raise StoreError(
+                    f"{self.path}: has format {version}, this version reads up to {schema.FORMAT}. "
+                    "Update tlstudy; nothing was changed."
+                )
+            if thorough and (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+        return version
+
+    def _create(self) -> None:
+        os.chmod(self.path, 0o600)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        with self.transaction():
+            schema.create(self._db)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """SQLite's errors as StoreError, except those that only a mistake in this program can cause."""
+        try:
+            yield
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"{self.path}: cannot be read or written ({error}). What was recorded before is kept: mend this and "
+                "run the same command again."
+            ) from error
+        except (sqlite3.DatabaseError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise StoreError(
+                f"{self.path}: cannot be used as a study's database ({error}). It was left as it is; "
+                "`tlstudy search --fresh` moves it aside and starts again."
+            ) from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside lands together or not at all; nests into the outermost."""
+        if self._db.in_transaction:
+            yield
+            return
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite has rolled back itself when the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def write(self, query: str, *values: Any) -> None:
+        """One statement that changes something, in a transaction."""
+        with self.transaction():
+            self._db.execute(query, values)
+
+    def rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        with self._explained():
+            return self._db.execute(query, values).fetchall()
+
+    # ---- the study itself ----
+
+    def set_meta(self, **facts: Any) -> None:
+        with self.transaction():
+            for key, value in facts.items():
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        found = self.rows("SELECT value FROM meta WHERE key = ?", key)
+        with self._explained():
+            return json.loads(found[0][0]) if found else default
+
+    def record_photographs(
+        self, photographs: Iterable[tuple[str, str, int, str, int, int]], left_out: Iterable[tuple[str, str]]
+    ) -> None:
+        """Rows of (path, split, label, sha256, width, height) in the order of the image array, and (path, reason)."""
+        with self.transaction():
+            self._db.execute("DELETE FROM photographs")
+            self._db.execute("DELETE FROM left_out")
+            numbered = ((i, _text(path), *rest) for i, (path, *rest) in enumerate(photographs))
+            self._db.executemany("INSERT INTO photographs VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
+            texts = ((_text(path), _text(reason)) for path, reason in left_out)
+            self._db.executemany("INSERT OR REPLACE INTO left_out VALUES (?, ?)", texts)
+
+    # ---- sessions ----
+
+    def begin_session(self, started: str, host: str, pid: int, command: str, environment: Mapping[str, Any]) -> int:
+        with self.transaction():
+            cursor = self._db.execute(
+                "INSERT INTO sessions (started, host, pid, command, environment) VALUES (?, ?, ?, ?, ?)",
+                (started, host, pid, _text(command), json.dumps(environment, sort_keys=True)),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def update_session(self, session: int, seconds: float, outcome: str | None, phases: Mapping[str, float]) -> None:
+        with self.transaction():
+            query = "UPDATE sessions SET seconds = ?, outcome = ?, phases = ? WHERE id = ?"
+            self._db.execute(query, (seconds, outcome, json.dumps(phases), session))
+
+    # ---- configurations, trials, epochs ----
+
+    def add_configuration(
+        self, id: str, kind: str, number: int, hyperparameters: Mapping[str, Any], cut: str, trained: int | None
+    ) -> None:
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO configurations VALUES (?, ?, ?, ?, ?, ?)",
+                (id, kind, number, json.dumps(hyperparameters, sort_keys=True), cut, trained),
+            )
+
+    def begin_trial(self, trial: TrialRow, oracle: str | None) -> int:
+        """Records a trial as running and counts the attempt; returns the attempts since its last new epoch, this one
+        included.
+        """
+        with self.transaction():
+            self._db.execute(
+                "INSERT INTO trials (id, configuration, iteration, bracket, rung, first_epoch, last_epoch, parent, "
+                "position, status, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
+                "(SELECT COALESCE(MAX(position), 0) + 1 FROM trials), 'RUNNING', 1) "
+                "ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1, status = 'RUNNING'",
+                astuple(trial),
+            )
+            self._save_oracle(oracle)
+            return int(self.rows("SELECT attempts FROM trials WHERE id = ?", trial.id)[0][0])
+
+    def excuse_attempt(self, trial: str) -> None:
+        """An attempt that ended because somebody asked for it does not count."""
+        with self.transaction():
+            self._db.execute("UPDATE trials SET attempts = attempts - 1 WHERE id = ?", (trial,))
+
+    def record_epoch(
+        self, trial: str, configuration: str, row: EpochRow, probabilities: bytes | None, saved: Iterable[Saved]
+    ) -> None:
+        """One epoch, with its predictions if it is the best so far and with the checkpoints that were written for it.
+
+        `probabilities`: float32, little-endian, C order, (validation images, classes).
+        """
+        with self.transaction():
+            if not self.rows("SELECT 1 FROM epochs WHERE configuration = ? AND epoch = ?", configuration, row.epoch):
+                # It came further than any attempt before: what kills the process again and again is not this trial.
+                self._db.execute("UPDATE trials SET attempts = 1 WHERE id = ?", (trial,))
+            numbers = [_number(v) for v in (row.loss, row.accuracy, row.val_loss, row.val_accuracy)]
+            self._db.execute(
+                # An epoch that is trained again after a lost checkpoint stays the first trial's.
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (configuration, epoch) DO UPDATE "
+                "SET loss = excluded.loss, accuracy = excluded.accuracy, val_loss = excluded.val_loss, "
+                "val_accuracy = excluded.val_accuracy, seconds = excluded.seconds",
+                (configuration, row.epoch, trial, *numbers, row.seconds, row.images),
+            )
+            if probabilities is not None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?)", (configuration, row.epoch, probabilities)
+                )
+            for point in saved:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
+                    (configuration, point.role, point.epoch, point.file, point.bytes, point.sha256),
+                )
+
+    def end_trial(
+        self,
+        trial: str,
+        status: str,
+        score: float | None,
+        best_epoch: int | None,
+        reason: str | None,
+        seconds: float,
+        oracle: str | None,
+        trained_parameters: int | None = None,
+    ) -> None:
+        """The trial's end and what the oracle made of it; the seconds of its attempts add up."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE trials SET status = ?, score = ?, best_epoch = ?, reason = ?, seconds = "
+                "COALESCE(seconds, 0) + ? WHERE id = ?",
+                (status, _number(score), best_epoch, reason, seconds, trial),
+            )
+            self._db.execute(
+                "UPDATE configurations SET trained_parameters = COALESCE(?, trained_parameters) "
+                "WHERE id = (SELECT configuration FROM trials WHERE id = ?)",
+                (trained_parameters, trial),
+            )
+            self._save_oracle(oracle)
+
+    def _save_oracle(self, state: str | None) -> None:
+        if state is not None:
+            self._db.execute("INSERT OR REPLACE INTO oracle VALUES (1, ?)", (state,))
+
+    def oracle_state(self) -> str | None:
+        found = self.rows("SELECT state FROM oracle")
+        return str(found[0][0]) if found else None
+
+    # ---- checkpoints ----
+
+    def checkpoint(self, configuration: str, role: str) -> Saved | None:
+        query = "SELECT role, epoch, file, bytes, sha256 FROM checkpoints WHERE configuration = ? AND role = ?"
+        found = self.rows(query, configuration, role)
+        return Saved(*found[0]) if found else None
+
+    def forget_checkpoints(self, configuration: str, roles: Iterable[str]) -> None:
+        with self.transaction():
+            for role in roles:
+                self._db.execute("DELETE FROM checkpoints WHERE configuration = ? AND role = ?", (configuration, role))
+
+    def checkpoint_files(self) -> set[str]:
+        return {row[0] for row in self.rows("SELECT file FROM checkpoints")}
+
+
+def begun(path: Path) -> bool:
+    """Whether a study's database holds anything, or is damaged and may have; False for one that a crash left between
+    making the file and its first transaction, which a search takes for a new one.
+    """
+    try:
+        Store(path, readonly=True).close()
+    except NoResultsError:
+        return False
+    except StoreError:
+        return True
+    return True
+
+
+def connect_readonly(path: Path) -> sqlite3.Connection:
+    """A connection that can only read, also while a search writes and in a folder that cannot be written."""
+    uri = path.absolute().as_uri()
+    try:
+        database = sqlite3.connect(uri + "?mode=ro", uri=True)
+        database.execute("SELECT 1 FROM sqlite_master").fetchone()
+        return database
+    except sqlite3.OperationalError:
+        # WAL needs a shared-memory file beside it; in a read-only folder without a writer there is nothing to share.
+        return sqlite3.connect(uri + "?mode=ro&immutable=1", uri=True)
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _text(text: str) -> str:
+    """A file name whose bytes are not UTF-8, in which SQLite's texts are, as Python would write it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,344 @@
+"""The study from Python: the same tables, figures and model as the command line's, for notebooks and scripts.
+
+    from tuner import Study
+
+    study = Study.create("photos", max_epochs=9)      # or Study.open("studies/demo")
+    study.search(progress=print)
+    study.verdict, study.configurations, study.figure("depth")
+    study.export("model.keras")
+
+Nothing here prints. Keras is imported by `search` and `export` alone, matplotlib by the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.artifacts.files import put, write_atomically
+from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
+from tuner.spec import spec as specs
+from tuner.spec.spec import Spec
+from tuner.store import locate as studies
+from tuner.store.asked import Asked, dotted, from_here, place, resolve
+from tuner.store.folder import StudyFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from tuner.evidence.findings import Findings
+    from tuner.evidence.results import Results
+    from tuner.export.checking import Exported
+    from tuner.report.own_axes import Panels
+    from tuner.search.events import Event
+
+COMMAND = "tuner.Study.search"
+"""What the store notes as the command of a session that was started from Python."""
+
+
+class Study:
+    """A study folder: its question, its search and what came out.
+
+    The tables are read together at the first use, so they fit each other; `refresh` reads again, for a study that
+    another process is searching. They are copies: changing them changes nothing here. Every method raises a subclass of
+    `tuner.errors.TlstudyError` whose message says what to do next.
+    """
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+        self._results: Results | None = None
+
+    # ---- which study ----
+
+    @classmethod
+    def open(cls, study: str | os.PathLike[str] | None = None) -> Study:
+        """The study that STUDY means on the command line: a folder, its study.toml, or a name under studies/.
+
+        None: the study in the working folder, else the only or most recently touched one under studies/, else the demo.
+        Raises StudyError naming what there is.
+        """
+        return cls(studies.locate(None if study is None else os.fspath(study), Path.cwd()).folder)
+
+    @classmethod
+    def create(
+        cls, photos: str | os.PathLike[str], study: str | os.PathLike[str] | None = None, **options: Any
+    ) -> Study:
+        """A new study about a folder or .zip of photographs; they are looked at, then study.toml is written.
+
+        `study`: a name under studies/ (by default the photographs') or a path to a folder. `options`: any keys of
+        study.toml, such as `max_epochs=9` or `unfrozen_layers=[0, 10]`; a range is `{"min": 1e-5, "max": 1e-2}`.
+        Doing the same again opens the study that is there. Raises UsageError when another question stands there,
+        DataError for photographs that cannot be used, SpecError for an option.
+        """
+        from tuner.images.question import ask_once
+
+        folder = StudyFolder(_folder_for(studies.name_for(place(photos)) if study is None else study))
+        ask_once(folder, photos, dotted(options))
+        return cls(folder)
+
+    @property
+    def path(self) -> Path:
+        """The study's folder."""
+        return self._folder.root
+
+    @property
+    def name(self) -> str:
+        return self._folder.root.name
+
+    @property
+    def question(self) -> Spec:
+        """study.toml as it stands now; `results.study.spec` is what was searched."""
+        return specs.load(self._folder.spec)
+
+    # ---- searching ----
+
+    def search(
+        self,
+        *,
+        progress: Callable[[str], object] | None = None,
+        listen: Callable[[Event], object] | None = None,
+        confirm: bool = True,
+        extend: bool = False,
+        fresh: bool = False,
+        stop: threading.Event | None = None,
+        **options: Any,
+    ) -> Study:
+        """Runs the study, or goes on with it where it stopped, and returns it; what has finished is not done again.
+
+        `progress` gets a line of text for every step worth one (`progress=print`), `listen` every event of
+        `tuner.search.events`. `options`: changes to study.toml, as in `create`, that are kept with the results.
+        `confirm`: at the end winner and baseline are trained again from fresh seeds, for the verdict. `extend`: goes on
+        with more `hyperband_iterations` or a wider space. `fresh`: old results are moved to previous/ first. Ctrl-C, or
+        setting `stop` from another thread, stops after the current epoch and raises Interrupted; a second Ctrl-C leaves
+        at once. Either way call `search` again to go on to the same result.
+        """
+        if self._folder.root.name == "demo":
+            studies.write_demo(self._folder)
+        asked = resolve(self._folder, from_here(dotted(options)), fresh)
+        return self._run(asked, progress, listen, stop, confirm=confirm, extend=extend, fresh=fresh)
+
+    def confirm(
+        self,
+        *,
+        progress: Callable[[str], object] | None = None,
+        listen: Callable[[Event], object] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Study:
+        """The end of `search` alone: winner and baseline again from fresh seeds, the test set opened once."""
+        if not self._folder.has_results:
+            raise StudyError(f"{self.path}: no results yet. Run: study.search()")
+        return self._run(resolve(self._folder, {}), progress, listen, stop, search=False)
+
+    def _run(
+        self,
+        asked: Asked,
+        progress: Callable[[str], object] | None,
+        listen: Callable[[Event], object] | None,
+        stop: threading.Event | None,
+        **how: Any,
+    ) -> Study:
+        """A session with Ctrl-C minded; `how`: what a `Session` is told beside its question."""
+        # Only here: these import what a search needs.
+        from tuner.report.live import lines_to
+        from tuner.search.session import Session
+        from tuner.search.stopping import on_signals
+
+        stop, line = stop or threading.Event(), progress or (lambda _text: None)
+
+        def notice() -> None:
+            line("Stopping after this epoch; interrupt once more to leave at once.")
+
+        try:
+            with on_signals(stop, (signal.SIGINT,), notice):
+                listener = lines_to(line, listen)
+                Session(self._folder, asked.spec, listener, stop, COMMAND, asked.changes, **how).run()
+        except (Interrupted, KeyboardInterrupt) as error:
+            message = str(error) or "Left at once; the store holds every finished epoch."
+            raise Interrupted(f"{message} Go on by calling it again.") from None
+        finally:
+            self.refresh()
+        return self
+
+    # ---- what came out ----
+
+    @property
+    def results(self) -> Results:
+        """Everything the store held when it was read. Raises StudyError while there is nothing."""
+        if self._results is None:
+            from tuner.evidence.results import Results
+
+            if not self._folder.has_results:
+                raise StudyError(f"{self.path}: no results yet. Run: study.search()")
+            self._results = Results.open(self._folder.database, running=self._folder.is_running())
+        return self._results
+
+    def refresh(self) -> Study:
+        """Forgets what was read; the next use reads the store again."""
+        self._results = None
+        return self
+
+    @property
+    def state(self) -> str:
+        """ "finished", "running", "interrupted" or "not started"."""
+        return self.results.study.state if self._folder.has_results else "not started"
+
+    @property
+    def verdict(self) -> Findings:
+        """What the study may claim, with its evidence, as plain values; `kind` is "open" while it is not confirmed."""
+        return self.results.findings()
+
+    @property
+    def configurations(self) -> pd.DataFrame:
+        """One row a configuration of every kind, best first; see `Results.configurations` for the columns."""
+        return self.results.ranking(None)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, in the order they were started."""
+        return self.results.trials()
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch of a configuration, with its hyperparameters."""
+        return self.results.epochs()
+
+    @property
+    def depths(self) -> pd.DataFrame:
+        """One row a depth of the space: how many were tried and finished, and the best one there."""
+        return self.results.depths()
+
+    @property
+    def rungs(self) -> pd.DataFrame:
+        """One row a rung of Hyperband's plan, with how many configurations ended there and which went on."""
+        return self.results.rungs()
+
+    @property
+    def photographs(self) -> pd.DataFrame:
+        """One row a validation photograph: its class, and what the best configuration and the baseline said."""
+        return self.results.photographs()
+
+    @property
+    def winner(self) -> pd.Series | None:
+        """The best searched configuration; None while none has a finished epoch."""
+        return self.results.winner()
+
+    @property
+    def baseline(self) -> pd.Series | None:
+        """The best frozen configuration, found under the same budget; None while none has a finished epoch."""
+        return self.results.baseline()
+
+    @property
+    def reference(self) -> pd.Series | None:
+        """The tutorial's recipe: frozen, no hidden head layer, Adam 1e-3."""
+        return self.results.reference()
+
+    def predictions(self, configuration: str) -> pd.DataFrame:
+        """Class probabilities of a configuration's best epoch: a row a validation photograph, a column a class.
+
+        Raises UsageError when there is no such configuration, or none are stored for it.
+        """
+        import pandas as pd
+
+        results = self.results
+        found = results.predictions(configuration)
+        if found is None:
+            known = ", ".join(results.ranking(None)["id"].head(8))
+            raise UsageError(f"{configuration}: no predictions are stored for it. Configurations here: {known} ...")
+        photographs = pd.Index(results.photographs()["photograph"], name="photograph")
+        return pd.DataFrame(found, index=photographs, columns=list(results.study.classes))
+
+    # ---- figures ----
+
+    def figure(self, name: str) -> Figure:
+        """A whole figure of the report: learning_curves, depth, rate_by_depth, parallel_coordinates, brackets, ...
+
+        A notebook shows it; `savefig` writes it. Raises UsageError for an unknown name, StudyError with the reason
+        when the study has not got what it shows.
+        """
+        from tuner.report import figures, style
+
+        if name not in figures.FIGURES:
+            raise UsageError(f"figure {name!r}: expected one of {', '.join(figures.FIGURES)}.")
+        with style.applied():
+            return figures.FIGURES[name](self.results)
+
+    @property
+    def plot(self) -> Panels:
+        """The figures' panels on an ax of your own: `study.plot.depth(ax)`; see `tuner.report.own_axes.Panels`."""
+        from tuner.report.own_axes import Panels
+
+        return Panels(self.results)
+
+    # ---- the model ----
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        baseline: bool = False,
+        refit: bool = False,
+        force: bool = False,
+    ) -> Exported:
+        """Writes the best configuration (or the frozen baseline) as a model file, and its model card beside it.
+
+        It is loaded again in a process of its own and compared with the stored predictions before it is put in place;
+        what that found is returned. `format`: keras, savedmodel, onnx or litert, else by the ending. `refit`: trained
+        on train and validation together, so that no image is left to judge it by. `force`: an existing file is
+        replaced. Raises UsageError, ExportError.
+        """
+        from tuner.export.formats import FORMATS, card_path, check_installed, check_target, choose
+        from tuner.export.study import export_study
+        from tuner.report.card import card
+
+        if format not in (None, *FORMATS):
+            raise UsageError(f"format {format!r}: expected one of {', '.join(FORMATS)}.")
+        target, results = place(path), self.results
+        kind = choose(target, format)
+        check_target(target, kind, force)
+        check_installed(kind, kind.writes)
+        done = export_study(
+            self._folder,
+            results,
+            target,
+            baseline=baseline,
+            force=force,
+            say=lambda _text: None,
+            kind=kind,
+            again=refit,
+        )[1]
+        text = card(results, done, study=self.name, baseline=baseline, verdict=self.verdict.sentence)
+        write_atomically(card_path(target), lambda file: put(file, text.encode(errors="backslashreplace")))
+        return done
+
+    # ---- as a text ----
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r}, {self._said()})"
+
+    def _repr_html_(self) -> str:
+        from tuner.report import cell
+
+        return cell.card(self.name, self.results) if self._folder.has_results else cell.empty(self.name)
+
+    def _said(self) -> str:
+        """The study in a line; a text must not fail where the store does."""
+        from tuner.report import cell
+
+        try:
+            return cell.line(self.results) if self._folder.has_results else "no results yet"
+        except TlstudyError as error:
+            return str(error)
+
+
+def _folder_for(study: str | os.PathLike[str]) -> Path:
+    """A plain name means a folder under studies/, as on the command line; anything else is a path."""
+    text = os.fspath(study)
+    if isinstance(study, str) and text == studies.name_for(Path(text)):
+        return Path.cwd() / studies.STUDIES / text
+    return place(text)

@@ -1,1 +1,0 @@
-"""The study: its question (spec), its places (folder), its facts (store), its randomness (seeds)."""

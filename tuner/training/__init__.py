@@ -1,0 +1,1 @@
+"""One trial: the network, its head, a training run, logistic regression."""

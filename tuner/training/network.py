@@ -1,0 +1,240 @@
+"""What is trained: the suffix above a cut with its head, compiled once and reset for each trial.
+
+Above a suffix one network serves every head width of the study (`head`); the learning rate, the dropout rate and the
+weight decay are numbers that change from trial to trial without a new trace.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tuner.backbones import cuts, lean
+from tuner.backbones.resnet import Backbone
+from tuner.backends import backend
+from tuner.backends.variables import zero
+from tuner.training.head import WIDEST_SHARED, Head, Piece, assign_all, make_optimizer, read
+
+backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
+import keras  # noqa: E402
+
+KEPT = 12  # compiled networks kept at a time: bounds memory when head_width is a range
+
+
+@dataclass(frozen=True)
+class NetworkKey:
+    """What needs a trace of its own."""
+
+    start: str  # the stored cut that is its input
+    unfrozen_layers: int  # canonical
+    head_widths: tuple[int, ...]  # those that share it
+    dropout: bool
+
+
+@dataclass
+class _Suffix:
+    model: Any
+    optimizer: Any
+    variables: list[Any]
+
+
+class Network:
+    """One compiled network. `wear`, `reset`, `load` and `state` move a trial's state in and out."""
+
+    def __init__(
+        self,
+        key: NetworkKey,
+        classes: int,
+        suffix: _Suffix | None,
+        backbone: Backbone,
+        optimizer: str,
+        precision: str,
+    ) -> None:
+        self.key, self._backbone, self._suffix = key, backbone, suffix
+        if suffix is None:
+            inputs = pooled = keras.Input((2048,), name="pooled")
+        else:
+            inputs, pooled = suffix.model.inputs[0], suffix.model.outputs[0]
+        self.head = Head(key.head_widths, classes, precision, optimizer, key.dropout)
+        self.model = keras.Model(inputs, self.head(pooled), name="network")
+        self.wear(max(key.head_widths))
+        groups = self.head.groups + ([(suffix.optimizer, suffix.variables)] if suffix else [])
+        one = classes == 2
+        self.stepper = backend.Stepper(
+            self.model, groups, binary_loss if one else categorical_loss, binary_right if one else categorical_right
+        )
+
+    def wear(self, head_width: int) -> None:
+        """Has this head width from now on; `reset` or `load` has to follow."""
+        self.worn = head_width
+        self.head.wear(head_width)
+
+    @property
+    def trained_parameters(self) -> int:
+        return int(sum(read(piece).size for piece in self._head().values())) + sum(
+            int(np.prod(v.shape)) for v in (self._suffix.variables if self._suffix else ())
+        )
+
+    def _head(self) -> dict[str, Piece]:
+        return self.head.worn.pieces()
+
+    def _weights(self) -> dict[str, Piece]:
+        """What training changes, by name: trainable variables and trained BatchNorm's moving statistics."""
+        found = list(self._suffix.variables) if self._suffix else []
+        for layer in self._suffix.model.layers if self._suffix else ():
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+                found += layer.non_trainable_variables
+        return {v.path: (v, ()) for v in found} | self._head()
+
+    def _slots(self) -> dict[str, Piece]:
+        suffix = [(v, ()) for v in self._suffix.optimizer.variables] if self._suffix else []
+        return {
+            f"optimizer/{name}/{i}": piece
+            for name, pieces in (("head", self.head.worn.slots()), ("suffix", suffix))
+            for i, piece in enumerate(pieces)
+        }
+
+    def reset(self, seed: int, configuration: str) -> None:
+        """The state before the first epoch: pretrained suffix, head drawn by name, empty slots."""
+        self.head.clear()
+        self.head.draw(seed, configuration)
+        if self._suffix:
+            lean.pretrain(self._suffix.model, self._backbone)
+            for slot in self._suffix.optimizer.variables:
+                zero(slot)
+
+    def set_head(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Replaces the head's drawn numbers, by variable path."""
+        assign_all(self._head(), arrays)
+
+    def set_rates(self, learning_rate: float, backbone_rate: float, dropout: float) -> None:
+        """The numbers of a trial that are variables of the compiled step."""
+        for optimizer, _ in self.head.groups:
+            optimizer.learning_rate = learning_rate
+        if self._suffix:
+            self._suffix.optimizer.learning_rate = learning_rate * backbone_rate
+        self.head.set_dropout(dropout)
+
+    def decays(self, decay: float, backbone_rate: float) -> list[float]:
+        """Weight decay a step of each of the stepper's groups."""
+        return [decay] * len(self.head.groups) + ([decay * backbone_rate] if self._suffix else [])
+
+    def seed_dropout(self, *names: int | str) -> None:
+        """Fixes what the next epoch draws."""
+        self.head.seed_dropout(*names)
+
+    def weights(self, copied: bool = True) -> dict[str, np.ndarray]:
+        """What training changed, by variable path (float32); not `copied`, to be written before anything else happens
+        to the network.
+        """
+        found = {name: read(piece) for name, piece in self._weights().items()}
+        return {name: np.array(value) for name, value in found.items()} if copied else found
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What `weights` gives and the optimizers' state: all that the next epoch depends on. Not copies: to be written
+        before anything else happens to the network.
+        """
+        return {name: read(piece) for name, piece in (self._weights() | self._slots()).items()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes `state()` or `weights()` back. Raises KeyError or ValueError when it is another network's."""
+        wanted = self._weights() | (self._slots() if any(n.startswith("optimizer/") for n in state) else {})
+        missing = set(wanted) ^ set(state)
+        if missing:
+            raise KeyError(f"checkpoint and network differ in {sorted(missing)[:3]}")
+        self.head.clear()
+        assign_all(wanted, state)
+
+
+class Networks:
+    """The compiled networks of a process, made when first asked for; the longest unused one goes when there are too
+    many. `head_widths`: those of the study's space, which share a network above a suffix.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int,
+        batch_norm: str,
+        optimizer: str,
+        precision: str,
+        head_widths: Sequence[int] = (),
+    ) -> None:
+        self.backbone, self.classes = backbone, classes
+        self._shared = tuple(w for w in sorted(set(head_widths)) if w <= WIDEST_SHARED)
+        self._batch_norm, self._optimizer, self._precision = batch_norm, optimizer, precision
+        self._networks: OrderedDict[NetworkKey, Network] = OrderedDict()
+        self._suffixes: dict[tuple[str, int], _Suffix] = {}
+
+    def get(self, start: str, unfrozen_layers: int, head_width: int, dropout: bool) -> Network:
+        """The network of these values whose input is the stored cut `start`; it may hold what was trained last."""
+        depth = cuts.canonical(unfrozen_layers, self._batch_norm)
+        # A head alone is traced in a fifth of a second, and would pay for units that it does not have in every step.
+        shared = start != "pooled" and head_width in self._shared
+        key = NetworkKey(start, depth, self._shared if shared else (head_width,), dropout)
+        if key not in self._networks:
+            suffix = None if start == "pooled" else self._suffix(start, key.unfrozen_layers)
+            self._networks[key] = Network(key, self.classes, suffix, self.backbone, self._optimizer, self._precision)
+        self._networks.move_to_end(key)
+        while len(self._networks) > KEPT:
+            self._networks.popitem(last=False)
+            used = {(k.start, k.unfrozen_layers) for k in self._networks}
+            self._suffixes = {k: v for k, v in self._suffixes.items() if k in used}
+        if self._networks[key].worn != head_width:
+            self._networks[key].wear(head_width)
+        return self._networks[key]
+
+    def _suffix(self, start: str, unfrozen_layers: int) -> _Suffix:
+        if (start, unfrozen_layers) not in self._suffixes:
+            model = lean.suffix(self.backbone, start, unfrozen_layers, self._batch_norm, self._precision)
+            optimizer = make_optimizer(self._optimizer)
+            variables = list(model.trainable_variables)
+            optimizer.build(variables)
+            self._suffixes[start, unfrozen_layers] = _Suffix(model, optimizer, variables)
+        return self._suffixes[start, unfrozen_layers]
+
+
+# ---- losses: targets (b, k) float32 already smoothed, logits (b, k); one value a row ----
+
+
+def binary_loss(targets: Any, logits: Any) -> Any:
+    # Keras's own form reads the logits four times, and the sum of four gradients depends on the order that TensorFlow
+    # takes them in; a sum of two does not.
+    softplus = keras.ops.softplus
+    return ((1.0 - targets) * softplus(logits) + targets * softplus(-logits))[:, 0]
+
+
+def binary_right(targets: Any, logits: Any) -> Any:
+    return keras.ops.cast((logits[:, 0] > 0) == (targets[:, 0] > 0.5), "float32")
+
+
+def categorical_loss(targets: Any, logits: Any) -> Any:
+    return keras.ops.categorical_crossentropy(targets, logits, from_logits=True)
+
+
+def categorical_right(targets: Any, logits: Any) -> Any:
+    return keras.ops.cast(keras.ops.argmax(logits, axis=-1) == keras.ops.argmax(targets, axis=-1), "float32")
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Class probabilities, float32 (n, classes), from logits (n, 1) of two classes or (n, classes)."""
+    z = logits.astype(np.float64)
+    if z.shape[1] == 1:
+        z = np.concatenate([np.zeros_like(z), z], axis=1)
+    with np.errstate(invalid="ignore"):  # of logits that are not finite come NaN, which the trial reports
+        z = np.exp(z - z.max(axis=1, keepdims=True))
+        return np.asarray(z / z.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy in nats, in float64: what Keras's binary or sparse categorical cross-entropy gives."""
+    z = logits.astype(np.float64)
+    if z.shape[1] == 1:
+        z = np.concatenate([np.zeros_like(z), z], axis=1)
+    top = z.max(axis=1)
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(top + np.log(np.exp(z - top[:, None]).sum(axis=1)) - z[np.arange(len(z)), labels]))
