@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tuner.artifacts.files import home, sha256_of, write_atomically
-from tuner.backbones import numbers
+from tuner.backbones.resnet50 import numbers
 from tuner.errors import WeightsError
 from tuner.spec.seeds import generator
 

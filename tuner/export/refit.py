@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from tuner.artifacts.files import cache_root
-from tuner.backbones import cuts
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.backbone import Backbone
 from tuner.errors import ExportError
 from tuner.features import bank as features
 from tuner.images.dataset import Dataset
@@ -71,7 +70,7 @@ def train(
     from tuner.training.network import Networks, probabilities
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
-    cut = cuts.cut_for(int(hyperparameters["unfrozen_layers"]), batch_norm)
+    cut = backbone.architecture.cut_for(int(hyperparameters["unfrozen_layers"]), batch_norm)
     stored = _features(spec, dataset, backbone, cut, say)
     networks = Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision)
     validation = dataset.indices("val")
@@ -87,7 +86,7 @@ def train(
         trial="refit",
         configuration=f"{configuration}-refit",
         hyperparameters=hyperparameters,
-        start=stored.start_for(cut),
+        start=backbone.architecture.nearest(cut, stored.arrays),
         first_epoch=0,
         start_epoch=0,
         last_epoch=epochs,
@@ -121,7 +120,7 @@ def _features(
 ) -> features.Features:
     """The features at the configuration's cut, which the search has stored already where its budget allowed."""
     budget = spec.search.feature_budget_gb * 1e9
-    wanted = features.worth_storing({"pooled": 1, cut: 1}, len(dataset.images), backbone.image_size, budget)
+    wanted = features.worth_storing({"pooled": 1, cut: 1}, len(dataset.images), backbone.architecture, budget)
     return features.ensure(
         backbone,
         dataset.images,

@@ -2,10 +2,10 @@
 
 One folder `<cache>/features/<key>/` a cut, holding `features.npy` (float32, (images, *shape of the cut), in the order
 of the dataset) and `manifest.json` (its SHA-256 and everything the key was made of). The key covers the photographs'
-bytes and order, image size, resize method, weights, cut, dtype, view, library versions and the batch size of the pass,
-because kernels may round differently at another batch size. An entry is published by renaming a finished folder; one
-that is damaged is made again. Missing cuts are computed from the nearest stored cut below, so no frozen layer sees an
-image twice.
+bytes and order, image size, resize method, architecture, weights, cut, dtype, view, library versions and the batch size
+of the pass, because kernels may round differently at another batch size. An entry is published by renaming a finished
+folder; one that is damaged is made again. Missing cuts are computed from the nearest stored cut below, so no frozen
+layer sees an image twice.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from tuner.artifacts.files import room, sha256_of, sync_folder
-from tuner.backbones import cuts
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.architecture import Architecture, architecture
+from tuner.backbones.backbone import Backbone
 from tuner.backends import backend
 from tuner.errors import RunError
 from tuner.images.mapped import Rows
@@ -46,33 +46,31 @@ class Features:
 
     def start_for(self, cut: str) -> str:
         """The nearest cut at or below `cut` that is stored."""
-        return next(c for c in reversed(cuts.CUTS[: cuts.CUTS.index(cut) + 1]) if c in self.arrays)
+        return architecture(image_size=224).nearest(cut, self.arrays)  # until its callers ask their architecture
 
 
-def worth_storing(needed: Mapping[str, int], images: int, image_size: int, budget: float) -> tuple[str, ...]:
+def worth_storing(needed: Mapping[str, int], images: int, asked: Architecture | int, budget: float) -> tuple[str, ...]:
     """The cuts to store, at most `budget` bytes of them, for `needed` cuts weighted by how many choices use each.
 
     Greedy: again and again the cut that saves the most multiply-adds a byte, given those chosen. "pooled" always is.
     """
+    # A side alone until the search asks with its architecture.
+    of = asked if isinstance(asked, Architecture) else architecture(image_size=asked)
     chosen = ["image"] + (["pooled"] if "pooled" in needed else [])
-    left = budget - images * cuts.feature_bytes("pooled", image_size)
+    left = budget - images * of.bytes("pooled")
 
     def cost(stored: Sequence[str]) -> int:
-        total = 0
-        for cut, times in needed.items():
-            start = next(c for c in reversed(cuts.CUTS[: cuts.CUTS.index(cut) + 1]) if c in stored)
-            total += times * cuts.multiply_adds(start, cut, image_size)
-        return total
+        return sum(times * of.macs(of.nearest(cut, stored), cut) for cut, times in needed.items())
 
     candidates = [c for c in needed if c not in ("image", "pooled")]
     while True:
-        fitting = [c for c in candidates if c not in chosen and images * cuts.feature_bytes(c, image_size) <= left]
-        gains = [((cost(chosen) - cost([*chosen, c])) / cuts.feature_bytes(c, image_size), c) for c in fitting]
+        fitting = [c for c in candidates if c not in chosen and images * of.bytes(c) <= left]
+        gains = [((cost(chosen) - cost([*chosen, c])) / of.bytes(c), c) for c in fitting]
         best = max(gains, default=(0.0, ""))
         if best[0] <= 0:
-            return tuple(c for c in cuts.CUTS if c in chosen and c != "image")
+            return tuple(c for c in of.cuts if c in chosen and c != "image")
         chosen.append(best[1])
-        left -= images * cuts.feature_bytes(best[1], image_size)
+        left -= images * of.bytes(best[1])
 
 
 def ensure(
@@ -95,21 +93,21 @@ def ensure(
     folders = {cut: cache / "features" / _digest(part) for cut, part in parts.items()}
     arrays: dict[str, np.ndarray] = {"image": images}
     for cut in wanted:
-        stored = _open(folders[cut], (len(images), *cuts.feature_shape(cut, backbone.image_size)))
+        stored = _open(folders[cut], (len(images), *backbone.architecture.shape(cut)))
         if stored is not None:
             arrays[cut] = stored
-    missing = [c for c in cuts.CUTS if c in wanted and c not in arrays]
+    missing = [c for c in backbone.architecture.cuts if c in wanted and c not in arrays]
     rate = None
     if missing:
         began, work = time.perf_counter(), 0
-        whole = Features(dict(arrays), ())
+        begins = {cut: backbone.architecture.nearest(cut, arrays) for cut in missing}
         # Missing cuts with stored ones between them are passes of their own: no layer sees an image twice.
-        for start in dict.fromkeys(whole.start_for(c) for c in missing):
-            group = [c for c in missing if whole.start_for(c) == start]
+        for start in dict.fromkeys(begins.values()):
+            group = [c for c in missing if begins[c] == start]
             _compute(backbone, arrays[start], start, group, folders, parts, cache, on_progress, should_stop)
-            work += len(images) * cuts.multiply_adds(start, group[-1], backbone.image_size)
+            work += len(images) * backbone.architecture.macs(start, group[-1])
         for cut in missing:
-            shape = (len(images), *cuts.feature_shape(cut, backbone.image_size))
+            shape = (len(images), *backbone.architecture.shape(cut))
             stored = _open(folders[cut], shape, hashed=True)
             if stored is None:
                 raise RunError(f"{folders[cut]}: the features just written cannot be read back; check the disk.")
@@ -130,8 +128,8 @@ def _compute(
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
 ) -> None:
-    run = backend.forward(backbone.lean_prefix(start, missing))
-    need = sum(len(source) * cuts.feature_bytes(c, backbone.image_size) for c in missing)
+    run = backend.forward(backbone.prefix(start, missing))
+    need = sum(len(source) * backbone.architecture.bytes(c) for c in missing)
     (cache / "features").mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
     if need > 0.95 * free:
@@ -150,7 +148,7 @@ def _compute(
             folder.mkdir(parents=True)
             held.append(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600))
             fcntl.flock(held[-1], fcntl.LOCK_EX)
-            shape = (len(source), *cuts.feature_shape(cut, backbone.image_size))
+            shape = (len(source), *backbone.architecture.shape(cut))
             maps[cut] = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
             _reserve(folder / "features.npy")
         reading, writing = Rows(source), {cut: Rows(array) for cut, array in maps.items()}
@@ -257,6 +255,7 @@ def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:
     return {
         "images": images_key,
         "image_size": backbone.image_size,
+        "architecture": backbone.architecture.name,
         "weights": backbone.weights.key,
         "cut": cut,
         "dtype": "float32",

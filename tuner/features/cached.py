@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tuner.backbones import cuts
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.backbone import Backbone
 from tuner.features import bank as features
 
 
@@ -19,6 +18,6 @@ def stored(backbone: Backbone, images_key: str, images: int, wanted: Sequence[st
             size = (folder / "features.npy").stat().st_size
         except OSError:
             continue
-        if (folder / "manifest.json").is_file() and size >= images * cuts.feature_bytes(cut, backbone.image_size):
+        if (folder / "manifest.json").is_file() and size >= images * backbone.architecture.bytes(cut):
             found.append(cut)
     return tuple(found)
