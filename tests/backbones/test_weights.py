@@ -329,6 +329,14 @@ def test_random_weights_are_the_same_twice_and_from_their_cache(
     assert all(np.array_equal(a, b) for a, b in zip(mended, wanted, strict=True))
 
 
+def test_random_weights_of_another_architecture_have_another_key(tmp_path: Path) -> None:
+    keys = {
+        weights.find(("random",), tmp_path, 7, "images", architecture=name)[0].key
+        for name in ("resnet50", "resnet101", "efficientnetv2b0")
+    }
+    assert len(keys) == 3 and "random2-7-images" in keys, "a study of ResNet-50 that began earlier goes on"
+
+
 def test_random_kernels_are_hes(backbone: Any) -> None:
     """He et al. 2015: standard deviation sqrt(2 / inputs of the kernel); another name draws other numbers."""
     kernels = {

@@ -81,18 +81,19 @@ def optimizer() -> bool:
 
 def layers() -> bool:
     """Keras's own layers: BatchNorm by itself, and every pixel of a stage's end stored and computed."""
-    from tuner.backbones.resnet import Backbone
+    from tuner.backbones.resnet50.backbone import ResNet50
 
-    there = inside.replace("tuner.backbones.cuts:STAGE_ENDS", lambda _: ())
+    there = inside.replace("tuner.backbones.resnet50.tables:STAGE_ENDS", lambda _: ())
     for name in ("prefix", "suffix"):
-        stock = getattr(Backbone, name)
-        there = there and inside.replace(f"tuner.backbones.lean:{name}", lambda _, stock=stock: stock)
+        stock = getattr(ResNet50, f"stock_{name}")
+        place = f"tuner.backbones.resnet50.backbone:ResNet50.{name}"
+        there = there and inside.replace(place, lambda _, stock=stock: stock)
     return there
 
 
 def numbers() -> bool:
     """The weights are loaded by Keras into its own network, as when no file's layout is known."""
-    return inside.replace("tuner.backbones.numbers:_whole", lambda _: lambda path: None)
+    return inside.replace("tuner.backbones.resnet50.numbers:_whole", lambda _: lambda path: None)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any
 import floor
 import measuring
 
-from tuner.backbones import cuts
+from tuner.backbones.architecture import architecture
 
 PEERS = {"plain": "plain_kerastuner.py", "informed": "informed_kerastuner.py"}
 FIGURES = {
@@ -93,8 +93,9 @@ def one_run(
 
 def rate(o: argparse.Namespace) -> float:
     """Multiply-adds a second, now, in the convolutions of the stages that the deepest trials run."""
-    lowest = min(cuts.CUTS.index(cuts.cut_for(int(depth))) for depth in o.depths.split(","))
-    stages = list(dict.fromkeys(block[:5] for block in cuts.BLOCKS[max(0, lowest - 1) :])) or ["conv5"]
+    of = architecture(image_size=o.image_size)
+    lowest = min(of.index(of.cut_for(int(depth), "frozen")) for depth in o.depths.split(","))
+    stages = list(dict.fromkeys(block[:5] for block in of.cuts[max(2, lowest + 1) : -1])) or ["conv5"]
     options = ["--image-size", str(o.image_size), "--batch-size", str(o.batch_size), "--seconds", "4"]
     options += ["--stages", ",".join(stages)]
     command = [sys.executable, str(measuring.HERE / "rate.py"), *options]

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tuner.backbones import cuts  # noqa: E402
+from tuner.backbones.architecture import architecture  # noqa: E402
 
 HYPERBAND = "c.kind = 'search'"
 EVERYTHING = "c.kind <> 'logistic'"
@@ -77,14 +77,15 @@ def multiply_adds(database: Path, which: str = HYPERBAND) -> float:
     counts = {r["split"]: r["n"] for r in rows(database, "SELECT split, COUNT(*) AS n FROM photographs GROUP BY 1")}
     spec = json.loads(rows(database, "SELECT value FROM meta WHERE key = 'spec'")[0][0])
     side, batch_norm = spec["data"]["image_size"], spec["backbone"]["batch_norm"]
+    of = architecture(image_size=side)
     work, highest = 0.0, "image"
     for trial in trained(database, which):
         depth = int(trial["unfrozen_layers"])
-        cut = cuts.cut_for(depth, batch_norm)
-        highest = max(highest, cut, key=cuts.CUTS.index)
-        train, val = cuts.step_cost(cut, depth, side, batch_norm)
+        cut = of.cut_for(depth, batch_norm)
+        highest = max(highest, cut, key=of.index)
+        train, val = of.step_macs(cut, depth, batch_norm)
         work += trial["trained_epochs"] * (counts["train"] * train + counts["val"] * val)
-    return work + (counts["train"] + counts["val"]) * cuts.multiply_adds("image", highest, side)
+    return work + (counts["train"] + counts["val"]) * of.macs("image", highest)
 
 
 def sessions(database: Path) -> dict[str, float]:

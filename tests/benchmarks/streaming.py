@@ -43,8 +43,7 @@ def inside(count: int, side: int, folder: Path) -> None:
     """Prints [images, ms, MB, ms, MB]."""
     import numpy as np
 
-    from tuner.backbones import cuts
-    from tuner.backbones.resnet import Backbone
+    from tuner.backbones.resnet50.backbone import ResNet50
     from tuner.backbones.weights import Weights
     from tuner.backends import backend
     from tuner.features import bank as features
@@ -62,8 +61,8 @@ def inside(count: int, side: int, folder: Path) -> None:
     del images
     images = np.load(folder / "images.npy", mmap_mode="r")
     weights = Weights("random", "benchmark", None, "benchmark")
-    backbone = Backbone(side, weights, folder, lambda: images[:64].astype(np.float32) - 120)
-    wanted = [cuts.cut_for(depth) for depth in (32, 20, 10, 0)]
+    backbone = ResNet50(side, weights, folder, lambda: images[:64])
+    wanted = [backbone.architecture.cut_for(depth, "frozen") for depth in (32, 20, 10, 0)]
     at: list[tuple[float, int]] = []
     stored = features.ensure(
         backbone, images, "benchmark", wanted, folder, lambda done, _: at.append((time.perf_counter(), done))
@@ -76,7 +75,7 @@ def inside(count: int, side: int, folder: Path) -> None:
         "t",
         "c",
         REFERENCE | {"unfrozen_layers": 10},
-        stored.start_for(wanted[2]),
+        wanted[2],
         0,
         0,
         2,

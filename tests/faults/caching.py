@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbones import cuts
+from tuner.backbones.architecture import architecture
 from tuner.backends import backend
 from tuner.features import bank as features
 from tuner.images.dataset import prepare
 from tuner.spec.spec import DataSpec
 
 SIDE = 32
+OF = architecture(image_size=SIDE)
 WANTED = ("conv5_block2", "pooled")
 
 
@@ -27,7 +28,7 @@ def run(root: Path, data: Path) -> dict[str, Any]:
     backend.environment = lambda: {"backend": "stub", "stub": "1", "keras": "1", "devices": []}  # type: ignore[assignment]
     backend.forward = forward  # type: ignore[assignment]
     backbone: Any = SimpleNamespace(
-        image_size=SIDE, weights=SimpleNamespace(key="stub"), lean_prefix=lambda start, missing: missing
+        architecture=OF, image_size=SIDE, weights=SimpleNamespace(key="stub"), prefix=lambda start, missing: missing
     )
     found = prepare(DataSpec(path=str(data), image_size=SIDE), root, root / "cache", 0)
     stored = features.ensure(backbone, found.images, found.key, WANTED, root / "cache")
@@ -42,10 +43,7 @@ def forward(missing: tuple[str, ...]) -> Any:
     def call(batch: np.ndarray) -> list[np.ndarray]:
         highest = batch.astype(np.float32).reshape(len(batch), -1).max(axis=1)  # the same from any cut below
         return [
-            np.broadcast_to(
-                highest.reshape(-1, *[1] * len(cuts.feature_shape(c, SIDE))), (len(batch), *cuts.feature_shape(c, SIDE))
-            )
-            for c in missing
+            np.broadcast_to(highest.reshape(-1, *[1] * len(OF.shape(c))), (len(batch), *OF.shape(c))) for c in missing
         ]
 
     return call

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.backbones import cuts
 from tuner.backends import backend
 
 
@@ -15,10 +14,10 @@ def network(backbone: Any, depth: int, batch_norm: str, classes: int) -> tuple[A
     """A network that begins at its own cut, and inputs, targets and weights of a batch of four for it."""
     from tuner.training.network import Networks
 
-    start = cuts.cut_for(depth, batch_norm)
+    start = backbone.architecture.cut_for(depth, batch_norm)
     found = Networks(backbone, classes, batch_norm, "adam", "float32", (0, 8)).get(start, depth, 8, True)
     draw = np.random.default_rng(0)
-    x = draw.random((4, *cuts.feature_shape(start, backbone.image_size)), np.float32)
+    x = draw.random((4, *backbone.architecture.shape(start)), np.float32)
     targets = np.eye(classes, dtype=np.float32)[np.arange(4) % classes]
     return found, (x, targets if classes > 2 else targets[:, 1:], np.ones(4, np.float32))
 

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training.trials import equal, numbers, resumed, run, saved, task
 
-from tuner.backbones import cuts
 from tuner.errors import StoreError
 from tuner.spec.seeds import generator
 from tuner.store.store import EpochRow
@@ -322,7 +321,8 @@ def test_a_trial_is_stock_keras_fit_on_the_same_batches(
     104 ends of stages are trained, of which we compute every second pixel."""
     import keras
 
-    shop = workshop() if depth <= 10 else workshop(cuts=(cuts.cut_for(depth), "pooled"))
+    cut = workshop().networks.backbone.architecture.cut_for(depth, "frozen")
+    shop = workshop() if depth <= 10 else workshop(cuts=(cut, "pooled"))
     options = {"unfrozen_layers": depth, "head_width": width, "learning_rate": 1e-4}
     wanted = task(shop, tmp_path / "t", last_epoch=2, keep_last=False, **options)
     result, done = run(wanted, shop)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbones import cuts
 from tuner.search.space import REFERENCE
 from tuner.store.store import EpochRow
 from tuner.training import trial
@@ -20,7 +19,8 @@ def task(workshop: Any, folder: Path, *, batch_norm: str = "frozen", **changes: 
     """A task over the workshop's photographs, 3 epochs of batches of 10 unless told otherwise; a name of a
     hyperparameter changes that one."""
     values = {k: changes.pop(k, v) for k, v in (REFERENCE | {"unfrozen_layers": 10, "head_width": 8}).items()}
-    start = workshop.features.start_for(cuts.cut_for(int(values["unfrozen_layers"]), batch_norm))
+    of = workshop.networks.backbone.architecture
+    start = of.nearest(of.cut_for(int(values["unfrozen_layers"]), batch_norm), workshop.features.arrays)
     folder.mkdir(exist_ok=True)
     plain = trial.TrialTask(
         trial="0000",

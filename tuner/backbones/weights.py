@@ -48,8 +48,11 @@ class Weights:
         return self.kind != "random"
 
 
-def find(wanted: tuple[str, ...], base: Path, seed: int, image_key: str) -> tuple[Weights, list[str]]:
-    """The first of `wanted` that can be had, and why each one before it cannot.
+def find(
+    wanted: tuple[str, ...], base: Path, seed: int, image_key: str, *, architecture: str = "resnet50"
+) -> tuple[Weights, list[str]]:
+    """The first of `wanted` that can be had, and why each one before it cannot. `image_key`: of what random weights are
+    calibrated on.
 
     A relative file counts from the folder `base`, then from the working folder. Raises WeightsError when none can be
     had.
@@ -57,7 +60,9 @@ def find(wanted: tuple[str, ...], base: Path, seed: int, image_key: str) -> tupl
     reasons: list[str] = []
     for name in wanted:
         if name == "random":
-            return Weights("random", "random", None, f"random2-{seed}-{image_key}"), reasons
+            # ResNet-50's has no name in it: studies from before there were others hold it, and the draws begin there.
+            named = "" if architecture == "resnet50" else f"{architecture}-"
+            return Weights("random", "random", None, f"random2-{named}{seed}-{image_key}"), reasons
         try:
             if name == "imagenet":
                 path = imagenet_file()
