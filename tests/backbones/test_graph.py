@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,43 @@ def test_names_are_the_same_whatever_was_made_before() -> None:
     assert first.architecture.table == again.architecture.table
     paths = [[v.path for v in graph.suffix("image", 157, "trained", "float32").variables] for graph in (first, again)]
     assert paths[0] == paths[1]
+
+
+def test_another_family_is_stored_trained_and_exported_like_resnet50(images: np.ndarray, tmp_path: Path) -> None:
+    """Nothing outside the backbones knows which one it is: features, a compiled network, and a file that plain Keras
+    loads and that says what the trained network says."""
+    import keras
+
+    from tuner.backbones.graph import Graph
+    from tuner.export.model import build
+    from tuner.features import bank
+    from tuner.training.network import Networks, probabilities
+
+    network = keras.applications.MobileNetV3Small(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
+    ours, depth = Backbone(Graph(network, name="mobilenetv3small"), RANDOM), 18
+    cut = ours.architecture.cut_for(depth, "frozen")
+    stored = bank.ensure(ours, images, "images", (cut, "pooled"), tmp_path)
+    trained = Networks(ours, 2, "frozen", "adam", "float32", (0, 8)).get(cut, depth, 8, False)
+    trained.reset(1, "c000")
+    trained.set_rates(1e-3, 1.0, 0.0)
+    for _ in range(3):
+        batch = np.array(stored.arrays[cut]), np.array([[0.0], [1.0]], np.float32), np.ones(2, np.float32)
+        trained.stepper.train(*batch, 2, trained.decays(0.0, 1.0))
+    said = probabilities(np.asarray(trained.model(stored.arrays[cut])))
+    model = build(
+        ours,
+        trained.weights(),
+        unfrozen_layers=depth,
+        head_width=8,
+        batch_norm="frozen",
+        precision="float32",
+        resize="crop",
+        classes=("a", "b"),
+        squares=True,
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert close(np.asarray(loaded(images.astype(np.float32))), said)
 
 
 # ---- on ResNet-50 itself ----

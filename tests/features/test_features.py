@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import os
 import shutil
@@ -253,6 +255,13 @@ def test_another_question_has_another_entry(filled: Path, backbone: Any, squares
     found = features.ensure(backbone, squares, "other photographs", ("pooled",), filled)
     assert found.computed == ("pooled",)
     assert len(set((filled / "features").iterdir()) - before) == 1
+
+
+def test_another_architecture_has_another_entry(filled: Path, backbone: Any, squares: np.ndarray) -> None:
+    other = copy.copy(backbone)
+    other.architecture = dataclasses.replace(backbone.architecture, name="resnet50-b")
+    assert features.ensure(other, squares, "squares", ("pooled",), filled).computed == ("pooled",)
+    assert ensure(backbone, squares, filled).computed == ()
 
 
 def test_progress_counts_photographs(backbone: Any, squares: np.ndarray, tmp_path: Path) -> None:
