@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
+
+from tuner.backbones.layer import Layer
 
 STAGES = (("conv2", 64, 3), ("conv3", 128, 4), ("conv4", 256, 6), ("conv5", 512, 3))
 """Stage, width of its 3x3 convolutions, number of blocks."""
@@ -18,6 +21,10 @@ STAGES = (("conv2", 64, 3), ("conv3", 128, 4), ("conv4", 256, 6), ("conv5", 512,
 STEM = ("input_layer", "conv1_pad", "conv1_conv", "conv1_bn", "conv1_relu", "pool1_pad", "pool1_pool")
 _FIRST = ("1_conv", "1_bn", "1_relu", "2_conv", "2_bn", "2_relu", "0_conv", "3_conv", "0_bn", "3_bn", "add", "out")
 _LATER = ("1_conv", "1_bn", "1_relu", "2_conv", "2_bn", "2_relu", "3_conv", "3_bn", "add", "out")
+_READS = {"add": ("3_bn",), "out": ("add",), "2_conv": ("1_relu",), "3_conv": ("2_relu",)} | {
+    f"{n}_{part}": (f"{n}_{before}",) for n in range(4) for part, before in (("bn", "conv"), ("relu", "bn"))
+}
+"""What a part of a block reads in it, none for those that read its input; "add" reads the shortcut too."""
 
 BLOCKS = tuple(f"{stage}_block{i + 1}" for stage, _, count in STAGES for i in range(count))
 CUTS = ("image", "stem", *BLOCKS[:-1], "pooled")
@@ -152,6 +159,32 @@ def pieces(image_size: int) -> tuple[Piece, ...]:
             found.append(Piece(f"{block}_3_conv", block, 4 * width * width * read))
             channels = 4 * width
     return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def table(image_size: int) -> tuple[Layer, ...]:
+    """Every layer in Keras's order with what it reads, for `architecture.Architecture`."""
+    macs = {p.layer: p.multiply_adds for p in pieces(image_size)}
+    shapes, places = weight_shapes(), {name: i for i, name in enumerate(layer_names())}
+    reads: dict[str, tuple[str, ...]] = dict(zip(STEM, [(), *((name,) for name in STEM)], strict=False))
+    regions = {name: int(name != STEM[0]) for name in STEM}
+    for block, below in zip(BLOCKS, [STEM[-1], *(f"{block}_out" for block in BLOCKS)], strict=False):
+        shortcut = f"{block}_0_bn" if f"{block}_0_conv" in shapes else below
+        for part in _FIRST if block.endswith("block1") else _LATER:
+            sources = tuple(f"{block}_{source}" for source in _READS.get(part, ()))
+            reads[f"{block}_{part}"] = (shortcut, *sources) if part == "add" else sources or (below,)
+            regions[f"{block}_{part}"] = BLOCKS.index(block) + 2
+    return tuple(
+        Layer(
+            name=name,
+            region=regions[name],
+            macs=macs.get(name, 0),
+            kind="weights" if name in macs else "batch_norm" if name in shapes else "none",
+            size=sum(prod(shape) for shape in shapes.get(name, ())),
+            sources=tuple(places[source] for source in reads[name]),
+        )
+        for name in layer_names()
+    )
 
 
 def multiply_adds(below: str, above: str, image_size: int) -> int:
