@@ -75,7 +75,7 @@ def checkpoints() -> bool:
 def optimizer() -> bool:
     """Keras's own Adam, ten operations a variable, instead of one kernel."""
     return inside.replace(
-        "tuner.backends.backend:_tf_apply", lambda _: lambda kept, found, moved: kept.apply(found, moved)
+        "tuner.backends.on_tensorflow:_apply", lambda _: lambda kept, found, moved: kept.apply(found, moved)
     )
 
 
