@@ -145,7 +145,7 @@ class Study:
         """A session with Ctrl-C minded; `how`: what a `Session` is told beside its question."""
         # Only here: these import what a search needs.
         from tuner.report.live import lines_to
-        from tuner.search.session import Session
+        from tuner.search import session
         from tuner.search.stopping import on_signals
 
         stop, line = stop or threading.Event(), progress or (lambda _text: None)
@@ -156,7 +156,10 @@ class Study:
         try:
             with on_signals(stop, (signal.SIGINT,), notice):
                 listener = lines_to(line, listen)
-                Session(self._folder, asked.spec, listener, stop, COMMAND, asked.changes, **how).run()
+                how_ = session.How(**how)
+                session.run(
+                    self._folder, asked.spec, listener, stop, command=COMMAND, overrides=asked.changes, how=how_
+                )
         except (Interrupted, KeyboardInterrupt) as error:
             message = str(error) or "Left at once; the store holds every finished epoch."
             raise Interrupted(f"{message} Go on by calling it again.") from None

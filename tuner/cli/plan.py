@@ -53,7 +53,7 @@ def plan(
     ) | assignments(set_ or [])
     folder, spec = _question(study, data, from_here(changes), format is PlanFormat.json)
     with status("Starting") as doing:
-        from tuner.search import loop, planning  # noqa: F401 - the search itself, whose import is part of the time
+        from tuner.search import driver, planning  # noqa: F401 - the search itself, whose import is part of the time
 
         begun = _age()
         before = time.perf_counter()

@@ -142,8 +142,8 @@ def _run(
     **how: Any,
 ) -> None:
     """`further`: options to repeat in the command that goes on; `how`: what a `Session` is told beside its question."""
+    from tuner.search import session
     from tuner.search.events import Notice
-    from tuner.search.session import Session
     from tuner.search.stopping import on_signals
 
     stop = threading.Event()
@@ -159,7 +159,7 @@ def _run(
             if _is_live(quiet, verbose):
                 said.append(listen)  # a line of its own would tear the display
             command = without_password(shlex.join(sys.argv))  # it is stored
-            Session(folder, spec, listen, stop, command, overrides, **how).run()
+            session.run(folder, spec, listen, stop, command=command, overrides=overrides, how=session.How(**how))
     except (Interrupted, KeyboardInterrupt) as error:
         message = str(error) or "Left at once; the store holds every finished epoch."
         text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)} {further}".rstrip()

@@ -146,9 +146,7 @@ def winners(plan: Plan, model: CostModel) -> dict[Place, float]:
     return found
 
 
-def outstanding(
-    plan: Plan, facts: Facts, model: CostModel, fixed: Callable[[], Confirmation | None]
-) -> list[Left]:
+def outstanding(plan: Plan, facts: Facts, model: CostModel, fixed: Callable[[], Confirmation | None]) -> list[Left]:
     """Everything that has not been trained yet, in the order it will be. `fixed` tells seeds and sides of the
     confirmation; it is asked when the search has ended.
     """
@@ -232,9 +230,7 @@ def _side(plan: Plan, facts: Facts, model: CostModel, side: Side, seeds: int) ->
     return Left("confirm", rest + folds, epochs, (place,), rest + folds)
 
 
-def seconds_left(
-    plan: Plan, facts: Facts, model: CostModel, fixed: Callable[[], Confirmation | None]
-) -> float | None:
+def seconds_left(plan: Plan, facts: Facts, model: CostModel, fixed: Callable[[], Confirmation | None]) -> float | None:
     """Seconds of all that is left, 0 when nothing is; None while some cost is unknown."""
     each = [model.seconds(part) for part in outstanding(plan, facts, model, fixed)]
     known = [seconds for seconds in each if seconds is not None]

@@ -141,6 +141,5 @@ class _Oracle(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
         ]
 
 
-
 def _stock(max_epochs: int, factor: int) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
     return _Oracle(None, 0, max_epochs=max_epochs, factor=factor).stock()

@@ -153,12 +153,12 @@ class Driver:
         state = weights = None
         if not trial.repairs and trial.key not in self.facts.outcomes:
             state, weights = (self.facts.checkpoints.get((name, role)) for role in ("last", "best"))
-        needed = [one for one in (state, weights) if one is not None]
-        if state is not None and (lost := [s for s in needed if not self.checkpoints.whole(s)]):
-            if lost[0] is state or trial.subset.name == "fold":
-                text = f"Checkpoint {lost[0].file} is missing or damaged: {name} is trained again from its first epoch."
-                self.listen(Notice(text, warning=True))
-                state = None
+        # A fold predicts with its best epoch's weights, which may be of an earlier attempt.
+        wanted = [state, weights] if trial.subset.name == "fold" else [state]
+        if state is not None and (lost := [s for s in wanted if s and not self.checkpoints.whole(s)]):
+            text = f"Checkpoint {lost[0].file} is missing or damaged: {name} is trained again from its first epoch."
+            self.listen(Notice(text, warning=True))
+            state = None
         best_bar, last_bar = schedule.bars(self.plan, self.facts, trial)
         return TrialSpec(
             id=id,
@@ -232,9 +232,7 @@ class Driver:
         fresh = [e.seconds for e in self.facts.epochs.get(name, []) if e.epoch > trial.first_epoch]
         self.observe(trial.values, fresh)
         left = self.left()
-        self.listen(
-            TrialEnded(id, name, trial.kind, result.status, score, result.best, result.reason, left)
-        )
+        self.listen(TrialEnded(id, name, trial.kind, result.status, score, result.best, result.reason, left))
         if trial.kind == "search":
             self._check_rung(trial)
 

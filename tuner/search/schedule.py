@@ -253,9 +253,7 @@ def confirmation(plan: Plan, facts: Facts) -> list[Trial]:
             for fold in range(folds):
                 what = Confirms(side.source, side.name, 0, fold, repeat)
                 subset = Subset("fold", plan.confirm.folds, repeat, fold)
-                found.append(
-                    _again(side, "fold", ids.fold(side.source, repeat, fold), what, plan.max_epochs, subset)
-                )
+                found.append(_again(side, "fold", ids.fold(side.source, repeat, fold), what, plan.max_epochs, subset))
     return _numbered(found, facts)
 
 
@@ -291,4 +289,3 @@ def unpredicted(plan: Plan, facts: Facts) -> list[str]:
     names = [t.configuration for t in confirmation(plan, facts) if t.kind == "seed"]
     names += [side.source for side in fixed.sides if side.kind == "logistic"]
     return [n for n in names if n not in facts.predicted and _completed(facts, n, 0) is not None]
-

@@ -34,12 +34,13 @@ from tuner.search import space as spaces
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.costs import CostModel
 from tuner.search.events import Counted, Listener, Notice, Phase, Planned, Progress
+from tuner.search.facts import Facts
 from tuner.search.plan import LEAST_BASELINE, Plan, trials_at_full_budget
 from tuner.spec import spec as specs
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import NUMERICS, OLDEST, Rules, rules_of
 from tuner.spec.spec import Spec
-from tuner.store import held_out
+from tuner.store import held_out, ids
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import DRAWN
 from tuner.store.store import Store
@@ -189,8 +190,9 @@ def _search(
     ahead.imported("sklearn.linear_model", "pandas")
     with phases.phase("features", f"{len(dataset.images)} photographs"):
         stored = _features(spec, network, backbone, dataset, space, phases, stop)
-    _record(spec, store, dataset, backbone, space, environment, overrides)
     rules = rules_of(int(environment["numerics"]))
+    plan = make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
+    _record(spec, store, dataset, backbone, space, environment, overrides)
     context = Context(
         stored,
         dataset.labels,
@@ -204,7 +206,6 @@ def _search(
         dataset.indices("test"),
         np.array(dataset.groups, np.int64),
     )
-    plan = make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
     known = facts.read(store, s.objective)
     if not how.search and (unfinished := schedule.unfinished(plan, known)):
         raise UsageError(
@@ -231,7 +232,7 @@ def _search(
         stop,
         lambda values: network.cut_for(values.unfrozen_layers, spec.backbone.batch_norm),
         Confirming(store, context, checkpoints, cost),
-        {k: v for k, v in environment.items() if k not in ("processor", "cores")} | {"processor": environment["processor"]},
+        environment,
         lambda values, seconds: cost.observe(cost.place(values), seconds),
         lambda: seconds_left(plan, known, cost, lambda: planned(plan, known, cost)),
     )
@@ -247,7 +248,9 @@ def _search(
 
 
 def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, rules: Rules, *, confirm: bool) -> Plan:
-    """What the study trains: what earlier sessions fixed, and as much more as the spec now asks for."""
+    """What the study trains: what earlier sessions fixed, and as much more as the spec now asks for. In a space that is
+    wider than before, what was drawn and not begun is drawn anew.
+    """
     from tuner.search import draws
 
     s, before = spec.search, store.brackets()
@@ -259,8 +262,10 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         planned=before,
         planned_iterations=store.meta("planned_iterations") or max((b.iteration + 1 for b in before), default=0),
     )
-    by_count = rules.draws_by_trial_count
-    drawn = draws.draw(space, brackets, seed=s.seed, drawn=store.draws(), by_trial_count=by_count)
+    known = store.draws()
+    if known and Spec.from_dict(store.meta("spec")).space != spec.space:
+        known = known[: _begun(store)]
+    drawn = draws.draw(space, brackets, seed=s.seed, drawn=known, by_trial_count=rules.draws_by_trial_count)
     kept, wanted = store.baseline(), max(LEAST_BASELINE, trials_at_full_budget(brackets))
     further = spaces.frozen_configurations(space, wanted, s.seed) if len(kept) < wanted else []
     frozen = (*kept, *[c for c in further if c not in kept][: max(0, wanted - len(kept))])
@@ -274,6 +279,11 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         _folds(spec, dataset),
         bool(len(dataset.indices("test"))),
     )
+
+
+def _begun(store: Store) -> int:
+    """How many configurations were drawn up to the last one of them that was begun."""
+    return 1 + max((t.number for t in store.trials() if t.kind == "search"), default=-1)
 
 
 def _folds(spec: Spec, dataset: Dataset) -> tuple[int, ...]:
@@ -294,17 +304,17 @@ def recipe(spec: Spec, rules: Rules) -> Any:
     return Recipe(s.seed, s.batch_size, s.objective, s.class_weight == "balanced", spec.backbone.batch_norm, rules)
 
 
-def cost_model(spec: Spec, network: Architecture, dataset: Dataset, stored: Any, rate: float | None = None) -> CostModel:
+def cost_model(
+    spec: Spec, network: Architecture, dataset: Dataset, stored: Any, rate: float | None = None
+) -> CostModel:
     """What an epoch of a configuration costs, while nothing was measured."""
     train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
     return CostModel(network, spec.backbone.batch_norm, stored, train, validation, test, rate)
 
 
-def trained(plan: Plan, known: Any) -> Iterator[tuple[Configuration, list[float]]]:
+def trained(plan: Plan, known: Facts) -> Iterator[tuple[Configuration, list[float]]]:
     """The seconds of every finished epoch of earlier sessions, by configuration; logistic regression has none."""
     values = {t.configuration: t.values for t in plan.baseline}
-    from tuner.store import ids
-
     values |= {ids.searched(d.number): d.values for d in plan.draws}
     for name, epochs in known.epochs.items():
         of = values.get(name) or values.get(ids.source_of(name))
@@ -424,7 +434,12 @@ def numerics(store: Store) -> int:
 
 
 def check_same(
-    folder: StudyFolder, spec: Spec, store: Store, dataset: Dataset, environment: Mapping[str, Any], extend: bool = False
+    folder: StudyFolder,
+    spec: Spec,
+    store: Store,
+    dataset: Dataset,
+    environment: Mapping[str, Any],
+    extend: bool = False,
 ) -> None:
     """Refuses to mix two studies in one database. Raises StudyError with each difference."""
     if store.meta("spec") is None:
@@ -454,7 +469,7 @@ def check_same(
 def _check_extension(folder: StudyFolder, spec: Spec, store: Store, before: Spec) -> None:
     """Raises UsageError when an extension would have nothing to train."""
     more = spec.search.hyperband_iterations > before.search.hyperband_iterations
-    if not more and (drawn := len(store.draws())) and drawn >= sum(b.sizes[0] for b in store.brackets()):
+    if not more and (begun := _begun(store)) and begun >= sum(b.sizes[0] for b in store.brackets()):
         raise UsageError(
             f"{folder.root}: every configuration that Hyperband's {before.search.hyperband_iterations} "
             "iterations draw was drawn; more are tried with more iterations: "

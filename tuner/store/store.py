@@ -292,7 +292,7 @@ class Store:
                 baseline=[values.to_dict() for values in baseline],
             )
             self._db.executemany(
-                "INSERT OR IGNORE INTO draws VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO draws VALUES (?, ?, ?, ?, ?)",
                 [(d.number, d.iteration, d.bracket, _json(d.values.to_dict()), d.seed) for d in draws],
             )
 
@@ -302,9 +302,7 @@ class Store:
         if found is None:
             return None
         values = (Configuration.from_dict(side["hyperparameters"]).to_dict() for side in found["sides"])
-        first, second = (
-            Side(**side | {"hyperparameters": v}) for side, v in zip(found["sides"], values, strict=True)
-        )
+        first, second = (Side(**side | {"hyperparameters": v}) for side, v in zip(found["sides"], values, strict=True))
         return Confirmation(found["seeds"], (first, second))
 
     def fix_confirmation(self, confirmation: Confirmation) -> None:

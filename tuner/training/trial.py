@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import time
 import zipfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +21,7 @@ from tuner.backends import backend
 from tuner.images.mapped import Rows as Reader
 from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
-from tuner.store.ranking import Key, best_of, rank_of
+from tuner.store.ranking import Key, rank_of
 from tuner.store.store import EpochRow, Saved
 from tuner.training import logistic
 from tuner.training.batches import batches
@@ -106,34 +106,37 @@ def train(spec: TrialSpec, context: Context, should_stop: Callable[[], bool] = l
     if spec.values.learning_rate is None:
         return (yield from _fit(spec, context, should_stop))
     began = time.perf_counter()
-    network: Network | None = None
+    trained: int | None = None
     note: str | None = None
     for parts in (1, 2):
         trainer = _Trainer(spec, context, parts)
-
-        def ended(status: str, reason: str | None, held_out: np.ndarray | None = None, by: _Trainer = trainer) -> TrialResult:
-            trained = network.trained_parameters if network else None
-            return TrialResult(status, by.best, reason, time.perf_counter() - began, trained, held_out)
-
+        held_out: np.ndarray | None = None
+        status, reason = "COMPLETED", note
         try:
             network = context.network(spec.values)
+            trained = network.trained_parameters
             trainer.prepare(network)
             for epoch in range(spec.start_epoch + 1, spec.last_epoch + 1):
                 done, leaving = trainer.epoch(network, epoch, should_stop)
                 yield done
                 if leaving:
-                    return ended("STOPPED", None)
-            return ended("COMPLETED", note, trainer.predict(network))
+                    status, reason = "STOPPED", None
+                    break
+            else:
+                held_out = trainer.predict(network)
         except NotFinite as error:
-            return ended("FAILED", str(error))
+            status, reason = "FAILED", str(error)
         except OSError:
             raise
         except Exception as error:  # whatever a backend raises: the trial failed, the search goes on
-            reason = f"{type(error).__name__}: {_telling_line(str(error))}"
-            if not backend.out_of_memory(error):
-                return ended("FAILED", reason)
-            note = OUT_OF_MEMORY
-    return ended("FAILED", f"out of memory, at half the batch too; {reason}")
+            status, reason = "FAILED", f"{type(error).__name__}: {_telling_line(str(error))}"
+            if backend.out_of_memory(error):
+                if parts == 1:
+                    note = OUT_OF_MEMORY
+                    continue
+                reason = f"out of memory, at half the batch too; {reason}"
+        break
+    return TrialResult(status, trainer.best, reason, time.perf_counter() - began, trained, held_out)
 
 
 def _telling_line(text: str) -> str:
