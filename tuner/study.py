@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.artifacts.files import put, write_atomically
+from tuner.backbones import cuts
 from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
 from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
@@ -177,7 +178,7 @@ class Study:
 
             if not self._folder.has_results:
                 raise StudyError(f"{self.path}: no results yet. Run: study.search()")
-            self._results = Results.open(self._folder.database, running=self._folder.is_running())
+            self._results = Results.open(self._folder.database, running=self._folder.is_running(), costs=_Costs)
         return self._results
 
     def refresh(self) -> Study:
@@ -337,6 +338,22 @@ class Study:
             return cell.line(self.results) if self._folder.has_results else "no results yet"
         except TlstudyError as error:
             return str(error)
+
+
+class _Costs:
+    """What ResNet-50 costs at a study's image size; see `tuner.evidence.summaries.Costs`."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._image_size = spec.data.image_size
+
+    def canonical(self, unfrozen_layers: int, batch_norm: str) -> int:
+        return cuts.canonical(unfrozen_layers, batch_norm)
+
+    def macs(self, below: str, above: str) -> int:
+        return cuts.multiply_adds(below, above, self._image_size)
+
+    def step_macs(self, start: str, unfrozen_layers: int, batch_norm: str) -> tuple[int, int]:
+        return cuts.step_cost(start, unfrozen_layers, self._image_size, batch_norm)
 
 
 def _folder_for(study: str | os.PathLike[str]) -> Path:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from made_study import FINISHED, make_study
 
-from tuner.evidence.folds import corrected_resampled
-from tuner.evidence.paired import compare
+from tuner.evidence.paired import compare, corrected_resampled
 from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
 from tuner.report import figures, style

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,10 +132,9 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> Chosen:
     if expected is None:
         raise UsageError(f"{folder.root}: {configuration} has no stored predictions to check an export against.")
     with Store(folder.database, readonly=True) as store:
-        query = "SELECT hyperparameters FROM configurations WHERE id = ?"
         return Chosen(
             configuration,
-            json.loads(store.rows(query, configuration)[0][0]),
+            results.hyperparameters(configuration),
             int(row["best_epoch"]),
             _checkpoint(folder, store, row),
             expected,
