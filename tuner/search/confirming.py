@@ -1,7 +1,7 @@
 """After the search: winner and baseline trained again from fresh seeds, folds if asked for, the test set opened once.
 
 What is trained, for how many epochs and with how many seeds is fixed in the store before the first of them begins;
-is a trial like any other (`schedule.confirmation`), so it resumes as one. The test images are looked at when all of
+each is a trial like any other (`schedule.confirmation`), so it resumes as one. The test images are looked at when all of
 that has ended, in one transaction that records the opening too.
 """
 

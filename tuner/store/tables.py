@@ -141,7 +141,7 @@ class HeldOut:
 
     configuration: str
     opening: int | None
-    images: Sequence[int] = field(metadata={"column": "photographs"} | JSON)
+    images: Sequence[int] = field(metadata=JSON)
     probabilities: bytes
 
 
@@ -157,7 +157,7 @@ class Opening:
 
 
 SOURCES: Mapping[type, tuple[str, str]] = {
-    Image: ("photographs", "number"),
+    Image: ("images", "number"),
     LeftOut: ("left_out", "path"),
     Configuration: ("configurations", "kind, number"),
     Trial: ("trials", "position"),
