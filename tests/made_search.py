@@ -23,9 +23,8 @@ from tuner.search.events import (
     TrialEnded,
     TrialStarted,
 )
-from tuner.store.store import Bracket
 from tuner.spec.spec import Range, Spec
-from tuner.store.store import EpochRow
+from tuner.store.store import Bracket, EpochRow
 
 Array = NDArray[np.float64]
 

@@ -36,7 +36,7 @@ def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opene
     results = Results.open(database)
     sources = {"winner": results.winner(), "baseline": results.baseline()}
     with Store(database) as store, store.transaction():
-        number = len(store.rows("SELECT 1 FROM photographs"))
+        number = len(store.rows("SELECT 1 FROM images"))
         for i, label in enumerate(TRUTH):
             query = "INSERT INTO photographs VALUES (?, ?, 'test', ?, ?, 9, 9)"
             store.write(query, number + i, f"test/{i}.jpg", int(label), str(i))

@@ -13,8 +13,7 @@ from tuner.evidence.results import Results
 from tuner.report.live import Live, PlainLines
 from tuner.report.replay import earlier
 from tuner.search.events import Event, Notice, Phase, Planned, TrialEnded, TrialStarted
-from tuner.store.store import Bracket
-from tuner.store.store import Store
+from tuner.store.store import Bracket, Store
 
 DEFAULT = Made(plan=HYPERBAND_27, baseline=10)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from faults import costless
 from hypothesis import given
 from hypothesis import strategies as st
 from search.studies import facts, make, search, spec
@@ -18,13 +19,11 @@ from search.studies import facts, make, search, spec
 from tuner.errors import UsageError
 from tuner.evidence.results import Results
 from tuner.images.folds import stratified_folds
-from tuner.search.confirm import folds_of
 from tuner.search.events import TrialStarted
-from tuner.search.session import Session
 from tuner.store import held_out
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
-from tuner.training.trial import Workshop
+from tuner.training.subset import Subset
 
 
 def rows(folder: StudyFolder, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -94,12 +93,12 @@ def test_without_a_test_set_it_is_exploratory_and_nothing_is_opened_or_kept(fini
 def test_the_test_set_is_sealed_before_and_opened_once(sealed: StudyFolder) -> None:
     with Store(sealed.database, readonly=True) as store:
         seal, openings = store.meta("test_seal"), store.rows("SELECT * FROM openings")
-        test = store.rows("SELECT number, sha256, label FROM photographs WHERE split = 'test' ORDER BY number")
+        test = store.rows("SELECT number, sha256, label FROM images WHERE split = 'test' ORDER BY number")
         assert seal == held_out.seal([dict(r) for r in test]) != ""
         assert [(o["id"], o["seal"]) for o in openings] == [(1, seal)]
         numbers = [r["number"] for r in test]
         seeds = store.rows("SELECT h.* FROM held_out h JOIN confirmations s USING (configuration) WHERE fold < 0")
-        assert seeds and all(json.loads(r["photographs"]) == numbers and r["opening"] == 1 for r in seeds)
+        assert seeds and all(json.loads(r["images"]) == numbers and r["opening"] == 1 for r in seeds)
     found = Results.open(sealed.database).findings()
     assert not found.exploratory and found.openings == 1 and found.images == 4
     assert found.folds is not None and found.folds_made == "2 folds, 1 times"
@@ -125,16 +124,12 @@ def test_confirmed_later_is_confirmed_at_once(sealed: StudyFolder, tmp_path: Pat
     shutil.copytree(sealed.root / "photos", folder.root / "photos")
     question = spec(confirm__folds=2, confirm__repeats=1)
     with pytest.raises(UsageError, match="trials of the search have not ended; a winner is confirmed when all have"):
-        session(folder, question, search=False).run()
-    session(folder, question, confirm=False).run()
+        search(folder, question, search=False)
+    search(folder, question, confirm=False)
     assert Results.open(folder.database).findings().kind == "open"
     assert rows(folder, "SELECT 1 FROM confirmations") == []
-    session(folder, question, search=False).run()
+    search(folder, question, search=False)
     assert facts(folder) == facts(sealed)
-
-
-def session(folder: StudyFolder, question: Any, **how: bool) -> Session:
-    return Session(folder, question, lambda event: None, threading.Event(), "test", **how)  # type: ignore[arg-type]
 
 
 def test_lost_weights_of_a_seed_are_trained_again_before_the_opening(sealed: StudyFolder, tmp_path: Path) -> None:
@@ -176,14 +171,17 @@ def test_folds_are_stratified_and_keep_groups_together(labels: list[int], folds:
         assert each.max() - each.min() <= 1
 
 
-def test_each_image_is_left_out_once_and_never_trained_on_where_it_is() -> None:
+def test_each_image_is_left_out_once_and_never_trained_on_where_it_is(tmp_path: Path) -> None:
     labels = np.arange(40) % 2
-    whole = Workshop(None, labels, np.arange(0, 30), np.arange(30, 40), None, 2, groups=np.arange(40) // 2 * 2)  # type: ignore[arg-type]
+    whole = replace(costless.context(tmp_path), labels=labels, train=np.arange(30), validation=np.arange(30, 40))
+    whole.groups = np.arange(40) // 2 * 2
     left_out: list[int] = []
-    for _, inner, out in folds_of(whole, 5, 0, 0):
+    for fold in range(5):
+        inner = whole.rows(Subset("fold", 5, 0, fold))
+        out = inner.held_out
         parts = [set(p.tolist()) for p in (inner.train, inner.validation, out)]
         assert sum(map(len, parts)) == len(set.union(*parts)) == 40
-        groups = [{int(whole.groups[i]) for i in p} for p in parts]  # type: ignore[index]
+        groups = [{int(whole.groups[i]) for i in p} for p in parts]
         assert not (groups[0] & groups[2] or groups[1] & groups[2] or groups[0] & groups[1])
         left_out += out.tolist()
     assert sorted(left_out) == list(range(40))

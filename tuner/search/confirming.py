@@ -1,8 +1,8 @@
 """After the search: winner and baseline trained again from fresh seeds, folds if asked for, the test set opened once.
 
 What is trained, for how many epochs and with how many seeds is fixed in the store before the first of them begins;
-each is a trial like any other (`schedule.confirmation`), so it resumes as one. The test images are looked at when all of
-that has ended, in one transaction that records the opening too.
+each is a trial like any other (`schedule.confirmation`), so it resumes as one. The test images are looked at when all
+of that has ended, in one transaction that records the opening too.
 """
 
 from __future__ import annotations
@@ -16,34 +16,16 @@ import numpy as np
 from tuner.errors import RunError
 from tuner.search import schedule
 from tuner.search.checkpoints import Checkpoints
-from tuner.search.costs import MANY_SEEDS, SEEDS, CostModel
+from tuner.search.costs import CostModel, planned
 from tuner.search.events import Notice, Phase
 from tuner.search.facts import Facts
 from tuner.search.plan import Plan
 from tuner.spec.configuration import Configuration
 from tuner.store import held_out
-from tuner.store.store import Confirmation, Side, Store
+from tuner.store.store import Store
 from tuner.training.context import Context
 from tuner.training.subset import Subset
 from tuner.training.trial import predict
-
-
-def planned(plan: Plan, facts: Facts, cost: CostModel) -> Confirmation | None:
-    """Sides and number of seeds of a search that has ended: as asked, else 5, or 10 where both sides are cheap; None
-    while nothing can be confirmed.
-    """
-    sides = schedule.sides(plan, facts)
-    if sides is None or plan.confirm is None:
-        return None
-    before = facts.confirmation
-    if plan.confirm.seeds == "auto" and before and before.sides == sides and before.seeds in (SEEDS, MANY_SEEDS):
-        return before  # fixed once, however work is counted by then
-    return Confirmation(cost.seeds(plan.confirm.seeds, sum(_work(cost, side) for side in sides)), sides)
-
-
-def _work(cost: CostModel, side: Side) -> float:
-    values = Configuration.from_dict(side.hyperparameters)
-    return 0.0 if side.kind == "logistic" else side.epochs * cost.work(cost.place(values))
 
 
 @dataclass

@@ -6,7 +6,7 @@ what those take, from epochs that were trained here, or that a probe measured. P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuner.backbones.architecture import Architecture
@@ -146,10 +146,8 @@ def winners(plan: Plan, model: CostModel) -> dict[Place, float]:
     return found
 
 
-def outstanding(plan: Plan, facts: Facts, model: CostModel, fixed: Callable[[], Confirmation | None]) -> list[Left]:
-    """Everything that has not been trained yet, in the order it will be. `fixed` tells seeds and sides of the
-    confirmation; it is asked when the search has ended.
-    """
+def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
+    """Everything that has not been trained yet, in the order it will be."""
     waiting = [t for t in plan.baseline if t.key not in facts.outcomes]
     heads = [t for t in waiting if t.kind != "logistic"]
     left = [Left("baseline", len(heads), _epochs(heads, facts), (FROZEN,), logistic=len(waiting) - len(heads))]
@@ -160,7 +158,7 @@ def outstanding(plan: Plan, facts: Facts, model: CostModel, fixed: Callable[[], 
         return left
     if left:
         return left + unknown_sides(plan, model, plan.confirm, winners(plan, model))
-    if (known := fixed()) is None:
+    if (known := planned(plan, facts, model)) is None:
         return []
     left = [_side(plan, facts, model, side, known.seeds) for side in known.sides]
     return [part for part in left if part.trials or part.logistic]
@@ -197,6 +195,24 @@ def _bracket(plan: Plan, facts: Facts, model: CostModel, bracket: Bracket) -> li
     return left
 
 
+def planned(plan: Plan, facts: Facts, model: CostModel) -> Confirmation | None:
+    """Sides and number of seeds of a search that has ended: as asked, else 5, or 10 where both sides are cheap; None
+    while nothing can be confirmed.
+    """
+    sides = schedule.sides(plan, facts)
+    if sides is None or plan.confirm is None:
+        return None
+    before = facts.confirmation
+    if plan.confirm.seeds == "auto" and before and before.sides == sides and before.seeds in (SEEDS, MANY_SEEDS):
+        return before  # fixed once, however work is counted by then
+    return Confirmation(model.seeds(plan.confirm.seeds, sum(_work(model, side) for side in sides)), sides)
+
+
+def _work(model: CostModel, side: Side) -> float:
+    values = Configuration.from_dict(side.hyperparameters)
+    return 0.0 if side.kind == "logistic" else side.epochs * model.work(model.place(values))
+
+
 def unknown_sides(plan: Plan, model: CostModel, asked: ConfirmSpec, places: Mapping[Place, float]) -> list[Left]:
     """Fresh seeds and folds of both sides when each of `places` may win, with its share; trained for all epochs."""
     epochs, left = plan.max_epochs, list[Left]()
@@ -230,8 +246,8 @@ def _side(plan: Plan, facts: Facts, model: CostModel, side: Side, seeds: int) ->
     return Left("confirm", rest + folds, epochs, (place,), rest + folds)
 
 
-def seconds_left(plan: Plan, facts: Facts, model: CostModel, fixed: Callable[[], Confirmation | None]) -> float | None:
+def seconds_left(plan: Plan, facts: Facts, model: CostModel) -> float | None:
     """Seconds of all that is left, 0 when nothing is; None while some cost is unknown."""
-    each = [model.seconds(part) for part in outstanding(plan, facts, model, fixed)]
+    each = [model.seconds(part) for part in outstanding(plan, facts, model)]
     known = [seconds for seconds in each if seconds is not None]
     return float(sum(known)) if len(known) == len(each) else None

@@ -21,7 +21,7 @@ from tuner.backends import backend
 from tuner.errors import RunError
 from tuner.images import demo
 from tuner.images.dataset import Dataset
-from tuner.search import draws, estimating, session
+from tuner.search import estimating, session
 from tuner.search.costs import Left
 from tuner.search.estimating import Estimate
 from tuner.search.work import Cut, Kind, Rungs, Work, searching
@@ -74,6 +74,8 @@ def plan(
     `start`: seconds it takes until Keras is imported, `end`: until the result is shown. `doing` is told what goes on.
     Raises what a search would: UsageError for input that cannot be used, StudyError for another question.
     """
+    from tuner.search import draws  # imports KerasTuner, and so Keras
+
     environment = backend.environment()
     cache_root().mkdir(parents=True, exist_ok=True)
     # Beside the cache: a temporary folder of the system may be memory, and small.

@@ -8,6 +8,7 @@ when both have ended.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -269,15 +270,15 @@ def _again(side: Side, kind: str, id: str, what: Confirms, epochs: int, subset: 
 
 
 def _numbered(trials: list[Trial], facts: Facts) -> list[Trial]:
-    """By their place among those of their kind, behind those of earlier confirmations."""
-    found, next_number = [], dict[str, int]()
-    mine = {t.configuration for t in trials}
-    for kind in ("seed", "fold"):
-        others = [n for name, n in facts.numbers.get(kind, {}).items() if name not in mine]
-        next_number[kind] = 1 + max(others, default=-1)
+    """With the number each has among those of its kind: its own, or in this order the next that nobody has."""
+    found = []
+    taken = {kind: set(facts.numbers.get(kind, {}).values()) for kind in ("seed", "fold")}
     for trial in trials:
-        found.append(replace(trial, number=next_number[trial.kind]))
-        next_number[trial.kind] += 1
+        number = facts.numbers.get(trial.kind, {}).get(trial.configuration)
+        if number is None:
+            number = next(n for n in itertools.count() if n not in taken[trial.kind])
+            taken[trial.kind].add(number)
+        found.append(replace(trial, number=number))
     return found
 
 

@@ -168,7 +168,7 @@ def _search(
 ) -> None:
     # Only now: this module has to import before a backend is chosen, and these import Keras.
     from tuner.search import draws, facts, schedule
-    from tuner.search.confirming import Confirming, planned
+    from tuner.search.confirming import Confirming
     from tuner.search.costs import seconds_left
     from tuner.search.driver import Driver, Stopped
     from tuner.search.executors.inline import Inline
@@ -234,7 +234,7 @@ def _search(
         Confirming(store, context, checkpoints, cost),
         environment,
         lambda values, seconds: cost.observe(cost.place(values), seconds),
-        lambda: seconds_left(plan, known, cost, lambda: planned(plan, known, cost)),
+        lambda: seconds_left(plan, known, cost),
     )
     done = plan.total - schedule.unfinished(plan, known)
     listen(Planned(plan.brackets, len(plan.frozen), s.max_epochs, s.objective, done, plan.total))

@@ -11,11 +11,10 @@ from tuner.features.cached import stored
 from tuner.images.dataset import Dataset
 from tuner.search import facts, schedule, session
 from tuner.search import space as spaces
-from tuner.search.confirming import planned
-from tuner.search.costs import FROZEN, Left, outstanding, winners
+from tuner.search.costs import FROZEN, Left, outstanding, planned, winners
 from tuner.spec.rules import rules_of
 from tuner.spec.spec import Spec
-from tuner.store.store import Bracket, Confirmation, Store
+from tuner.store.store import Bracket, Store
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,7 @@ class Work:
 
     def outstanding(self) -> list[Left]:
         """What has not been trained yet."""
-        return outstanding(self.plan, self.facts, self.cost, self.fixed)
-
-    def fixed(self) -> Confirmation | None:
-        """Seeds and sides of the confirmation of a search that has ended."""
-        return planned(self.plan, self.facts, self.cost)
+        return outstanding(self.plan, self.facts, self.cost)
 
     # ---- counts ----
 
@@ -125,7 +120,7 @@ class Work:
         """Seeds and folds of both sides: at most, or just so many once the search has ended."""
         ended = tuple(self._done("seed")[i] + self._done("fold")[i] for i in (0, 1))
         cost, whole, folds = self.cost, self.plan.max_epochs, sum(self.plan.folds)
-        if not searching(self.outstanding()) and (known := self.fixed()):
+        if not searching(self.outstanding()) and (known := planned(self.plan, self.facts, self.cost)):
             seeds = [0 if side.kind == "logistic" else known.seeds for side in known.sides]
             trials = sum(seeds) + folds * len(known.sides)
             epochs = sum(n * side.epochs for n, side in zip(seeds, known.sides, strict=True))
