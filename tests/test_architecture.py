@@ -100,6 +100,22 @@ def test_two_files_alone_know_keras_tuner() -> None:
     assert set(importers(("keras_tuner",))) == {"search/draws.py", "search/space.py"}
 
 
+def test_evidence_is_functions_of_the_stores_rows() -> None:
+    rooms = {room(module) for path in (PACKAGE / "evidence").glob("*.py") for module, _ in imports(tree(path))}
+    assert rooms - {None} <= {"errors", "spec", "store", "evidence"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for r in ("evidence", "report", "export", "cli") for p in (PACKAGE / r).glob("*.py")]
+)
+def test_no_sql_stands_where_a_study_is_read(path: Path) -> None:
+    assert "sqlite3" not in path.read_text()
+    texts = [
+        node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert not [text for text in texts if text.startswith(("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "PRAGMA "))]
+
+
 def keras_at_import() -> set[str]:
     """Our modules that import Keras, a backend or KerasTuner as soon as they are imported, directly or through ours."""
     names = {p: ".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__") for p in FILES}

@@ -224,7 +224,7 @@ class Study:
     @property
     def photographs(self) -> pd.DataFrame:
         """One row a validation photograph: its class, and what the best configuration and the baseline said."""
-        return self.results.photographs()
+        return self.results.images()
 
     @property
     def winner(self) -> pd.Series | None:
@@ -253,7 +253,7 @@ class Study:
         if found is None:
             known = ", ".join(results.ranking(None)["id"].head(8))
             raise UsageError(f"{configuration}: no predictions are stored for it. Configurations here: {known} ...")
-        photographs = pd.Index(results.photographs()["photograph"], name="photograph")
+        photographs = pd.Index(results.images()["photograph"], name="photograph")
         return pd.DataFrame(found, index=photographs, columns=list(results.study.classes))
 
     # ---- figures ----

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from made_study import FINISHED, make_study
 
+from tuner.evidence.findings import OPEN
 from tuner.evidence.paired import compare, corrected_resampled
 from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
@@ -117,6 +118,14 @@ def test_failed_seeds_are_counted_and_missing_ones_leave_it_open(tmp_path: Path)
     database = make_study(tmp_path / "b", FINISHED)
     confirm(database, {"winner": right(0.9, 4, draw), "baseline": right(0.8, 5, draw)})
     assert Results.open(database).findings().kind == "open"
+
+
+def test_seeds_too_many_on_one_side_do_not_stand_for_those_that_the_other_lacks(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    confirm(database, {"winner": right(0.9, 6, draw), "baseline": right(0.8, 4, draw)})
+    found = Results.open(database).findings()
+    assert (found.kind, found.sentence, found.seeds) == ("open", OPEN, 4)
 
 
 def test_a_study_without_confirmation_is_open_and_says_what_choosing_cost(tmp_path: Path) -> None:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
+from tuner.spec.spec import SpaceSpec
 from tuner.store.ranking import metric_key, place
 from tuner.store.tables import Configuration, Epoch, Tables, Trial
 
-HYPERPARAMETERS = (
-    "unfrozen_layers",
-    "learning_rate",
-    "head_width",
-    "dropout",
-    "weight_decay",
-    "label_smoothing",
-    "backbone_rate",
-    "fitted_head",
-)
-
+HYPERPARAMETERS = tuple(field.name for field in fields(SpaceSpec))
 BASELINES = ("baseline", "logistic")
 
 WHOLE = (
@@ -51,37 +43,16 @@ WHOLE = (
 
 TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best")
 
-TRIAL_COLUMNS = (
-    "id",
-    "position",
-    "configuration",
-    "kind",
-    "iteration",
-    "bracket",
-    "rung",
-    "first_epoch",
-    "last_epoch",
-    "parent",
-    "status",
-    "attempts",
-    "score",
-    "best_epoch",
-    "reason",
-    "seconds",
-)
-EPOCH_COLUMNS = (
-    "configuration",
-    "kind",
-    "trial",
-    "epoch",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "seconds",
-    "images",
-    *HYPERPARAMETERS,
-)
+
+def _columns(row: type[Trial | Epoch]) -> tuple[str, ...]:
+    """The row's fields, and after its configuration that one's kind."""
+    names = [field.name for field in fields(row)]
+    after = names.index("configuration") + 1
+    return (*names[:after], "kind", *names[after:])
+
+
+TRIAL_COLUMNS = _columns(Trial)
+EPOCH_COLUMNS = (*_columns(Epoch), *HYPERPARAMETERS)
 CONFIGURATION_COLUMNS = (
     "id",
     "kind",

@@ -84,7 +84,7 @@ class Results:
         """One row a depth of the space: how many were `tried` and `finished`, and the best one there."""
         return summaries.depths(self.study, self._configurations, self._costs)
 
-    def photographs(self) -> pd.DataFrame:
+    def images(self) -> pd.DataFrame:
         """One row a validation image: its class, and what the best configuration and the baseline said of it."""
         rows = {"best": self.winner(), "baseline": self.baseline()}
         said = {name: self.predictions(str(row["id"])) for name, row in rows.items() if row is not None}
@@ -191,7 +191,7 @@ class Results:
     def to_json(self) -> str:
         """Everything here as one JSON object; missing numbers are null."""
         tables = {"configurations": self.ranking(None), "trials": self.trials(), "epochs": self.epochs()}
-        tables |= {"depths": self.depths(), "photographs": self.photographs()}
+        tables |= {"depths": self.depths(), "photographs": self.images()}
         facts = {"study": formats.study_facts(self.study), "verdict": asdict(self.findings())}
         return formats.to_json(facts | tables)
 
@@ -201,7 +201,7 @@ class Results:
             "configurations": lambda: self.ranking(None),
             "trials": self.trials,
             "epochs": self.epochs,
-            "photographs": self.photographs,
+            "photographs": self.images,
         }
         return formats.to_csv(made[table]())
 

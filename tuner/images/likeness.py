@@ -51,17 +51,17 @@ def alike(looks: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 def together(names: Sequence[str], looks: Sequence[str]) -> list[str]:
     """For each photograph the smallest name among those it is alike to, directly or through others."""
-    parent = list(range(len(names)))
+    pairs = list(alike(looks))
+    least = list(names)
+    if not pairs:
+        return least
+    from scipy.cluster.hierarchy import DisjointSet  # half a second that most data need not wait for
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for i, j in alike(looks):
-        parent[root(i)] = root(j)
-    least: dict[int, str] = {}
-    for i, name in enumerate(names):
-        least[root(i)] = min(name, least.get(root(i), name))
-    return [least[root(i)] for i in range(len(names))]
+    groups = DisjointSet({i for pair in pairs for i in pair})
+    for i, j in pairs:
+        groups.merge(i, j)
+    for group in groups.subsets():
+        name = min(names[i] for i in group)
+        for i in group:
+            least[i] = name
+    return least

@@ -77,8 +77,8 @@ class Epoch:
     """A finished epoch of a configuration, counted from 1; `images`: those seen in it, training and validation."""
 
     configuration: str
-    epoch: int
     trial: str
+    epoch: int
     loss: float | None
     accuracy: float | None
     val_loss: float | None
