@@ -81,6 +81,24 @@ def test_the_rooms_are_those_of_the_design_and_all_are_packaged() -> None:
     assert set(project["tool"]["setuptools"]["packages"]) == folders
 
 
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    """Imports for type checkers and inside functions count too."""
+    names = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
+    needs = {
+        name: {
+            known
+            for module, _ in imports(tree(path))
+            for known in (module, module.rpartition(".")[0])
+            if known in names
+        }
+        - {name, "tuner"}
+        for name, path in names.items()
+    }
+    while leaves := {name for name, wanted in needs.items() if not wanted & set(needs)}:
+        needs = {name: wanted for name, wanted in needs.items() if name not in leaves}
+    assert not needs, f"a circle among {sorted(needs)}"
+
+
 def importers(names: tuple[str, ...]) -> dict[str, set[str]]:
     """Which files import modules that begin so, wherever in the file."""
     found: dict[str, set[str]] = {}

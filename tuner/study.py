@@ -15,18 +15,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.artifacts.files import put, write_atomically
-from tuner.backbones import cuts
+from tuner.artifacts.files import cache_root, put, write_atomically
+from tuner.backbones.architecture import Architecture, architecture
 from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
 from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
 from tuner.store import locate as studies
-from tuner.store.asked import Asked, dotted, from_here, place, resolve
 from tuner.store.folder import StudyFolder
+from tuner.store.options import Resolved, dotted, from_here, place, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from tuner.evidence.findings import Findings
     from tuner.evidence.results import Results
     from tuner.export.checking import Exported
+    from tuner.images.dataset import Dataset
     from tuner.report.own_axes import Panels
     from tuner.search.events import Event
+    from tuner.search.planning import Plan
 
 COMMAND = "tuner.Study.search"
 """What the store notes as the command of a session that was started from Python."""
@@ -76,10 +79,15 @@ class Study:
         Doing the same again opens the study that is there. Raises UsageError when another question stands there,
         DataError for photographs that cannot be used, SpecError for an option.
         """
-        from tuner.images.question import ask_once
-
         folder = StudyFolder(_folder_for(studies.name_for(place(photos)) if study is None else study))
-        ask_once(folder, photos, dotted(options))
+        if not folder.spec.exists():
+            look_and_write(folder, photos, dotted(options))
+        elif different := specs.differences(specs.load(folder.spec), _about(folder, photos, dotted(options))):
+            raise UsageError(
+                f"{folder.spec} asks another question and is kept:\n  "
+                + "\n  ".join(different)
+                + f'\nOpen it with Study.open("{folder.root}"), or give the new one another name or folder.'
+            )
         return cls(folder)
 
     @property
@@ -120,8 +128,8 @@ class Study:
         """
         if self._folder.root.name == "demo":
             studies.write_demo(self._folder)
-        asked = resolve(self._folder, from_here(dotted(options)), fresh)
-        return self._run(asked, progress, listen, stop, confirm=confirm, extend=extend, fresh=fresh)
+        how = {"confirm": confirm, "extend": extend, "fresh": fresh}
+        return self._run(self.resolve(from_here(dotted(options)), fresh=fresh), progress, listen, stop, **how)
 
     def confirm(
         self,
@@ -133,20 +141,48 @@ class Study:
         """The end of `search` alone: winner and baseline again from fresh seeds, the test set opened once."""
         if not self._folder.has_results:
             raise StudyError(f"{self.path}: no results yet. Run: study.search()")
-        return self._run(resolve(self._folder, {}), progress, listen, stop, search=False)
+        return self._run(self.resolve({}), progress, listen, stop, search=False)
+
+    def resolve(self, changes: Mapping[str, Any], *, fresh: bool = False) -> Resolved:
+        """study.toml with dotted changes on top; a resumed study keeps those it was started with, a fresh one not."""
+        return resolve(self._folder, changes, fresh)
+
+    def session(
+        self,
+        resolved: Resolved,
+        listen: Callable[[Event], object],
+        stop: threading.Event,
+        *,
+        command: str,
+        **how: bool,
+    ) -> None:
+        """One session of the search, for whoever minds signals himself; `how`: the fields of `search.session.How`."""
+        from tuner.search import session
+
+        try:
+            session.run(
+                self._folder,
+                resolved.spec,
+                listen,
+                stop,
+                command=command,
+                overrides=resolved.changes,
+                how=session.How(**how),
+            )
+        finally:
+            self.refresh()
 
     def _run(
         self,
-        asked: Asked,
+        resolved: Resolved,
         progress: Callable[[str], object] | None,
         listen: Callable[[Event], object] | None,
         stop: threading.Event | None,
-        **how: Any,
+        **how: bool,
     ) -> Study:
-        """A session with Ctrl-C minded; `how`: what a `Session` is told beside its question."""
+        """A session with Ctrl-C minded."""
         # Only here: these import what a search needs.
         from tuner.report.live import lines_to
-        from tuner.search import session
         from tuner.search.stopping import on_signals
 
         stop, line = stop or threading.Event(), progress or (lambda _text: None)
@@ -156,17 +192,20 @@ class Study:
 
         try:
             with on_signals(stop, (signal.SIGINT,), notice):
-                listener = lines_to(line, listen)
-                how_ = session.How(**how)
-                session.run(
-                    self._folder, asked.spec, listener, stop, command=COMMAND, overrides=asked.changes, how=how_
-                )
+                self.session(resolved, lines_to(line, listen), stop, command=COMMAND, **how)
         except (Interrupted, KeyboardInterrupt) as error:
             message = str(error) or "Left at once; the store holds every finished epoch."
             raise Interrupted(f"{message} Go on by calling it again.") from None
-        finally:
-            self.refresh()
         return self
+
+    def plan(self, resolved: Resolved | None = None, *, confirm: bool = True, **how: Any) -> Plan:
+        """What a search will train and take on this machine; trains nothing and writes no study.
+
+        `how`: what `tuner.search.planning.plan` takes besides. Raises what a search would.
+        """
+        from tuner.search import planning
+
+        return planning.plan(self._folder, (resolved or self.resolve({})).spec, confirm=confirm, **how)
 
     # ---- what came out ----
 
@@ -178,7 +217,7 @@ class Study:
 
             if not self._folder.has_results:
                 raise StudyError(f"{self.path}: no results yet. Run: study.search()")
-            self._results = Results.open(self._folder.database, running=self._folder.is_running(), costs=_Costs)
+            self._results = Results.open(self._folder.database, running=self._folder.is_running(), costs=_architecture)
         return self._results
 
     def refresh(self) -> Study:
@@ -340,20 +379,34 @@ class Study:
             return str(error)
 
 
-class _Costs:
-    """What ResNet-50 costs at a study's image size; see `tuner.evidence.summaries.Costs`."""
+def _architecture(spec: Spec) -> Architecture:
+    """The backbone of a study, which knows what its depths cost."""
+    return architecture(image_size=spec.data.image_size)
 
-    def __init__(self, spec: Spec) -> None:
-        self._image_size = spec.data.image_size
 
-    def canonical(self, unfrozen_layers: int, batch_norm: str) -> int:
-        return cuts.canonical(unfrozen_layers, batch_norm)
+def look_and_write(folder: StudyFolder, images: str | os.PathLike[str], changes: Mapping[str, Any]) -> Dataset | None:
+    """Checks the images as a search would (what is decoded is kept for it), then writes study.toml.
 
-    def macs(self, below: str, above: str) -> int:
-        return cuts.multiply_adds(below, above, self._image_size)
+    `changes`: dotted keys; paths count from the working folder. None for `drawn:` images, which the search draws.
+    Raises DataError, SpecError; StudyError when the folder cannot be written.
+    """
+    from tuner.images.dataset import prepare
 
-    def step_macs(self, start: str, unfrozen_layers: int, batch_norm: str) -> tuple[int, int]:
-        return cuts.step_cost(start, unfrozen_layers, self._image_size, batch_norm)
+    spec, dataset = _about(folder, images, changes), None
+    if not spec.data.path.startswith(studies.DRAWN):
+        seen = replace(spec.data, path=str(place(images)))
+        dataset = prepare(seen, Path.cwd(), cache_root(), spec.search.seed)
+    studies.write_study(
+        folder, spec, f"The study {folder.root.name}: change what you like, then `tlstudy search {folder.root.name}`."
+    )
+    return dataset
+
+
+def _about(folder: StudyFolder, images: str | os.PathLike[str], changes: Mapping[str, Any]) -> Spec:
+    """The spec, its data named as study.toml names them: relative where both move together."""
+    text = os.fspath(images)
+    path = text if text.startswith(studies.DRAWN) else studies.written_path(place(text), folder.root)
+    return Spec().override({"data.path": path} | from_here(changes))
 
 
 def _folder_for(study: str | os.PathLike[str]) -> Path:

@@ -15,9 +15,9 @@ from tuner.errors import RunError, StoreError, UsageError
 from tuner.evidence.results import Results
 from tuner.search import driver
 from tuner.search.events import Event, Notice, Phase
-from tuner.store.asked import resolve
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import write_study
+from tuner.store.options import resolve
 
 QUICK = {"space__unfrozen_layers": 0, "space__dropout": 0.0, "search__max_epochs": 1, "confirm__seeds": 1}
 

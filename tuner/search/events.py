@@ -98,4 +98,4 @@ class TrialEnded:
 
 
 Event = Planned | Counted | Phase | Progress | Notice | TrialStarted | EpochEnded | TrialEnded
-Listener = Callable[[Event], None]
+Listener = Callable[[Event], object]
