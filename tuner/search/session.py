@@ -139,7 +139,7 @@ class Phases:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
-    def progress(self, phase: str) -> Callable[[int, int], None]:
+    def progress(self, phase: str) -> Callable[[int, int], object]:
         return lambda done, total: self.listen(Progress(phase, done, total))
 
 
