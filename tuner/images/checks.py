@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tuner.errors import DataError
 from tuner.images.cache import Verdict
+from tuner.images.folds import Rows, cross_validation
 from tuner.images.names import listed, shown
 
 if TYPE_CHECKING:
@@ -70,6 +73,45 @@ def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
             )
             warnings.append(f"{split} holds few photographs: {said}.{step}")
     return warnings
+
+
+def check_folds(
+    labels: Rows,
+    groups: Rows | None,
+    train: Rows,
+    validation: Rows,
+    classes: Sequence[str],
+    *,
+    folds: int,
+    repeats: int,
+    seed: int,
+) -> list[str]:
+    """Raises DataError when no repeat of a cross-validation can leave every class something to train on; a sentence
+    when there are fewer folds than asked. Arrays as in `folds.cross_validation`.
+    """
+    rows = np.concatenate([train, validation])
+    each = {name: _different(rows[labels[rows] == label], groups) for label, name in enumerate(classes)}
+    few = min(each, key=lambda name: each[name])
+    said = f"class {shown(few)} has {each[few]} images to train and validate on (those that look the same count once)"
+
+    def made(asked: int) -> int:
+        found = (
+            cross_validation(labels, groups, train, validation, folds=asked, seed=seed, repeat=repeat)
+            for repeat in range(repeats)
+        )
+        return min(map(len, found))
+
+    if (got := made(folds)) == 0:
+        more = next((f"set confirm.folds = {number}, " for number in range(folds + 1, 6) if made(number)), "")
+        raise DataError(
+            f"confirm.folds: found {folds}, but {said}: too few to leave some out and still train and validate on the "
+            f"rest. Add images, {more}or set confirm.folds = 0."
+        )
+    return [f"confirm.folds: {got} folds instead of {folds}, as {said}."] if got < folds else []
+
+
+def _different(rows: Rows, groups: Rows | None) -> int:
+    return len(rows if groups is None else np.unique(groups[rows]))
 
 
 def left_out_warning(left_out: Sequence[LeftOut], classes: Mapping[str, str]) -> list[str]:

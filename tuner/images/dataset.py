@@ -81,6 +81,13 @@ class Dataset:
         """Rows of a split, int64 (k,), ascending; empty for a split the data do not have."""
         return np.array([i for i, p in enumerate(self.photographs) if p.split == split], dtype=np.int64)
 
+    def check_folds(self, *, folds: int, repeats: int, seed: int) -> list[str]:
+        """`checks.check_folds` of these photographs, nothing for 0 folds."""
+        if not folds:
+            return []
+        rows, groups = (self.indices("train"), self.indices("val")), np.array(self.groups, np.int64)
+        return checks.check_folds(self.labels, groups, *rows, self.classes, folds=folds, repeats=repeats, seed=seed)
+
     def counts(self) -> dict[str, dict[str, int]]:
         """{split: {class: number of photographs}}, only splits that the data have."""
         return _counts(self.photographs, self.classes)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.errors import RunError
-from tuner.images.folds import stratified_folds
+from tuner.images.folds import cross_validation
 from tuner.search.candidates import Candidate, Confirms, Fit
 from tuner.search.costs import MANY_SEEDS, SEEDS, CostModel
 from tuner.search.events import Notice, Phase
@@ -157,18 +157,11 @@ def _folds(search: Search, side: Side, repeat: int) -> None:
 
 def folds_of(whole: Workshop, folds: int, seed: int, repeat: int) -> Iterator[tuple[int, Workshop, np.ndarray]]:
     """(fold, the workshop without it, the rows it holds), over training and validation images together."""
-    rows = np.sort(np.concatenate([whole.train, whole.validation]))
-    share = round(len(rows) / max(1, len(whole.validation)))
-
-    def parts(of: np.ndarray, number: int, *names: int | str) -> np.ndarray:
-        groups = None if whole.groups is None else whole.groups[of]
-        return stratified_folds(whole.labels[of], groups, number, seed, *names)
-
-    where = parts(rows, folds, "folds", repeat)
-    for fold in range(int(where.max()) + 1):
-        rest = rows[where != fold]
-        inner = parts(rest, max(2, share), "inside", repeat, fold) == 0
-        yield fold, replace(whole, train=rest[~inner], validation=rest[inner]), rows[where == fold]
+    found = cross_validation(
+        whole.labels, whole.groups, whole.train, whole.validation, folds=folds, seed=seed, repeat=repeat
+    )
+    for number, fold in enumerate(found):
+        yield number, replace(whole, train=fold.train, validation=fold.validation), fold.out
 
 
 # ---- the test set ----

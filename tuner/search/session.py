@@ -115,7 +115,10 @@ class Session:
     def _photographs(self) -> Dataset:
         with self._phase("images", self.spec.data.path):
             dataset = photographs(self.spec, self.folder, self._progress("images"))
-        for warning in dataset.warnings:
+        asked, warnings = self.spec.confirm, list(dataset.warnings)
+        if self.confirm:
+            warnings += dataset.check_folds(folds=asked.folds, repeats=asked.repeats, seed=self.spec.search.seed)
+        for warning in warnings:
             self.listen(Notice(warning, warning=True))
         self.listen(Counted(*(len(dataset.indices(split)) for split in ("train", "val", "test"))))
         return dataset
