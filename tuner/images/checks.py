@@ -6,7 +6,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +13,7 @@ from tuner.errors import DataError
 from tuner.images.cache import Verdict
 from tuner.images.folds import Rows, cross_validation
 from tuner.images.names import listed, shown
-
-if TYPE_CHECKING:
-    from tuner.images.dataset import LeftOut, Photograph
+from tuner.images.records import ImageRecord, LeftOut
 
 FEW = 5
 MAY_BE_LEFT_OUT = 0.05
@@ -124,7 +121,7 @@ def left_out_warning(left_out: Sequence[LeftOut], classes: Mapping[str, str]) ->
 
 
 def content_warnings(
-    photographs: Sequence[Photograph], verdicts: Mapping[str, Verdict], classes: Sequence[str]
+    photographs: Sequence[ImageRecord], verdicts: Mapping[str, Verdict], classes: Sequence[str]
 ) -> list[str]:
     """Wrong suffixes, uniform images, several frames, and ways of storing that give the class away."""
     warnings = []
@@ -144,7 +141,7 @@ def content_warnings(
     return warnings + _tell_tales(photographs, classes)
 
 
-def _tell_tales(photographs: Sequence[Photograph], classes: Sequence[str]) -> list[str]:
+def _tell_tales(photographs: Sequence[ImageRecord], classes: Sequence[str]) -> list[str]:
     """A property that all photographs of one class have and none of the others': the network may learn that instead."""
     seen: dict[int, set[tuple[str, bool]]] = defaultdict(set)
     for photograph in photographs:

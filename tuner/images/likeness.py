@@ -8,9 +8,10 @@ quality 30, half the size or a tenth brighter, in at most 31 after a crop of 2 %
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tuner.images.decode import Pixels
@@ -49,8 +50,8 @@ def alike(looks: Sequence[str]) -> Iterator[tuple[int, int]]:
                 yield known[first + row], known[first + column]
 
 
-def together(names: Sequence[str], looks: Sequence[str]) -> list[str]:
-    """For each photograph the smallest name among those it is alike to, directly or through others."""
+def together(names: Sequence[str], pairs: Iterable[tuple[int, int]] | NDArray[np.int64]) -> list[str]:
+    """For each image the smallest name among those it is paired with by `alike`, directly or through others."""
     parent = list(range(len(names)))
 
     def root(i: int) -> int:
@@ -59,7 +60,7 @@ def together(names: Sequence[str], looks: Sequence[str]) -> list[str]:
             i = parent[i]
         return i
 
-    for i, j in alike(looks):
+    for i, j in pairs:
         parent[root(i)] = root(j)
     least: dict[int, str] = {}
     for i, name in enumerate(names):
