@@ -103,7 +103,7 @@ WRONG_USE = [
     (["init", "photos", "--weights", "bogus"], 'Name an existing .h5, .weights.h5 or .keras file, or use "imagenet"'),
     (["init", "photos", "--weights", "notes.txt"], "notes.txt: weights files end in .h5, .weights.h5 or .keras."),
     (["search", "--data", "photos", "--weights", "nofile.h5"], "weights file nofile.h5 was not found"),
-    (["init", "nowhere"], "nowhere: no such folder or .zip. If the photographs moved"),
+    (["init", "nowhere"], "nowhere: no such folder or .zip. Expected"),
     (["init", "one_class"], "two"),
     (["search", ""], "STUDY: found '', expected a study folder, its study.toml or a name under studies/."),
     (["predict", "m.keras", ""], "PATH: found '', expected a photograph, a folder of them, or - for a list on stdin."),

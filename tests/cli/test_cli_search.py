@@ -111,6 +111,19 @@ def test_a_moved_study_goes_on(tlstudy: Tlstudy, work: Path, tmp_path: Path) -> 
     assert "Too few images to tell" in done.out
 
 
+def test_what_a_search_says_when_images_moved_works_when_typed(tlstudy: Tlstudy, work: Path) -> None:
+    study = work / "studies" / "photos"
+    before = learnt(study)
+    shutil.move(work / "photos", work / "else where")
+    done = tlstudy("search", cwd=work)
+    assert done.code == 2
+    typed = re.search(r"tlstudy search .* --data", " ".join(done.err.split()))
+    assert typed is not None
+    assert tlstudy(*shlex.split(typed.group())[1:], "else where", cwd=work).code == 0
+    assert learnt(study) == before
+    assert tlstudy("search", cwd=work).code == 0, "the place is kept"
+
+
 def test_another_question_is_refused_with_each_difference(tlstudy: Tlstudy, work: Path) -> None:
     before = (work / "studies" / "photos" / "study.db").read_bytes()
     done = tlstudy("search", "photos", "--max-epochs", "3", "--set", "space.head_width=16", cwd=work)

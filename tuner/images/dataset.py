@@ -68,15 +68,22 @@ class Dataset:
 
 
 def prepare(
-    data: DataSpec, base: Path, cache: Path, seed: int, on_progress: Callable[[int, int], None] | None = None
+    data: DataSpec,
+    base: Path,
+    cache: Path,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    if_missing: str = "",
 ) -> Dataset:
     """Finds, checks, splits and decodes the photographs that `data` names; what the cache holds is not decoded again.
 
     base: the folder a relative `data.path` counts from. on_progress(done, total) counts files as they are decoded or
-    found decoded. Raises DataError: before anything is written for every fault of the layout; after decoding for
-    duplicates across splits or classes, too many unusable files and classes that are too small.
+    found decoded. if_missing: what to do where there is nothing, for the message. Raises DataError: before anything is
+    written for every fault of the layout; after decoding for duplicates across splits or classes, too many unusable
+    files and classes that are too small.
     """
-    found = _scanned(data, base, cache)
+    found = _scanned(data, base, cache, if_missing)
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
@@ -127,8 +134,8 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _scanned(data: DataSpec, base: Path, cache: Path) -> Scan:
-    root = located(data.path, base, cache)
+def _scanned(data: DataSpec, base: Path, cache: Path, if_missing: str) -> Scan:
+    root = located(data.path, base, cache, if_missing)
     try:
         return scan(root, data.recursive)
     except DataError as error:
@@ -141,17 +148,14 @@ def _named(named: str, base: Path) -> Path:
     return Path(os.path.realpath(base / home(named)))
 
 
-def located(named: str, base: Path, cache: Path) -> Path:
+def located(named: str, base: Path, cache: Path, if_missing: str = "") -> Path:
     """The folder of photographs that a study's `data.path` names, a .zip unpacked. Raises DataError.
 
-    base: the folder a relative name counts from.
+    base, if_missing: as in `prepare`.
     """
     path = _named(named, base)
     if not os.path.exists(path):  # pathlib's raises for a name too long
-        raise DataError(
-            f"{shown(str(path))}: no such folder or .zip. If the photographs moved, name their place with --data or as "
-            f"data.path in study.toml. {LAYOUTS}"
-        )
+        raise DataError(" ".join(filter(None, [f"{shown(str(path))}: no such folder or .zip.", if_missing, LAYOUTS])))
     return archive.unpack(path, cache) if path.is_file() else path
 
 

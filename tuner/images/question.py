@@ -39,7 +39,7 @@ def ask_once(folder: StudyFolder, photos: str | os.PathLike[str], changes: Mappi
     if not folder.spec.exists():
         ask(folder, photos, changes)
         return
-    if different := specs.differences(specs.load(folder.spec), _about(folder, photos, changes)):
+    if different := specs.differences(specs.load(folder.spec), _about(folder, photos, changes), all_keys=True):
         raise UsageError(
             f"{folder.spec} asks another question and is kept:\n  "
             + "\n  ".join(different)

@@ -7,6 +7,7 @@ it gives a listener and an event that asks it to stop; nothing is printed here.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import threading
 import time
@@ -323,7 +324,8 @@ def photographs(spec: Spec, folder: StudyFolder, on_progress: Callable[[int, int
     if data.path.startswith(DRAWN):
         demo.draw(folder.root / "photos")
         data = replace(data, path="photos")
-    return prepare(data, folder.root, cache_root(), spec.search.seed, on_progress)
+    moved = f"If the photographs moved: tlstudy search {shlex.quote(str(folder.root))} --data PLACE"
+    return prepare(data, folder.root, cache_root(), spec.search.seed, on_progress, if_missing=moved)
 
 
 def needed_cuts(spec: Spec, space: spaces.Space, images: int) -> tuple[dict[str, int], tuple[str, ...]]:
