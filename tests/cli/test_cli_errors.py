@@ -301,8 +301,7 @@ def _folder(root: Path, file: str) -> Path:
 
 # ---- output that goes nowhere --------------------------------------------------------------------------------------
 
-ARGUMENTS = [["report"], ["report", "--format", "json"], ["report", "--format", "csv"], ["best"]]
-ARGUMENTS += [["--help"], ["search", "-h"]]
+ARGUMENTS = [["report"], ["report", "--format", "json"], ["best"], ["--help"]]
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS, ids=" ".join)
@@ -325,7 +324,7 @@ def test_a_reader_that_leaves_early_is_fine(made: Callable[..., Path], tmp_path:
     assert process_.returncode == 0
 
 
-@pytest.mark.parametrize("arguments", ARGUMENTS, ids=" ".join)
+@pytest.mark.parametrize("arguments", [["report", "--format", "csv"], ["best"], ["--help"]], ids=" ".join)
 def test_no_reader_at_all_is_fine(made: Callable[..., Path], tmp_path: Path, arguments: list[str]) -> None:
     made()
     reading, writing = os.pipe()

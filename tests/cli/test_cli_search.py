@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_programs import SMALL, Outcome, Tlstudy, environment, process, start
+from cli_programs import SMALL, Outcome, Tlstudy, environment, start
 
 from tuner.cli.options import assignments
 from tuner.cli.search import _resume_command
@@ -225,7 +225,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     first = learnt(study)
     assert 2 <= len(first["trials"]) < 25
     assert report(tlstudy, work)["study"]["state"] == "interrupted"
-    assert tlstudy("report", cwd=work).code == 0
+    assert tlstudy("best", cwd=work).code == 0
 
     with start(*go_on_with(done), cwd=work) as search:
         until(search, "trial 12/25")
@@ -236,7 +236,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     assert first["predictions"][0] in second["predictions"]
     assert len(first["trials"]) < len(second["trials"]) < 25
 
-    assert process(*go_on_with(done), cwd=work).code == 0
+    assert tlstudy(*go_on_with(done), cwd=work).code == 0
     assert learnt(study) == learnt(finished_work[0] / "studies" / "photos")
     with Store(study / "study.db", readonly=True) as store:
         assert [row[0] for row in store.rows("SELECT outcome FROM sessions ORDER BY id")] == [
@@ -249,7 +249,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
 SLOW = """
 import sys, time
 from tuner.cli import main
-from tuner.search import trial
+from tuner.training import trial
 
 def train(self, network, workshop, epoch):
     print("in a step", flush=True)
@@ -260,7 +260,9 @@ main()
 """
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_epoch(finished_work: tuple[Path, Outcome], tmp_path: Path) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_the_epoch(
+    tlstudy: Tlstudy, finished_work: tuple[Path, Outcome], tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     shutil.copytree(finished_work[0] / "photos", work / "photos")
     with subprocess.Popen(
@@ -281,7 +283,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_epoch(finished_work: tuple[Path, 
     assert "Left at once; the store holds every finished epoch." in err and "Traceback" not in err
     with Store(work / "studies" / "photos" / "study.db", readonly=True) as store:
         assert store.rows("SELECT outcome FROM sessions")[0][0] == "interrupted"
-    assert process("search", "photos", cwd=work).code == 0
+    assert tlstudy("search", "photos", cwd=work).code == 0
     assert learnt(work / "studies" / "photos") == learnt(finished_work[0] / "studies" / "photos")
 
 
