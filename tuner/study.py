@@ -82,7 +82,9 @@ class Study:
         folder = StudyFolder(_folder_for(studies.name_for(place(photos)) if study is None else study))
         if not folder.spec.exists():
             look_and_write(folder, photos, dotted(options))
-        elif different := specs.differences(specs.load(folder.spec), _about(folder, photos, dotted(options))):
+            return cls(folder)
+        asked = _about(folder, photos, dotted(options))
+        if different := specs.differences(specs.load(folder.spec), asked, all_keys=True):
             raise UsageError(
                 f"{folder.spec} asks another question and is kept:\n  "
                 + "\n  ".join(different)

@@ -14,11 +14,14 @@ import pytest
 from faults import costless
 from hypothesis import given
 from hypothesis import strategies as st
+from photographs import folder as photographs
+from photographs import photograph
 from search.studies import facts, make, search, spec
 
-from tuner.errors import UsageError
+from tuner.errors import DataError, UsageError
 from tuner.evidence.results import Results
-from tuner.images.folds import stratified_folds
+from tuner.images.checks import check_folds
+from tuner.images.folds import cross_validation, stratified_folds
 from tuner.search.events import TrialStarted
 from tuner.store import held_out
 from tuner.store.folder import StudyFolder
@@ -185,3 +188,76 @@ def test_each_image_is_left_out_once_and_never_trained_on_where_it_is(tmp_path: 
         assert not (groups[0] & groups[2] or groups[1] & groups[2] or groups[0] & groups[1])
         left_out += out.tolist()
     assert sorted(left_out) == list(range(40))
+
+
+FEW: dict[str, Any] = {
+    "space__unfrozen_layers": 0,
+    "space__head_width": 0,
+    "space__dropout": 0.0,
+    "search__max_epochs": 1,
+    "search__factor": 2,
+    "confirm__seeds": 1,
+    "confirm__repeats": 2,
+}
+
+
+def with_cows(root: Path, seeds: tuple[int, int, int]) -> StudyFolder:
+    """A study whose third class has two images to train on and one to validate; equal seeds look the same."""
+    folder = make(root)
+    photographs(folder.root / "photos", train=2, val=1, classes=("cow",))
+    for size, (seed, path) in enumerate(zip(seeds, sorted((folder.root / "photos").glob("*/cow/*")), strict=True)):
+        photograph(path, seed, width=48 + size)
+    return folder
+
+
+@pytest.mark.parametrize("balanced", ["none", "balanced"])
+def test_a_class_of_three_images_is_cross_validated(tmp_path: Path, balanced: str) -> None:
+    folder = with_cows(tmp_path / "study", (901, 902, 903))
+    search(folder, spec(**FEW, confirm__folds=2, search__class_weight=balanced))
+    query = "SELECT status, COUNT(*) FROM trials JOIN configurations c ON c.id = configuration WHERE kind = 'fold'"
+    assert rows(folder, query + " GROUP BY status") == [("COMPLETED", 2 * 2 * 2)]
+
+
+def test_folds_that_cannot_be_made_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    folder = with_cows(tmp_path / "study", (901, 901, 901))
+    with pytest.raises(DataError, match=r"confirm.folds: found 2, but class cow has 1 images to train and validate"):
+        search(folder, spec(**FEW, confirm__folds=2))
+    assert not folder.has_results
+
+
+def test_where_two_folds_cannot_be_made_and_three_can_that_is_said() -> None:
+    labels = np.array([0] * 3 + [1] * 3)
+    with pytest.raises(DataError, match=r"cat has 3 images.* Add images, set confirm.folds = 3, or set confirm.folds"):
+        check_folds(labels, None, np.array([0, 1, 3, 4]), np.array([2, 5]), ("cat", "cow"), folds=2, repeats=2, seed=0)
+
+
+def test_fewer_folds_than_asked_are_said() -> None:
+    labels = np.array([0] * 9 + [1] * 3)
+    said = check_folds(labels, None, np.arange(1, 12), np.array([0]), ("cat", "cow"), folds=5, repeats=2, seed=0)
+    assert said == [
+        "confirm.folds: 3 folds instead of 5, as class cow has 3 images to train and validate on (those that look the "
+        "same count once)."
+    ]
+
+
+@given(LABELS, st.integers(2, 6), st.integers(1, 12), st.randoms(use_true_random=False))
+def test_every_fold_trains_every_class_or_there_are_none(labels: list[int], folds: int, held: int, draw: Any) -> None:
+    y = np.array(labels)
+    groups = np.array([draw.randrange(len(labels)) for _ in labels])
+    order = np.array(draw.sample(range(len(y)), len(y)))
+    validation = order[: min(held, len(y) - 1)]
+    train = order[len(validation) :]
+    for alike in (None, groups):
+        found = cross_validation(y, alike, train, validation, folds=folds, seed=0, repeat=0)
+        for fold in found:
+            parts = [set(part.tolist()) for part in (fold.train, fold.validation, fold.out)]
+            assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == len(y)
+            assert set(y[fold.train]) == set(labels)
+            if alike is not None:
+                together = [{int(alike[i]) for i in part} for part in parts]
+                assert not (together[0] & together[1] or together[0] & together[2] or together[1] & together[2])
+        assert sorted(i for fold in found for i in fold.out.tolist()) == (list(range(len(y))) if found else [])
+    smallest = min(labels.count(label) for label in set(labels))
+    alone = cross_validation(y, None, train, validation, folds=folds, seed=0, repeat=0)
+    # Where all classes have three, one of two folds may leave one image each: nothing to choose the epoch by.
+    assert len(alone) == min(folds, smallest) or smallest < 3 or (smallest, folds) == (3, 2)

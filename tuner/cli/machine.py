@@ -79,7 +79,7 @@ def _backend() -> list[Finding]:
                 "backend",
                 f"fails to start: {type(error).__name__}: {error}",
                 False,
-                "Reinstall it: pip install --force-reinstall tensorflow",
+                f"Reinstall it: pip install --force-reinstall {os.environ.get('KERAS_BACKEND', SUPPORTED[0])}",
             )
         ]
     name = facts["backend"]

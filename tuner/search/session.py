@@ -7,6 +7,7 @@ listener and an event that asks it to stop; nothing is printed here.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import threading
 import time
@@ -28,7 +29,7 @@ from tuner.errors import Interrupted, RunError, StudyError, UsageError
 from tuner.features import bank
 from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
-from tuner.images.folds import stratified_folds
+from tuner.images.folds import cross_validation
 from tuner.search import ahead, moved
 from tuner.search import space as spaces
 from tuner.search.checkpoints import Checkpoints
@@ -86,7 +87,7 @@ def run(
         backbone_weights.begin(spec.backbone.weights, folder.root)
         with phases.phase("start", "importing Keras"):
             environment = backend.environment() | {"tlstudy": __version__}
-        dataset = _images(folder, spec, phases)
+        dataset = _images(folder, spec, phases, how.confirm)
         if stop.is_set():
             raise Interrupted("Stopped before anything was trained.")
         if how.fresh:
@@ -139,17 +140,23 @@ class Phases:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
-    def progress(self, phase: str) -> Callable[[int, int], object]:
-        return lambda done, total: self.listen(Progress(phase, done, total))
+    def progress(self, phase: str) -> Callable[[int, int], None]:
+        def say(done: int, total: int) -> None:
+            self.listen(Progress(phase, done, total))
+
+        return say
 
 
 # ---- the stages ----
 
 
-def _images(folder: StudyFolder, spec: Spec, phases: Phases) -> Dataset:
+def _images(folder: StudyFolder, spec: Spec, phases: Phases, confirm: bool) -> Dataset:
     with phases.phase("images", spec.data.path):
         dataset = images(spec, folder, phases.progress("images"))
-    for warning in dataset.warnings:
+    warnings, asked = list(dataset.warnings), spec.confirm
+    if confirm:
+        warnings += dataset.check_folds(folds=asked.folds, repeats=asked.repeats, seed=spec.search.seed)
+    for warning in warnings:
         phases.listen(Notice(warning, warning=True))
     phases.listen(Counted(*(len(dataset.indices(split)) for split in ("train", "val", "test"))))
     return dataset
@@ -182,7 +189,8 @@ def _search(
     if (sentence := moved.notice(store, environment)) is not None:
         listen(Notice(sentence, warning=True))
     network = architecture(image_size=spec.data.image_size)
-    space = spaces.build(spec, network)
+    rules = rules_of(int(environment["numerics"]))
+    space = spaces.build(spec, network, drifting=rules.drifting_steps)
     for notice in space.notices:
         listen(Notice(notice))
     with phases.phase("backbone", " or ".join(spec.backbone.weights)):
@@ -190,7 +198,6 @@ def _search(
     ahead.imported("sklearn.linear_model", "pandas")
     with phases.phase("features", f"{len(dataset.images)} photographs"):
         stored = _features(spec, network, backbone, dataset, space, phases, stop)
-    rules = rules_of(int(environment["numerics"]))
     plan = make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
     _record(spec, store, dataset, backbone, space, environment, overrides)
     context = Context(
@@ -288,12 +295,12 @@ def _begun(store: Store) -> int:
 
 def _folds(spec: Spec, dataset: Dataset) -> tuple[int, ...]:
     """How many folds each repeat has: as many as asked, or as the smallest class allows."""
-    if not spec.confirm.folds:
-        return ()
-    rows = np.sort(np.concatenate([dataset.indices("train"), dataset.indices("val")]))
-    labels, groups = dataset.labels[rows], np.array(dataset.groups, np.int64)[rows]
-    names = ((spec.search.seed, "folds", repeat) for repeat in range(spec.confirm.repeats))
-    return tuple(int(stratified_folds(labels, groups, spec.confirm.folds, *name).max()) + 1 for name in names)
+    rows, groups = (dataset.indices("train"), dataset.indices("val")), np.array(dataset.groups, np.int64)
+    folds, seed = spec.confirm.folds, spec.search.seed
+    return tuple(
+        len(cross_validation(dataset.labels, groups, *rows, folds=folds, seed=seed, repeat=repeat))
+        for repeat in range(spec.confirm.repeats if folds else 0)
+    )
 
 
 def recipe(spec: Spec, rules: Rules) -> Any:
@@ -486,7 +493,8 @@ def images(spec: Spec, folder: StudyFolder, on_progress: Callable[[int, int], No
     if data.path.startswith(DRAWN):
         demo.draw(folder.root / "photos")
         data = replace(data, path="photos")
-    return prepare(data, folder.root, cache_root(), spec.search.seed, on_progress)
+    moved = f"If the photographs moved: tlstudy search {shlex.quote(str(folder.root))} --data PLACE"
+    return prepare(data, folder.root, cache_root(), spec.search.seed, on_progress, if_missing=moved)
 
 
 def needed_cuts(

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,10 +23,13 @@ HEAD_NAMES = tuple(h.name for h in HYPERPARAMETERS if h.frozen)
 
 @dataclass(frozen=True)
 class Space:
-    """The searched values by name, equal depths merged. `notices` says what was merged."""
+    """The searched values by name, equal depths merged. `notices` says what was merged. `drifting`: a stepped range's
+    values as studies under numerics 3 had them, 0.1 + 2 * 0.1 = 0.30000000000000004.
+    """
 
     values: Mapping[str, Searched]
     notices: tuple[str, ...]
+    drifting: bool = False
 
     @property
     def size(self) -> int | None:
@@ -47,9 +49,10 @@ class Space:
             return value if isinstance(value, tuple) else (value,)
         if value.step is None and name not in WHOLE:
             return None
-        step = value.step or 1
-        count = math.floor((value.max - value.min) / step + 1e-9) + 1
-        found = tuple(value.min + i * step for i in range(count))
+        if self.drifting:
+            found = tuple(value.min + i * (value.step or 1) for i in range(value.steps() + 1))
+        else:
+            found = value.grid()
         return tuple(int(v) for v in found) if name in WHOLE else found
 
     def searched(self) -> tuple[str, ...]:
@@ -80,7 +83,7 @@ class Space:
         return hp
 
 
-def build(spec: Spec, architecture: Architecture) -> Space:
+def build(spec: Spec, architecture: Architecture, *, drifting: bool = False) -> Space:
     """The space of a study, with depths that train the same variables merged into the first of them."""
     values: dict[str, Searched] = {n: getattr(spec.space, n) for n in NAMES}
     notices = []
@@ -91,7 +94,7 @@ def build(spec: Spec, architecture: Architecture) -> Space:
         if same != depth and not isinstance(values["unfrozen_layers"], Range):
             notices.append(f"unfrozen_layers {depth} trains the same variables as {same} and is searched as {same}.")
     values["unfrozen_layers"] = tuple(kept.values()) if len(kept) > 1 else next(iter(kept.values()))
-    return Space(values, tuple(notices))
+    return Space(values, tuple(notices), drifting)
 
 
 def depths(space: Space) -> tuple[int, ...]:

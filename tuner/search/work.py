@@ -74,13 +74,14 @@ class Work:
     ) -> None:
         self.spec, self.dataset = spec, dataset
         self.network = architecture(image_size=spec.data.image_size)
-        self.space = spaces.build(spec, self.network)
+        rules = rules_of(numerics)
+        self.space = spaces.build(spec, self.network, drifting=rules.drifting_steps)
         backbone = session.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
         self.needed, self.wanted = session.needed_cuts(spec, self.network, self.space, images)
         self.stored = stored(backbone, dataset.key, images, self.wanted, cache_root())
         self.missing = tuple(c for c in self.wanted if c not in self.stored)
-        self.plan = session.make_plan(spec, self.space, store, dataset, rules_of(numerics), confirm=confirm)
+        self.plan = session.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
         self.facts = facts.read(store, spec.search.objective)
         self.cost = session.cost_model(spec, self.network, dataset, ("image", *self.wanted))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from tuner.backbones.architecture import Architecture
 from tuner.features.bank import Features
-from tuner.images.folds import stratified_folds
+from tuner.images.folds import cross_validation
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules
 from tuner.training.network import Network, Networks
@@ -59,6 +59,7 @@ class Context:
     checkpoints: Path
     test: np.ndarray = field(default_factory=lambda: NO_ROWS)
     groups: np.ndarray | None = None
+    _folds: dict[Subset, Rows] = field(default_factory=dict, init=False)
     _linear: dict[Subset, Mapping[str, np.ndarray]] = field(default_factory=dict, init=False)
 
     def start(self, values: Configuration) -> str:
@@ -74,26 +75,23 @@ class Context:
         """The rows that a subset names."""
         if subset.name == "split":
             return Rows(self.train, self.validation, NO_ROWS)
-        both = np.sort(np.concatenate([self.train, self.validation]))
         if subset.name == "all":
             return Rows(np.concatenate([self.train, self.validation]), self.validation, NO_ROWS)
-        where = self.folds(subset.folds, subset.repeat)
-        rest = both[where != subset.fold]
-        share = round(len(both) / max(1, len(self.validation)))
-        inner = self._parts(rest, max(2, share), "inside", subset.repeat, subset.fold) == 0
-        return Rows(rest[~inner], rest[inner], both[where == subset.fold])
-
-    def folds(self, folds: int, repeat: int) -> np.ndarray:
-        """The fold of each training and validation image, int64 (k,) in ascending order of their rows."""
-        both = np.sort(np.concatenate([self.train, self.validation]))
-        return self._parts(both, folds, "folds", repeat)
+        if subset not in self._folds:
+            found = cross_validation(
+                self.labels,
+                self.groups,
+                self.train,
+                self.validation,
+                folds=subset.folds,
+                seed=self.recipe.seed,
+                repeat=subset.repeat,
+            )
+            self._folds |= {replace(subset, fold=n): Rows(f.train, f.validation, f.out) for n, f in enumerate(found)}
+        return self._folds[subset]
 
     def linear(self, subset: Subset, fit: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
         """The head that logistic regression fits to a subset's training images, by variable path; fitted once."""
         if subset not in self._linear:
             self._linear[subset] = fit()
         return self._linear[subset]
-
-    def _parts(self, rows: np.ndarray, number: int, *names: int | str) -> np.ndarray:
-        groups = None if self.groups is None else self.groups[rows]
-        return stratified_folds(self.labels[rows], groups, number, self.recipe.seed, *names)
