@@ -58,7 +58,7 @@ def _keep_compiled() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         # One folder a kind of machine: programs for one processor need not run on another that shares a home.
         folder = cache_root() / "jax" / f"{platform.node()}-{jax.__version__}"
-        prune(folder.parent.glob("*/*-cache"), COMPILED)  # JAX's own limit wants a further package
+        prune(folder.parent.glob("*/*-cache"), COMPILED)  # JAX's own limit wants a further package; it maps none
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

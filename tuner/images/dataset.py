@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.artifacts.entries import Said, silent
 from tuner.artifacts.files import home
 from tuner.errors import DataError
 from tuner.images import archive, checks, duplicates, split
@@ -87,20 +89,30 @@ class Dataset:
 
 
 def prepare(
-    data: DataSpec, base: Path, cache: Path, seed: int, on_progress: Callable[[int, int], None] | None = None
+    data: DataSpec,
+    base: Path,
+    cache: Path,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+    said: Said = silent,
+    stop: threading.Event | None = None,
 ) -> Dataset:
     """Finds, checks, splits and decodes the photographs that `data` names; what the cache holds is not decoded again.
 
     base: the folder a relative `data.path` counts from. on_progress(done, total) counts files as they are decoded or
-    found decoded. Raises DataError: before anything is written for every fault of the layout; after decoding for
-    duplicates across splits or classes, too many unusable files and classes that are too small.
+    found decoded. While another process decodes the same files this one waits, says so by `said`, and raises
+    KeyboardInterrupt when `stop` is set. Raises DataError: before anything is written for every fault of the layout;
+    after decoding for duplicates across splits or classes, too many unusable files and classes that are too small.
     """
-    found = _scanned(data, base, cache)
+    found = _scanned(data, base, cache, said, stop)
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
     try:
-        with squares(paths, hashed, store, data.resize, on_progress) as (known, passing):
+        with (
+            store.alone([h.sha256 for h in hashed], said, stop),
+            squares(paths, hashed, store, data.resize, on_progress) as (known, passing),
+        ):
             verdicts = {**known.verdicts, **passing}
             try:
                 left_out = _left_out(found, hashed, verdicts, data.strict)
@@ -112,7 +124,7 @@ def prepare(
                 raise
             files = [photograph.sha256 for photograph in photographs]
             images = _keep(store, files, known, hashed)
-            store.prune(store.key(files))
+        store.prune()
     except OSError as error:
         raise DataError(
             f"{shown(str(cache))}: decoded photographs cannot be kept there ({error.strerror or error}); "
@@ -152,8 +164,8 @@ def _grouped(photographs: list[Photograph], verdicts: Mapping[str, Verdict]) -> 
     return tuple(numbers[name] for name in names)
 
 
-def _scanned(data: DataSpec, base: Path, cache: Path) -> Scan:
-    root = located(data.path, base, cache)
+def _scanned(data: DataSpec, base: Path, cache: Path, said: Said, stop: threading.Event | None) -> Scan:
+    root = located(data.path, base, cache, said, stop)
     try:
         return scan(root, data.recursive)
     except DataError as error:
@@ -166,7 +178,7 @@ def _named(named: str, base: Path) -> Path:
     return Path(os.path.realpath(base / home(named)))
 
 
-def located(named: str, base: Path, cache: Path) -> Path:
+def located(named: str, base: Path, cache: Path, said: Said = silent, stop: threading.Event | None = None) -> Path:
     """The folder of photographs that a study's `data.path` names, a .zip unpacked. Raises DataError.
 
     base: the folder a relative name counts from.
@@ -177,7 +189,7 @@ def located(named: str, base: Path, cache: Path) -> Path:
             f"{shown(str(path))}: no such folder or .zip. If the photographs moved, name their place with --data or as "
             f"data.path in study.toml. {LAYOUTS}"
         )
-    return archive.unpack(path, cache) if path.is_file() else path
+    return archive.unpack(path, cache, said, stop) if path.is_file() else path
 
 
 def _keep(store: Cache, files: list[str], known: Known, hashed: list[Hashed]) -> Pixels:
