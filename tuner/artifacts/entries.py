@@ -48,6 +48,7 @@ CHUNK = 64 << 20
 KINDS = ("images", "archives", "features", "weights")
 
 _MANIFEST = "manifest.json"
+_DAMAGE = (ValueError, KeyError, TypeError)  # what a manifest or a file that is not ours raises
 _PIECE = 1 << 20
 _SYNCED = 32  # files: of more it is quicker to have the system write all that it holds
 _OURS = (locks.PART, ".lock-", ".tlstudy-tmp-")  # the last one: of earlier versions, as what ends in .part
@@ -105,16 +106,16 @@ class Artifacts:
             body = self._body(key)
             sizes = {name: _stamp(self.folder / key / name)[0] for name in body["files"]}
             return body["about"] if all(sizes[n] == f["stamp"][0] for n, f in body["files"].items()) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *_DAMAGE):
             return None
 
     def open(self, key: str) -> Entry | None:
         """The entry, checked as the module says, marked as used and held; None when there is none. Removes damage."""
         try:
             return self._open(key)
-        except (BlockingIOError, FileNotFoundError):
+        except OSError:  # none, or one that comes or goes right now, or the disk fails
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except _DAMAGE:
             locks.sweep([self.folder / key])
             return None
 
@@ -145,16 +146,16 @@ class Artifacts:
             raise OSError(errno.EIO, "what was just written cannot be read back", str(self.folder / key))
         return found
 
-    @contextlib.contextmanager
-    def alone(self, key: str, doing: str, said: Said, stop: threading.Event | None) -> Iterator[None]:
+    def alone(
+        self, key: str, doing: str, said: Said, stop: threading.Event | None
+    ) -> contextlib.AbstractContextManager[None]:
         """One process at a time under the same key. Who has to wait says so, once: for another that is `doing` it.
 
         Raises KeyboardInterrupt when `stop` is set meanwhile. Look again for what is missing once inside.
         """
         self._make_folder()
         text = f"Another process is {doing}; waiting for it, so that it is done once."
-        with locks.alone(self.folder / f".lock-{key}", lambda: said(text), stop):
-            yield
+        return locks.alone(self.folder / f".lock-{key}", lambda: said(text), stop)
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Staged]:
@@ -222,20 +223,20 @@ class Artifacts:
                 yield path, ""
             except (BlockingIOError, FileNotFoundError):
                 continue  # just published, or just gone
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, *_DAMAGE) as error:
                 with contextlib.suppress(OSError, ValueError):
                     (self._folder(key) / _MANIFEST).unlink()
                 try:
                     locks.remove(path)
                     yield path, f"{error}; removed, the next search makes it again"
                 except OSError:
-                    yield path, f"{error}; a process uses it: stop that one, its numbers are wrong"
+                    yield path, f"{error}; no longer believed, but a process may use it, with wrong numbers: stop it"
 
     def _open(self, key: str, thorough: bool = False) -> Entry:
         """As `open`; raises BlockingIOError for one that comes or goes right now, another error for a damaged one."""
         folder = self._folder(key)
         try:
-            handle = locks.share(folder)
+            handle, _ = locks.lock(folder / locks.LOCK, fcntl.LOCK_SH)
         except FileNotFoundError:
             raise ValueError("made by an earlier version, or damaged") from None
         try:
@@ -287,9 +288,7 @@ class Artifacts:
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.folder.is_symlink():
-            raise OSError(
-                errno.ELOOP, "a symbolic link, expected a folder: set TLSTUDY_CACHE instead", str(self.folder)
-            )
+            raise OSError(errno.ELOOP, "a symbolic link; expected a folder, TLSTUDY_CACHE moves it", str(self.folder))
 
 
 def _write(folder: Path, body: Mapping[str, Any]) -> None:

@@ -46,22 +46,15 @@ def take(path: Path, handle: int, how: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def lock(path: Path, new: bool = False) -> tuple[int, bool]:
-    """Opens, and makes, the file at `path` and locks it: (handle, the caller's to close; as `take` says)."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0) | _FLAGS, 0o666)
-    try:
-        return handle, take(path, handle)
-    except BaseException:
-        os.close(handle)
-        raise
+def lock(path: Path, how: int = fcntl.LOCK_EX, new: bool = False) -> tuple[int, bool]:
+    """Opens the file at `path` and locks it: (handle, the caller's to close; as `take` says). Raises OSError.
 
-
-def share(folder: Path) -> int:
-    """Holds a folder that others may hold too but none may remove. Raises OSError, BlockingIOError as `take`."""
-    handle = os.open(folder / LOCK, os.O_RDONLY | _FLAGS)
+    An exclusive lock makes the file where there is none; `new`: there must be none.
+    """
+    mode = os.O_RDONLY if how == fcntl.LOCK_SH else os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0)
+    handle = os.open(path, mode | _FLAGS, 0o666)
     try:
-        take(folder / LOCK, handle, fcntl.LOCK_SH)
-        return handle
+        return handle, take(path, handle, how)
     except BaseException:
         os.close(handle)
         raise
@@ -118,28 +111,21 @@ def sweep(paths: Iterable[Path]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or folder that nobody holds, a folder by renaming it first so that no half of one is ever seen.
-
-    A link is removed itself, not followed. Raises OSError: BlockingIOError when somebody holds it.
-    """
-    folder = path.is_dir() and not path.is_symlink()
+    """Removes a file, a folder or a link itself. Raises OSError: BlockingIOError when a process holds it."""
     if path.is_symlink():
-        path.unlink()
+        move_away(path)
         return
-    handle, taken = lock(path / LOCK if folder else path)
+    handle, taken = lock(path / LOCK if path.is_dir() else path)
     try:
         if not taken:
             raise OSError(f"{path}: this file system has no locks, so that nobody can tell whether it is in use")
-        if folder:
-            move_away(path)
-        else:
-            path.unlink()
+        move_away(path)
     finally:
         os.close(handle)
 
 
 def move_away(path: Path) -> None:
-    """Removes a folder or file, held or not: who maps a file of it goes on reading it (POSIX)."""
+    """As `remove`, held or not: who maps a file goes on reading it (POSIX). Half a folder is never seen."""
     aside = path.with_name(f"{PART}{secrets.token_hex(8)}")
     os.rename(path, aside)
     if aside.is_dir() and not aside.is_symlink():
