@@ -126,6 +126,7 @@ def test_recursive_takes_folders_inside_a_class(tmp_path: Path) -> None:
 def test_the_cache_forgets_what_is_unused_for_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
+    from tuner.artifacts import files
     from tuner.images import cache
 
     entries = tmp_path / "cache" / "images"
@@ -137,5 +138,6 @@ def test_the_cache_forgets_what_is_unused_for_longest(tmp_path: Path, monkeypatc
         kept.append(new)
         os.utime(entries / new, (1000 + number, 1000 + number))
     monkeypatch.setattr(cache, "BUDGET", 1)
+    monkeypatch.setattr(files, "LEASE", -1.0)
     prepare(SPEC, tmp_path, tmp_path / "cache", 0)
     assert {p.name for p in entries.iterdir()} == {kept[-1]}, "what is in use stays, however small the budget"

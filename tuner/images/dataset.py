@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.artifacts.entries import Said, silent
 from tuner.artifacts.files import home
 from tuner.errors import DataError
 from tuner.images import archive, checks, duplicates, split
@@ -75,20 +77,26 @@ def prepare(
     on_progress: Callable[[int, int], None] | None = None,
     *,
     if_missing: str = "",
+    said: Said = silent,
+    stop: threading.Event | None = None,
 ) -> Dataset:
     """Finds, checks, splits and decodes the photographs that `data` names; what the cache holds is not decoded again.
 
     base: the folder a relative `data.path` counts from. on_progress(done, total) counts files as they are decoded or
-    found decoded. if_missing: what to do where there is nothing, for the message. Raises DataError: before anything is
-    written for every fault of the layout; after decoding for duplicates across splits or classes, too many unusable
-    files and classes that are too small.
+    found decoded. if_missing: what to do where there is nothing, for the message. While another process decodes the
+    same files this one waits, says so by `said`, and raises KeyboardInterrupt when `stop` is set. Raises DataError:
+    before anything is written for every fault of the layout; after decoding for duplicates across splits or classes,
+    too many unusable files and classes that are too small.
     """
-    found = _scanned(data, base, cache, if_missing)
+    found = _scanned(data, base, cache, if_missing, said, stop)
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
     try:
-        with squares(paths, hashed, store, data.resize, on_progress) as (known, passing):
+        with (
+            store.alone([h.sha256 for h in hashed], said, stop),
+            squares(paths, hashed, store, data.resize, on_progress) as (known, passing),
+        ):
             verdicts = {**known.verdicts, **passing}
             try:
                 left_out = _left_out(found, hashed, verdicts, data.strict)
@@ -100,7 +108,7 @@ def prepare(
                 raise
             files = [photograph.sha256 for photograph in photographs]
             images = _keep(store, files, known, hashed)
-            store.prune(store.key(files))
+        store.prune()
     except OSError as error:
         raise DataError(
             f"{shown(str(cache))}: decoded photographs cannot be kept there ({error.strerror or error}); "
@@ -134,8 +142,10 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _scanned(data: DataSpec, base: Path, cache: Path, if_missing: str) -> Scan:
-    root = located(data.path, base, cache, if_missing)
+def _scanned(
+    data: DataSpec, base: Path, cache: Path, if_missing: str, said: Said, stop: threading.Event | None
+) -> Scan:
+    root = located(data.path, base, cache, if_missing=if_missing, said=said, stop=stop)
     try:
         return scan(root, data.recursive)
     except DataError as error:
@@ -148,7 +158,15 @@ def _named(named: str, base: Path) -> Path:
     return Path(os.path.realpath(base / home(named)))
 
 
-def located(named: str, base: Path, cache: Path, if_missing: str = "") -> Path:
+def located(
+    named: str,
+    base: Path,
+    cache: Path,
+    *,
+    if_missing: str = "",
+    said: Said = silent,
+    stop: threading.Event | None = None,
+) -> Path:
     """The folder of photographs that a study's `data.path` names, a .zip unpacked. Raises DataError.
 
     base, if_missing: as in `prepare`.
@@ -156,7 +174,7 @@ def located(named: str, base: Path, cache: Path, if_missing: str = "") -> Path:
     path = _named(named, base)
     if not os.path.exists(path):  # pathlib's raises for a name too long
         raise DataError(" ".join(filter(None, [f"{shown(str(path))}: no such folder or .zip.", if_missing, LAYOUTS])))
-    return archive.unpack(path, cache) if path.is_file() else path
+    return archive.unpack(path, cache, said, stop) if path.is_file() else path
 
 
 def _keep(store: Cache, files: list[str], known: Known, hashed: list[Hashed]) -> Pixels:
