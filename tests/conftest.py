@@ -78,11 +78,11 @@ def squares() -> np.ndarray:
 @pytest.fixture(scope="session")
 def backbone(squares: np.ndarray, cache: Path) -> Any:
     """The product's backbone at 48 pixels with calibrated random weights."""
-    from tuner.backbones.resnet import IMAGENET_MEAN_RGB, Backbone
+    from tuner.backbones.resnet50.backbone import ResNet50
     from tuner.backbones.weights import Weights
 
     weights = Weights("random", "random", None, "random-tests")
-    return Backbone(SIDE, weights, cache, lambda: squares[:32].astype(np.float32) - np.float32(IMAGENET_MEAN_RGB))
+    return ResNet50(SIDE, weights, cache, lambda: squares[:32])
 
 
 @pytest.fixture(scope="session")

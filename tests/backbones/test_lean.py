@@ -1,5 +1,5 @@
-"""What a search runs computes the stock network: the same outputs, gradients and trained layers, at every kind of
-depth, from every kind of stored cut."""
+"""What a search runs of ResNet-50 computes the stock network: the same outputs, gradients and trained layers, at every
+kind of depth, from every kind of stored cut."""
 
 from __future__ import annotations
 
@@ -9,49 +9,45 @@ import numpy as np
 import pytest
 from test_resnet import DEPTHS, close, direction, gradients, precise, unfreeze, whole  # noqa: F401 (fixtures)
 
-from tuner.backbones import cuts
+from tuner.backbones.resnet50.tables import STAGE_ENDS, cut_layer
 from tuner.backends import backend
 
 
 def stored(values: np.ndarray, cut: str) -> np.ndarray:
-    return values[:, ::2, ::2] if cut in cuts.STAGE_ENDS else values
+    return values[:, ::2, ::2] if cut in STAGE_ENDS else values
 
 
 def stock_at(backbone: Any, used: list[str], squares: np.ndarray) -> dict[str, np.ndarray]:
     """What the stock layers give at each cut, of a stage's end the pixels that are stored."""
-    outputs = backend.forward(backbone.prefix("image", used))(squares)
+    outputs = backend.forward(backbone.stock_prefix("image", used))(squares)
     return {cut: stored(values, cut) for cut, values in zip(used, outputs, strict=True)} | {"image": squares}
 
 
 def test_every_cut_is_the_stock_networks(backbone: Any, squares: np.ndarray) -> None:
-    from tuner.backbones import lean
-
-    used = list(cuts.CUTS[1:])
+    used = list(backbone.architecture.cuts[1:])
     wanted = stock_at(backbone, used, squares[:6])
-    found = dict(zip(used, backend.forward(lean.prefix(backbone, "image", used))(squares[:6]), strict=True))
+    found = dict(zip(used, backend.forward(backbone.prefix("image", used))(squares[:6]), strict=True))
     for cut in used:
-        assert found[cut].shape[1:] == cuts.feature_shape(cut, backbone.image_size), cut
+        assert found[cut].shape[1:] == backbone.architecture.shape(cut), cut
         assert close(found[cut], wanted[cut]), cut
     for start, end in zip(used, used[1:], strict=False):  # from every stored cut too
-        (again,) = backend.forward(lean.prefix(backbone, start, [end]))(found[start])
+        (again,) = backend.forward(backbone.prefix(start, [end]))(found[start])
         assert close(again, wanted[end]), (start, end)
 
 
 @pytest.mark.parametrize("batch_norm", ["frozen", "trained"])
 def test_every_suffix_gives_the_stock_networks_outputs(backbone: Any, squares: np.ndarray, batch_norm: str) -> None:
-    from tuner.backbones import lean
-
-    depths = [d for d in DEPTHS if d]
-    used = sorted({cuts.cut_for(d, batch_norm) for d in depths} - {"image"} | {"pooled"}, key=cuts.CUTS.index)
+    depths, of = [d for d in DEPTHS if d], backbone.architecture
+    used = sorted({of.cut_for(d, batch_norm) for d in depths} - {"image"} | {"pooled"}, key=of.index)
     at = stock_at(backbone, used, squares[:6])
     for depth in depths:
-        cut = cuts.cut_for(depth, batch_norm)
-        suffix = lean.suffix(backbone, cut, depth, batch_norm, "float32")
+        cut = of.cut_for(depth, batch_norm)
+        suffix = backbone.suffix(cut, depth, batch_norm, "float32")
         # In training mode as well where BatchNorm is frozen: it ignores the mode.
         training = batch_norm == "frozen" and depth in (10, 94)
         assert close(np.asarray(suffix(at[cut], training=training)), at["pooled"]), depth
         trained = {layer.name for layer in suffix.layers if layer.trainable_variables}
-        assert trained == set(cuts.trained_layers(depth, batch_norm))
+        assert trained == set(of.trained(depth, batch_norm))
 
 
 @pytest.mark.parametrize(
@@ -76,32 +72,32 @@ def test_the_gradients_are_the_stock_networks(
     """Also where the network starts from a stored cut below its own, and through the ends of stages."""
     import keras
 
-    from tuner.backbones import lean
-
     (whole, rounding), precision = precise, precise[0].dtype_policy.name  # noqa: F811
     unfreeze(whole, depth)
     wanted = gradients(whole, preprocessed[:6].astype(precision), direction.astype(precision))
     source = squares[:6]
     if start != "image":
-        below = keras.Model(whole.inputs, whole.get_layer(cuts.cut_layer(start)).output)
+        below = keras.Model(whole.inputs, whole.get_layer(cut_layer(start)).output)
         source = stored(np.asarray(below(preprocessed[:6].astype(precision), training=False)), start)
-    found = gradients(lean.suffix(backbone, start, depth, "frozen", precision), source, direction.astype(precision))
+    found = gradients(backbone.suffix(start, depth, "frozen", precision), source, direction.astype(precision))
     if "conv1_conv/kernel" in wanted:
         wanted["conv1_conv/kernel"] = wanted["conv1_conv/kernel"][:, :, ::-1, :]
-    assert set(found) == set(wanted) == {f"{n}/{k}" for n in cuts.trained_layers(depth) for k in ("kernel", "bias")}
+    assert (
+        set(found)
+        == set(wanted)
+        == {f"{n}/{k}" for n in backbone.architecture.trained(depth, "frozen") for k in ("kernel", "bias")}
+    )
     for name, value in wanted.items():
         assert np.linalg.norm(found[name] - value) <= rounding * np.linalg.norm(value), name
 
 
 def test_trained_batch_norm_sees_every_pixel(backbone: Any, stock_resnet: Any, squares: np.ndarray) -> None:
     """Its statistics are over the whole activation, also at a stage's end of which half the pixels go on."""
-    from tuner.backbones import lean
-
     depth = 42  # down into conv4_block6
-    start = cuts.cut_for(depth, "trained")
-    (at,) = backend.forward(backbone.prefix("image", [start]))(squares[:6])
-    ours = lean.suffix(backbone, start, depth, "trained", "float32")
-    stock = backbone.suffix(start, depth, "trained", "float32")
+    start = backbone.architecture.cut_for(depth, "trained")
+    (at,) = backend.forward(backbone.stock_prefix("image", [start]))(squares[:6])
+    ours = backbone.suffix(start, depth, "trained", "float32")
+    stock = backbone.stock_suffix(start, depth, "trained", "float32")
     assert close(np.asarray(ours(stored(at, start), training=True)), np.asarray(stock(at, training=True)))
     for layer in stock.layers:
         if layer.name.endswith("_bn") and layer.trainable:
@@ -110,12 +106,10 @@ def test_trained_batch_norm_sees_every_pixel(backbone: Any, stock_resnet: Any, s
 
 
 def test_pretrain_puts_the_trained_layers_back(backbone: Any) -> None:
-    from tuner.backbones import lean
-
     for batch_norm in ("frozen", "trained"):
-        suffix = lean.suffix(backbone, "conv5_block1", 20, batch_norm, "float32")
+        suffix = backbone.suffix("conv5_block1", 20, batch_norm, "float32")
         before = [np.array(v) for v in suffix.variables]
         for v in suffix.trainable_variables:
             v.assign(np.array(v) + 1)
-        lean.pretrain(suffix, backbone)
+        backbone.pretrain(suffix)
         assert all(np.array_equal(a, np.array(v)) for a, v in zip(before, suffix.variables, strict=True))

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.backbones import numbers, weights
-from tuner.backbones.resnet import Backbone
+from tuner.backbones import weights
+from tuner.backbones.resnet50 import numbers
+from tuner.backbones.resnet50.backbone import ResNet50
 from tuner.errors import WeightsError
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def from_file(path: Path, cache: Path, side: int = 48) -> Any:
     """The product's backbone with this file in it."""
     found, reasons = weights.find((str(path),), path.parent, 0, "photographs")
     assert reasons == [] and found.kind == "file" and found.pretrained and found.name == path.name
-    return Backbone(side, found, cache, lambda: pytest.fail("a file needs no calibration")).stock
+    return ResNet50(side, found, cache, lambda: pytest.fail("a file needs no calibration")).stock
 
 
 @pytest.mark.parametrize("name", ["current.weights.h5", "whole.keras", "legacy.h5", weights.NOTOP])
@@ -68,7 +69,7 @@ def test_the_numbers_are_those_that_keras_reads(name: str, files: Path, backbone
 
 def test_a_process_ends_while_numbers_are_read(files: Path) -> None:
     """A thread stopped inside h5py would keep its lock, and Python's end waits for that."""
-    code = "import pathlib, sys; from tuner.backbones import numbers; numbers.begin(pathlib.Path(sys.argv[1]))"
+    code = "import pathlib, sys; from tuner.backbones.resnet50 import numbers; numbers.begin(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(files / "current.weights.h5")]
     for _ in range(3):
         assert subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60).returncode == 0
@@ -127,12 +128,10 @@ def test_what_is_not_laid_out_as_expected_is_left_to_keras(files: Path, tmp_path
 
 def test_a_search_makes_its_parts_without_keras_own_network(files: Path, tmp_path: Path) -> None:
     found, _ = weights.find((str(files / "current.weights.h5"),), tmp_path, 0, "")
-    ours = Backbone(48, found, tmp_path, lambda: pytest.fail("a file needs no calibration"))
-    ours.lean_prefix("image", ["conv4_block6"])
-    from tuner.backbones import lean
-
-    lean.suffix(ours, "conv5_block1", 20, "trained", "float32")
-    assert ours.parameters() == 23_587_712 and ours._stock is None
+    ours = ResNet50(48, found, tmp_path, lambda: pytest.fail("a file needs no calibration"))
+    ours.prefix("image", ["conv4_block6"])
+    ours.suffix("conv5_block1", 20, "trained", "float32")
+    assert ours.parameters() == 23_587_712 and "graph" not in vars(ours)
 
 
 def test_weights_serve_any_image_size(files: Path, backbone: Any, tmp_path: Path) -> None:
@@ -314,7 +313,7 @@ def test_random_weights_are_the_same_twice_and_from_their_cache(
         return backbone._calibration_images()
 
     def make(place: Path) -> list[np.ndarray]:
-        return [np.array(v) for v in Backbone(48, backbone.weights, place, calibration).stock.get_weights()]
+        return [np.array(v) for v in ResNet50(48, backbone.weights, place, calibration).stock.get_weights()]
 
     wanted = backbone.stock.get_weights()
     again = make(tmp_path)

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from tuner.artifacts import files
 from tuner.artifacts.entries import Artifacts
-from tuner.backbones import cuts
+from tuner.backbones.architecture import architecture
 from tuner.backends import backend
 from tuner.features import bank as features
 
-LAYERS = tuple(n for n in cuts.layer_names() if not n.endswith(("_bn", "_relu")))
+OF = architecture(image_size=48)
+LAYERS = tuple(n for n in (layer.name for layer in OF.table) if not n.endswith(("_bn", "_relu")))
 """The stock layers by the names they have in a search, where BatchNorm and the ReLU after it are part of the
 convolution."""
 WANTED = ("conv4_block2", "conv5_block2", "pooled")
@@ -130,7 +131,7 @@ def test_the_cache_keeps_to_its_budget_by_letting_the_longest_unused_go(
     def size() -> int:
         return sum(f.stat().st_size for folder in entries(filled).values() for f in folder.iterdir())
 
-    pooled = 37 * cuts.feature_bytes("pooled", 48)
+    pooled = 37 * OF.bytes("pooled")
     budget = size() + pooled // 2  # not enough for another one
     features.ensure(backbone, squares, "others", ("pooled",), filled, budget=budget)
     assert found["pooled"].exists() and found["conv4_block2"].exists() and not found["conv5_block2"].exists()
@@ -142,14 +143,12 @@ def test_the_cache_keeps_to_its_budget_by_letting_the_longest_unused_go(
 def test_features_are_the_prefixs_outputs_in_the_photographs_order(
     stored: tuple[Path, Any], backbone: Any, squares: np.ndarray
 ) -> None:
-    from tuner.backbones import lean
-
     found = stored[1].arrays
     assert found["image"] is squares
-    run = backend.forward(lean.prefix(backbone, "image", WANTED))
+    run = backend.forward(backbone.prefix("image", WANTED))
     for cut, values in zip(WANTED, run(squares[30:37]), strict=True):
         array = found[cut]
-        assert array.dtype == np.float32 and array.shape == (37, *cuts.feature_shape(cut, 48))
+        assert array.dtype == np.float32 and array.shape == (37, *OF.shape(cut))
         assert isinstance(array, np.memmap) and not array.flags.writeable
         assert np.allclose(array[30:37], values, rtol=1e-3, atol=1e-4 * np.abs(values).max())
 
@@ -265,41 +264,30 @@ def test_progress_counts_photographs(backbone: Any, squares: np.ndarray, tmp_pat
     assert said == [(32, 37), (37, 37)]
 
 
-def test_the_nearest_stored_cut_is_the_start() -> None:
-    arrays = {cut: np.zeros(1) for cut in ("image", "conv3_block4", "pooled")}
-    found = features.Features(arrays, ())
-    assert found.start_for("pooled") == "pooled"
-    assert found.start_for("conv5_block2") == "conv3_block4" == found.start_for("conv3_block4")
-    assert found.start_for("conv3_block3") == found.start_for("image") == "image"
-
-
 # ---- the byte budget ----
 
-needs = st.dictionaries(st.sampled_from(cuts.CUTS), st.integers(1, 5), min_size=1).map(lambda n: {"pooled": 1} | n)
+needs = st.dictionaries(st.sampled_from(OF.cuts), st.integers(1, 5), min_size=1).map(lambda n: {"pooled": 1} | n)
 
 
-def cost(needed: dict[str, int], stored: tuple[str, ...], size: int) -> int:
-    found = features.Features({c: np.zeros(1) for c in ("image", *stored)}, ())
-    return sum(times * cuts.multiply_adds(found.start_for(cut), cut, size) for cut, times in needed.items())
+def cost(needed: dict[str, int], stored: tuple[str, ...]) -> int:
+    return sum(times * OF.macs(OF.nearest(cut, stored), cut) for cut, times in needed.items())
 
 
 @given(needed=needs, images=st.integers(1, 5000), budget=st.floats(0, 5e9))
 def test_the_budget_is_kept(needed: dict[str, int], images: int, budget: float) -> None:
-    chosen = features.worth_storing(needed, images, 64, budget)
+    chosen = features.worth_storing(needed, images, OF, budget)
     assert set(chosen) <= set(needed) - {"image"}
-    assert list(chosen) == sorted(chosen, key=cuts.CUTS.index)
+    assert list(chosen) == sorted(chosen, key=OF.index)
     # "pooled" is always stored: a search without it would run the whole network for each frozen configuration.
     assert "pooled" in chosen
-    assert images * sum(cuts.feature_bytes(c, 64) for c in chosen) <= max(
-        budget, images * cuts.feature_bytes("pooled", 64)
-    )
-    left = budget - images * sum(cuts.feature_bytes(c, 64) for c in chosen)
+    taken = images * sum(OF.bytes(c) for c in chosen)
+    assert taken <= max(budget, images * OF.bytes("pooled"))
     for cut in set(needed) - set(chosen) - {"image"}:
-        too_big = images * cuts.feature_bytes(cut, 64) > left
-        assert too_big or cost(needed, (*chosen, cut), 64) == cost(needed, chosen, 64), "nothing worth it is left out"
+        too_big = images * OF.bytes(cut) > budget - taken
+        assert too_big or cost(needed, (*chosen, cut)) == cost(needed, chosen), "nothing worth it is left out"
 
 
 def test_no_budget_stores_the_pooled_features_alone_and_enough_stores_all() -> None:
     needed = {"pooled": 1, "conv5_block2": 1, "conv3_block1": 2, "image": 1}
-    assert features.worth_storing(needed, 100, 224, 0) == ("pooled",)
-    assert features.worth_storing(needed, 100, 224, 1e12) == ("conv3_block1", "conv5_block2", "pooled")
+    assert features.worth_storing(needed, 100, OF, 0) == ("pooled",)
+    assert features.worth_storing(needed, 100, OF, 1e12) == ("conv3_block1", "conv5_block2", "pooled")

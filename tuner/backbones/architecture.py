@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import accumulate
 
-from tuner.backbones import cuts as resnet50
 from tuner.backbones.layer import Layer
+from tuner.backbones.resnet50 import tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,5 +137,5 @@ def architecture(name: str = "resnet50", *, image_size: int) -> Architecture:
     """The architecture of that name at an image size. Raises ValueError for a name that has no tables here."""
     if name != "resnet50":
         raise ValueError(f"no architecture {name!r}, expected resnet50")
-    shapes = {cut: resnet50.feature_shape(cut, image_size) for cut in resnet50.CUTS}
-    return Architecture(name, image_size, resnet50.CUTS, shapes, resnet50.table(image_size))
+    shapes = {cut: tables.feature_shape(cut, image_size) for cut in tables.CUTS}
+    return Architecture(name, image_size, tables.CUTS, shapes, tables.table(image_size))

@@ -24,7 +24,7 @@ import numpy as np
 
 from tuner.artifacts.entries import Artifacts, silent
 from tuner.artifacts.files import home, sha256_of
-from tuner.backbones import numbers
+from tuner.backbones.resnet50 import numbers
 from tuner.errors import WeightsError
 from tuner.spec.seeds import generator
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbones import cuts
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.backbone import Backbone
 
 
 def build(
@@ -39,17 +38,16 @@ def build(
 
     photograph, x = _entrance(backbone.image_size, resize, squares)
     # The prefix in float32 and the suffix at the study's precision, cut where the trial's network was cut.
-    depth = cuts.canonical(unfrozen_layers, batch_norm)
-    cut = cuts.cut_for(depth, batch_norm)
-    if cut == "pooled":
-        x = _named(backbone.prefix("image", ["pooled"]), "resnet50_frozen")(x)
-    else:
-        if cut != "image":
-            x = _named(backbone.prefix("image", [cut]), "resnet50_frozen")(x)
-        suffix = backbone.suffix(cut, depth, batch_norm, precision)
+    architecture = backbone.architecture
+    depth = architecture.canonical(unfrozen_layers, batch_norm)
+    cut = architecture.cut_for(depth, batch_norm)
+    if cut != "image":
+        x = _named(backbone.stock_prefix("image", [cut]), f"{architecture.name}_frozen")(x)
+    if cut != "pooled":
+        suffix = backbone.stock_suffix(cut, depth, batch_norm, precision)
         _assign(suffix, checkpoint)
-        x = _named(suffix, "resnet50_trained")(x)
-    for layer in head_layers(len(classes), head_width, precision):
+        x = _named(suffix, f"{architecture.name}_trained")(x)
+    for layer in head_layers(head_width, classes=len(classes), features=architecture.width, precision=precision):
         for variable in layer.weights:
             variable.assign(checkpoint[variable.path])
         x = layer(x)

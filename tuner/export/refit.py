@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from tuner.artifacts.files import cache_root
-from tuner.backbones.architecture import architecture
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.backbone import Backbone
 from tuner.errors import ExportError
 from tuner.features import bank as features
 from tuner.images.dataset import Dataset
@@ -76,7 +75,7 @@ def train(
     from tuner.training.network import Networks, probabilities
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
-    network = architecture(image_size=spec.data.image_size)
+    network = backbone.architecture
     values = Configuration.from_dict(hyperparameters)
     stored = _features(spec, dataset, backbone, network.cut_for(values.unfrozen_layers, batch_norm), say)
     train, validation = dataset.indices("train"), dataset.indices("val")
@@ -120,7 +119,7 @@ def _features(
 ) -> features.Features:
     """The features at the configuration's cut, which the search has stored already where its budget allowed."""
     budget = spec.search.feature_budget_gb * 1e9
-    wanted = features.worth_storing({"pooled": 1, cut: 1}, len(dataset.images), backbone.image_size, budget)
+    wanted = features.worth_storing({"pooled": 1, cut: 1}, len(dataset.images), backbone.architecture, budget)
     return features.ensure(
         backbone,
         dataset.images,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.artifacts.files import sha256_of
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.backbone import Backbone
 from tuner.errors import UsageError
 from tuner.export import checking, refit, saving
 from tuner.export.checking import Exported

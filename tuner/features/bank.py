@@ -1,9 +1,10 @@
-"""Features: the frozen prefix's activations for every photograph, computed once and memory-mapped.
+"""Features: the frozen prefix's activations for every image, computed once and memory-mapped.
 
 One entry of `artifacts.entries` a cut, `<cache>/features/<key>/`, holding `features.npy` (float32, (images, *shape of
-the cut), in the order of the dataset). The key covers the photographs' bytes and order, image size, resize method,
-weights, cut, dtype, view, library versions and the batch size of the pass, because kernels may round differently at
-another batch size. Missing cuts are computed from the nearest stored cut below, so no frozen layer sees an image twice.
+the cut), in the order of the dataset). The key covers the images' bytes and order, image size, resize method,
+architecture, weights, cut, dtype, view, library versions and the batch size of the pass, because kernels may round
+differently at another batch size. Missing cuts are computed from the nearest stored cut below, so no frozen layer sees
+an image twice.
 """
 
 from __future__ import annotations
@@ -23,54 +24,54 @@ import numpy as np
 
 from tuner.artifacts.entries import Artifacts, Said, silent
 from tuner.artifacts.files import room
-from tuner.backbones import cuts
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.architecture import Architecture
+from tuner.backbones.backbone import Backbone
 from tuner.backends import backend
 from tuner.errors import RunError
 from tuner.images.mapped import Rows
 
 BATCH = 32
 NAME = "features.npy"
-VIEW = "plain"  # augmentation will add views; the plain one is the photograph as decoded
+VIEW = "plain"  # augmentation will add views; the plain one is the image as decoded
 
 
 @dataclass(frozen=True)
 class Features:
-    """Stored activations by cut; "image" is the decoded photographs themselves (uint8). Arrays are read-only maps."""
+    """Stored activations by cut; "image" is the decoded images themselves (uint8). Arrays are read-only maps."""
 
     arrays: Mapping[str, np.ndarray]
     computed: tuple[str, ...]  # cuts that this call had to compute
     rate: float | None = None  # multiply-adds a second of that computing, its trace included
 
-    def start_for(self, cut: str) -> str:
-        """The nearest cut at or below `cut` that is stored."""
-        return next(c for c in reversed(cuts.CUTS[: cuts.CUTS.index(cut) + 1]) if c in self.arrays)
 
-
-def worth_storing(needed: Mapping[str, int], images: int, image_size: int, budget: float) -> tuple[str, ...]:
+def worth_storing(needed: Mapping[str, int], images: int, of: Architecture, budget: float) -> tuple[str, ...]:
     """The cuts to store, at most `budget` bytes of them, for `needed` cuts weighted by how many choices use each.
 
     Greedy: again and again the cut that saves the most multiply-adds a byte, given those chosen. "pooled" always is.
     """
     chosen = ["image"] + (["pooled"] if "pooled" in needed else [])
-    left = budget - images * cuts.feature_bytes("pooled", image_size)
+    left = budget - images * of.bytes("pooled")
 
     def cost(stored: Sequence[str]) -> int:
-        total = 0
-        for cut, times in needed.items():
-            start = next(c for c in reversed(cuts.CUTS[: cuts.CUTS.index(cut) + 1]) if c in stored)
-            total += times * cuts.multiply_adds(start, cut, image_size)
-        return total
+        return sum(times * of.macs(of.nearest(cut, stored), cut) for cut, times in needed.items())
 
     candidates = [c for c in needed if c not in ("image", "pooled")]
     while True:
-        fitting = [c for c in candidates if c not in chosen and images * cuts.feature_bytes(c, image_size) <= left]
-        gains = [((cost(chosen) - cost([*chosen, c])) / cuts.feature_bytes(c, image_size), c) for c in fitting]
+        fitting = [c for c in candidates if c not in chosen and images * of.bytes(c) <= left]
+        gains = [((cost(chosen) - cost([*chosen, c])) / of.bytes(c), c) for c in fitting]
         best = max(gains, default=(0.0, ""))
         if best[0] <= 0:
-            return tuple(c for c in cuts.CUTS if c in chosen and c != "image")
+            return tuple(c for c in of.cuts if c in chosen and c != "image")
         chosen.append(best[1])
-        left -= images * cuts.feature_bytes(best[1], image_size)
+        left -= images * of.bytes(best[1])
+
+
+def stored(backbone: Backbone, images_key: str, wanted: Sequence[str], cache: Path) -> tuple[str, ...]:
+    """The cuts of `wanted` whose features of these images are there, by their manifests and sizes. A search checks them
+    closer.
+    """
+    artifacts = Artifacts(cache / "features")
+    return tuple(c for c in wanted if artifacts.about(_digest(_key_parts(backbone, images_key, c))) is not None)
 
 
 def ensure(
@@ -94,17 +95,18 @@ def ensure(
     parts = {cut: _key_parts(backbone, images_key, cut) for cut in wanted}
     artifacts = Artifacts(cache / "features")
     arrays: dict[str, np.ndarray] = {"image": images}
+    network = backbone.architecture
 
     def missing_after_a_look() -> list[str]:
         """The cuts that are still not there, from the lowest up; those that are there by now are mapped."""
         for cut in wanted:
-            shape = (len(images), *cuts.feature_shape(cut, backbone.image_size))
+            shape = (len(images), *network.shape(cut))
             if (
                 cut not in arrays
                 and (stored := artifacts.map(_digest(parts[cut]), NAME, shape, np.float32)) is not None
             ):
                 arrays[cut] = stored
-        return [c for c in cuts.CUTS if c in wanted and c not in arrays]
+        return [c for c in network.cuts if c in wanted and c not in arrays]
 
     if not missing_after_a_look():
         artifacts.prune(budget)
@@ -113,12 +115,12 @@ def ensure(
     with artifacts.alone(same, "computing features of the same photographs", said, should_stop):
         missing, rate = missing_after_a_look(), None
         began, work = time.perf_counter(), 0
-        whole = Features(dict(arrays), ())
+        begins = {cut: network.nearest(cut, arrays) for cut in missing}
         # Missing cuts with stored ones between them are passes of their own: no layer sees an image twice.
-        for start in dict.fromkeys(whole.start_for(c) for c in missing):
-            group = [c for c in missing if whole.start_for(c) == start]
+        for start in dict.fromkeys(begins.values()):
+            group = [c for c in missing if begins[c] == start]
             _compute(backbone, arrays[start], start, group, parts, artifacts, on_progress, should_stop)
-            work += len(images) * cuts.multiply_adds(start, group[-1], backbone.image_size)
+            work += len(images) * network.macs(start, group[-1])
         if lost := missing_after_a_look():
             raise RunError(f"{artifacts.folder}: the features just written cannot be read back ({', '.join(lost)}).")
         if missing:
@@ -137,8 +139,8 @@ def _compute(
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
 ) -> None:
-    run = backend.forward(backbone.lean_prefix(start, missing))
-    need = sum(len(source) * cuts.feature_bytes(c, backbone.image_size) for c in missing)
+    run = backend.forward(backbone.prefix(start, missing))
+    need = sum(len(source) * backbone.architecture.bytes(c) for c in missing)
     cache = artifacts.folder.parent
     free = shutil.disk_usage(cache).free
     if need > 0.95 * free:
@@ -152,7 +154,7 @@ def _compute(
         staged = {cut: made.enter_context(artifacts.staging()) for cut in missing}
         maps = {}
         for cut in missing:
-            shape = (len(source), *cuts.feature_shape(cut, backbone.image_size))
+            shape = (len(source), *backbone.architecture.shape(cut))
             maps[cut] = staged[cut].array(NAME, shape, np.float32)
         reading, writing = Rows(source), {cut: Rows(array) for cut, array in maps.items()}
         for first in range(0, len(source), BATCH):
@@ -186,6 +188,7 @@ def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:
     return {
         "images": images_key,
         "image_size": backbone.image_size,
+        "architecture": backbone.architecture.name,
         "weights": backbone.weights.key,
         "cut": cut,
         "dtype": "float32",

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tuner.backbones.architecture import Architecture
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.backbone import Backbone
+from tuner.backbones.loading import load
 from tuner.backbones.weights import Weights
 from tuner.errors import RunError
 from tuner.features import bank
@@ -86,10 +87,10 @@ def run(subject: Subject, folder: Path) -> Probe:
     draw = np.random.default_rng(0)
 
     def images() -> np.ndarray:
-        return draw.normal(0, 50, (2, spec.data.image_size, spec.data.image_size, 3)).astype(np.float32)
+        return draw.integers(0, 256, (2, spec.data.image_size, spec.data.image_size, 3), np.uint8)
 
     began = time.perf_counter()
-    backbone = Backbone(spec.data.image_size, Weights("random", "probe", None, "probe"), folder, images)
+    backbone = load(subject.network, Weights("random", "probe", None, "probe"), folder, images)
     backbone.parameters()
     found.backbone = time.perf_counter() - began
     if subject.missing:

@@ -23,7 +23,8 @@ from tuner import __version__
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
 from tuner.backbones.architecture import Architecture, architecture
-from tuner.backbones.resnet import IMAGENET_MEAN_RGB, Backbone
+from tuner.backbones.backbone import Backbone
+from tuner.backbones.loading import load
 from tuner.backends import backend
 from tuner.errors import Interrupted, RunError, StudyError, UsageError
 from tuner.features import bank
@@ -506,7 +507,7 @@ def needed_cuts(
         cut = network.cut_for(depth, spec.backbone.batch_norm)
         needed[cut] = needed.get(cut, 0) + 1
     budget = spec.search.feature_budget_gb * 1e9
-    return needed, bank.worth_storing(needed, images, spec.data.image_size, budget)
+    return needed, bank.worth_storing(needed, images, network, budget)
 
 
 def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:
@@ -522,7 +523,7 @@ def load_backbone(spec: Spec, dataset: Dataset, weights: backbone_weights.Weight
 
     def calibration() -> np.ndarray:
         rows = dataset.indices("train")
-        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), backbone_weights.CALIBRATION_IMAGES)).astype(int)]
-        return np.asarray(dataset.images[some], np.float32) - np.array(IMAGENET_MEAN_RGB, np.float32)
+        some = np.linspace(0, len(rows) - 1, min(len(rows), backbone_weights.CALIBRATION_IMAGES)).astype(int)
+        return np.asarray(dataset.images[rows[some]])
 
-    return Backbone(spec.data.image_size, weights, cache_root(), calibration)
+    return load(architecture(image_size=spec.data.image_size), weights, cache_root(), calibration)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tuner.artifacts.files import cache_root
 from tuner.backbones.architecture import architecture
 from tuner.backbones.weights import Weights
-from tuner.features.cached import stored
+from tuner.features.bank import stored
 from tuner.images.dataset import Dataset
 from tuner.search import facts, schedule, session
 from tuner.search import space as spaces
@@ -79,7 +79,7 @@ class Work:
         backbone = session.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
         self.needed, self.wanted = session.needed_cuts(spec, self.network, self.space, images)
-        self.stored = stored(backbone, dataset.key, images, self.wanted, cache_root())
+        self.stored = stored(backbone, dataset.key, self.wanted, cache_root())
         self.missing = tuple(c for c in self.wanted if c not in self.stored)
         self.plan = session.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
         self.facts = facts.read(store, spec.search.objective)

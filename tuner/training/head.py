@@ -64,10 +64,10 @@ class Branch:
     """Dense layers from pooled features to float32 logits with a hidden layer of `widest` units, or none for 0."""
 
     def __init__(
-        self, classes: int, widest: int, precision: str, optimizer: str, dropout: bool, name: str = ""
+        self, widest: int, name: str = "", *, classes: int, features: int, precision: str, optimizer: str, dropout: bool
     ) -> None:
         self.widest = widest
-        self.layers = head_layers(classes, widest, precision, name)
+        self.layers = head_layers(widest, name, classes=classes, features=features, precision=precision)
         self.variables = [v for layer in self.layers for v in layer.trainable_variables]
         self.names = [f"{layer.name.removeprefix(name)}/{v.name}" for layer in self.layers for v in layer.weights]
         self.optimizer = make_optimizer(optimizer)
@@ -110,15 +110,15 @@ class Branch:
 class Head:
     """One or two branches from pooled features to logits; the width worn last decides which one and how much of it.
 
-    `widths`: the hidden widths it can be asked for, 0 for none.
+    `widths`: the hidden widths it can be asked for, 0 for none. `features`: number of pooled features.
     """
 
-    def __init__(self, widths: Sequence[int], classes: int, precision: str, optimizer: str, dropout: bool) -> None:
+    def __init__(self, widths: Sequence[int], **options: Any) -> None:
         widest = max(widths)
-        self.branches = [Branch(classes, widest, precision, optimizer, dropout)]
+        self.branches = [Branch(widest, **options)]
         self.gate = None
         if widest and 0 in widths:
-            self.branches.append(Branch(classes, 0, precision, optimizer, dropout, "direct_"))
+            self.branches.append(Branch(0, "direct_", **options))
             self.gate = Gate(name="head_gate", dtype="float32")
         self.worn = self.branches[0]
 
@@ -189,12 +189,12 @@ def assign_all(pieces: Mapping[str, Piece], values: Mapping[str, np.ndarray]) ->
         assign(piece, value)
 
 
-def head_layers(classes: int, width: int, precision: str = "float32", prefix: str = "") -> list[Any]:
-    """The head's dense layers, pooled features to float32 logits: one for two classes, else one a class."""
+def head_layers(width: int, prefix: str = "", *, classes: int, features: int, precision: str) -> list[Any]:
+    """The head's dense layers, (b, features) pooled to float32 logits: one for two classes, else one a class."""
     dense = keras.layers.Dense
     hidden = [dense(width, activation="relu", name=f"{prefix}head_hidden", dtype=precision)] if width else []
     layers = [*hidden, dense(1 if classes == 2 else classes, name=f"{prefix}head_logits", dtype="float32")]
-    for layer, inputs in zip(layers, (2048, width), strict=False):
+    for layer, inputs in zip(layers, (features, width), strict=False):
         layer.build((None, inputs))
     return layers
 

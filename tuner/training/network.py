@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbones import cuts, lean
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.backbone import Backbone
 from tuner.backends import backend
 from tuner.backends.variables import zero
 from tuner.training.head import WIDEST_SHARED, Head, Piece, assign_all, make_optimizer, read
@@ -56,10 +55,17 @@ class Network:
     ) -> None:
         self.key, self._backbone, self._suffix = key, backbone, suffix
         if suffix is None:
-            inputs = pooled = keras.Input((2048,), name="pooled")
+            inputs = pooled = keras.Input((backbone.architecture.width,), name="pooled")
         else:
             inputs, pooled = suffix.model.inputs[0], suffix.model.outputs[0]
-        self.head = Head(key.head_widths, classes, precision, optimizer, key.dropout)
+        self.head = Head(
+            key.head_widths,
+            classes=classes,
+            features=backbone.architecture.width,
+            precision=precision,
+            optimizer=optimizer,
+            dropout=key.dropout,
+        )
         self.model = keras.Model(inputs, self.head(pooled), name="network")
         self.wear(max(key.head_widths))
         groups = self.head.groups + ([(suffix.optimizer, suffix.variables)] if suffix else [])
@@ -103,7 +109,7 @@ class Network:
         self.head.clear()
         self.head.draw(seed, configuration)
         if self._suffix:
-            lean.pretrain(self._suffix.model, self._backbone)
+            self._backbone.pretrain(self._suffix.model)
             for slot in self._suffix.optimizer.variables:
                 zero(slot)
 
@@ -172,7 +178,7 @@ class Networks:
 
     def get(self, start: str, unfrozen_layers: int, head_width: int, dropout: bool) -> Network:
         """The network of these values whose input is the stored cut `start`; it may hold what was trained last."""
-        depth = cuts.canonical(unfrozen_layers, self._batch_norm)
+        depth = self.backbone.architecture.canonical(unfrozen_layers, self._batch_norm)
         # A head alone is traced in a fifth of a second, and would pay for units that it does not have in every step.
         shared = start != "pooled" and head_width in self._shared
         key = NetworkKey(start, depth, self._shared if shared else (head_width,), dropout)
@@ -190,7 +196,7 @@ class Networks:
 
     def _suffix(self, start: str, unfrozen_layers: int) -> _Suffix:
         if (start, unfrozen_layers) not in self._suffixes:
-            model = lean.suffix(self.backbone, start, unfrozen_layers, self._batch_norm, self._precision)
+            model = self.backbone.suffix(start, unfrozen_layers, self._batch_norm, self._precision)
             optimizer = make_optimizer(self._optimizer)
             variables = list(model.trainable_variables)
             optimizer.build(variables)

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from tuner.backbones import cuts
+from tuner.backbones.resnet50.tables import weight_shapes
 
 Numbers = dict[str, list[np.ndarray]]
-"""By layer, in Keras's order: float32, shaped as `cuts.weight_shapes` says; conv1's kernel takes BGR."""
+"""By layer, in Keras's order: float32, shaped as `weight_shapes` says; conv1's kernel takes BGR."""
 
 LARGEST = 2_000_000_000
 """Bytes of a .keras file's weights, optimizer state of whole training included."""
@@ -89,7 +89,7 @@ def _read(source: Any) -> Numbers | None:
         if groups is None:
             return None
         found = []
-        for shapes, datasets in zip(cuts.weight_shapes().values(), groups, strict=True):
+        for shapes, datasets in zip(weight_shapes().values(), groups, strict=True):
             for shape, data in zip(shapes, datasets, strict=True):
                 if not isinstance(data, h5py.Dataset) or data.shape != shape or data.dtype.kind != "f":
                     return None
@@ -101,9 +101,9 @@ def _read(source: Any) -> Numbers | None:
 
 def _named(arrays: list[np.ndarray]) -> Numbers | None:
     left = iter(arrays)
-    named = {name: [next(left) for _ in shapes] for name, shapes in cuts.weight_shapes().items()}
+    named = {name: [next(left) for _ in shapes] for name, shapes in weight_shapes().items()}
     shapes = [tuple(a.shape for a in of) for of in named.values()]
-    return named if next(left, None) is None and shapes == list(cuts.weight_shapes().values()) else None
+    return named if next(left, None) is None and shapes == list(weight_shapes().values()) else None
 
 
 def _current(file: Any) -> Iterator[list[Any]] | None:
@@ -111,7 +111,7 @@ def _current(file: Any) -> Iterator[list[Any]] | None:
     layers = file["layers"]
     holding = {name for name in layers if len(layers[name].get("vars", ()))}
     wanted, counts = [], {"conv": 0, "bn": 0}
-    for name in cuts.weight_shapes():
+    for name in weight_shapes():
         kind = name.rpartition("_")[2]
         stem = {"conv": "conv2d", "bn": "batch_normalization"}[kind]
         wanted.append(f"{stem}_{counts[kind]}" if counts[kind] else stem)
@@ -125,7 +125,7 @@ def _legacy(top: Any) -> Iterator[list[Any]] | None:
     """Keras 2 and ImageNet's own file: layers and their arrays by the names in attributes, in the model's order."""
     layers = [(name, _names(top[name], "weight_names")) for name in _names(top, "layer_names")]
     layers = [(name, weights) for name, weights in layers if weights]
-    if len(layers) != len(cuts.weight_shapes()):
+    if len(layers) != len(weight_shapes()):
         return None
     return ([top[name][weight] for weight in weights] for name, weights in layers)
 

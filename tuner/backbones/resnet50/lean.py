@@ -2,7 +2,7 @@
 
 Frozen BatchNorm is folded into its convolution, and a stage's last block is computed at every second pixel only: the
 next stage's 1x1 convolutions have stride 2 and read no other. Both are exact up to rounding; exports are made of the
-stock layers (`Backbone.prefix` and `suffix`) and compared with what these parts predicted.
+stock layers (`Backbone.stock_prefix` and `stock_suffix`) and compared with what these parts predicted.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tuner.backbones import cuts
-from tuner.backbones.folded import FoldedConvolution
+from tuner.backbones.architecture import Architecture
 from tuner.backbones.normalizing import TrainedBatchNormalization
-from tuner.backbones.resnet import Backbone, preprocess
+from tuner.backbones.resnet50.folded import FoldedConvolution
+from tuner.backbones.resnet50.numbers import Numbers
+from tuner.backbones.resnet50.tables import BLOCKS, IMAGENET_MEAN_RGB, STAGE_ENDS
 from tuner.backends import backend
 
 backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
@@ -23,49 +24,49 @@ EPSILON = 1.001e-5
 """BatchNorm's, `keras/src/applications/resnet.py`."""
 
 
-def prefix(backbone: Backbone, start: str, wanted: Iterable[str]) -> Any:
-    """The frozen layers from the cut `start` to each cut of `wanted`: input (b, *feature shape of start), a list of
-    one output a cut, or the output itself when only one is wanted. `start` "image" takes RGB 0..255 of any dtype.
-    """
+def preprocess(image: Any) -> Any:
+    """RGB 0..255 (b, h, w, 3) to float32 with ImageNet's mean subtracted: caffe preprocessing in RGB order."""
+    return keras.layers.Rescaling(1.0, offset=[-m for m in IMAGENET_MEAN_RGB], name="preprocess")(image)
+
+
+def prefix(numbers: Numbers, architecture: Architecture, start: str, wanted: Iterable[str]) -> Any:
+    """As `Backbone.prefix`."""
     wanted = list(wanted)
-    inputs, at = _Replay(backbone, frozenset(), "float32").run(start, max(wanted, key=cuts.CUTS.index))
+    replay = _Replay(numbers, architecture, frozenset(), "float32")
+    inputs, at = replay.run(start, max(wanted, key=architecture.index))
     outputs = [at[c] for c in wanted]
     return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name="prefix")
 
 
-def suffix(backbone: Backbone, start: str, unfrozen_layers: int, batch_norm: str, precision: str) -> Any:
-    """The layers above `start`, the trained ones trainable: (b, *feature shape of start) to (b, 2048) pooled.
-
-    Frozen BatchNorm stays as it was whatever mode the model is called in (Keras: `trainable = False`).
-    """
-    trained = frozenset(cuts.trained_layers(unfrozen_layers, batch_norm))
-    inputs, at = _Replay(backbone, trained, precision).run(start, "pooled")
-    return keras.Model(inputs, at["pooled"], name=f"suffix_{start}_{unfrozen_layers}")
+def suffix(numbers: Numbers, architecture: Architecture, start: str, trained: frozenset[str], precision: str) -> Any:
+    """As `Backbone.suffix`; `trained`: the names of the layers that are."""
+    inputs, at = _Replay(numbers, architecture, trained, precision).run(start, "pooled")
+    return keras.Model(inputs, at["pooled"], name="suffix")
 
 
-def pretrain(model: Any, backbone: Backbone) -> None:
+def pretrain(model: Any, numbers: Numbers) -> None:
     """Sets the trained layers of a suffix back to the pretrained weights."""
     for layer in model.layers:
         if not layer.trainable or not layer.weights:
             continue
         if isinstance(layer, FoldedConvolution):
-            layer.pretrain(*backbone.numbers[layer.name])
+            layer.pretrain(*numbers[layer.name])
         else:
-            layer.set_weights(backbone.numbers[layer.name])
+            layer.set_weights(numbers[layer.name])
 
 
 class _Replay:
-    def __init__(self, backbone: Backbone, trained: frozenset[str], precision: str) -> None:
-        self.numbers, self.side = backbone.numbers, backbone.image_size
+    def __init__(self, numbers: Numbers, architecture: Architecture, trained: frozenset[str], precision: str) -> None:
+        self.numbers, self.architecture = numbers, architecture
         self.trained, self.precision = trained, precision
 
     def run(self, start: str, last: str) -> tuple[Any, dict[str, Any]]:
         """The input at `start` and the outputs of every cut above it up to `last`."""
-        inputs = keras.Input(cuts.feature_shape(start, self.side), name="photograph" if start == "image" else start)
+        low, high = self.architecture.index(start), self.architecture.index(last)
+        inputs = keras.Input(self.architecture.shape(start), name=start)
         at = {start: preprocess(inputs) if start == "image" else inputs}
-        for below, cut in zip(cuts.CUTS, cuts.CUTS[1:], strict=False):
-            if cuts.CUTS.index(start) <= cuts.CUTS.index(below) < cuts.CUTS.index(last):
-                at[cut] = self._stem(at[below]) if cut == "stem" else self._block(at[below], cuts.BLOCKS[-1], cut)
+        for below, cut in zip(self.architecture.cuts[low:high], self.architecture.cuts[low + 1 :], strict=False):
+            at[cut] = self._stem(at[below]) if cut == "stem" else self._block(at[below], cut)
         return inputs, at
 
     def _stem(self, x: Any) -> Any:
@@ -74,12 +75,12 @@ class _Replay:
         x = keras.layers.ZeroPadding2D(1, name="pool1_pad", dtype=self.precision)(x)
         return keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool", dtype=self.precision)(x)
 
-    def _block(self, x: Any, topmost: str, cut: str) -> Any:
+    def _block(self, x: Any, cut: str) -> Any:
         """One residual block; what a stage's first one reads has only the pixels that its strides would take."""
-        block = topmost if cut == "pooled" else cut
+        block = BLOCKS[-1] if cut == "pooled" else cut
         shortcut = self._convolution(x, f"{block}_0") if block.endswith("block1") else x
         # Trained BatchNorm takes its statistics from every pixel, so there the whole block is computed.
-        halved = block in cuts.STAGE_ENDS
+        halved = block in STAGE_ENDS
         early = halved and not any(n.startswith(block) and n.endswith("_bn") for n in self.trained)
         y = self._convolution(x, f"{block}_1", relu=True)
         y = self._convolution(y, f"{block}_2", strides=2 if early else 1, relu=True)
