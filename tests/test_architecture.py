@@ -85,13 +85,8 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
     """Imports for type checkers and inside functions count too."""
     names = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
     needs = {
-        name: {
-            known
-            for module, _ in imports(tree(path))
-            for known in (module, module.rpartition(".")[0])
-            if known in names
-        }
-        - {name, "tuner"}
+        name: {module if module in names else module.rpartition(".")[0] for module, _ in imports(tree(path))}
+        & set(names) - {name, "tuner"}
         for name, path in names.items()
     }
     while leaves := {name for name, wanted in needs.items() if not wanted & set(needs)}:
