@@ -72,7 +72,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: pyproject.toml .ci/constraints.txt | $(VENV)/bin/python
 	@echo "Installing tlstudy into $(VENV) (TensorFlow is large; this happens once) ..."
-	$(PIP) install -c .ci/constraints.txt -e .
+	$(PIP) install -c .ci/constraints.txt -e '.[tensorflow]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed

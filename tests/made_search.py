@@ -19,26 +19,25 @@ from tuner.search.events import (
     Notice,
     Phase,
     Planned,
-    PlannedBracket,
     Progress,
     TrialEnded,
     TrialStarted,
 )
 from tuner.spec.spec import Range, Spec
-from tuner.store.store import EpochRow
+from tuner.store.store import Bracket, EpochRow
 
 Array = NDArray[np.float64]
 
 HYPERBAND_9 = (
-    PlannedBracket(0, 2, (9, 3, 1), (1, 3, 9)),
-    PlannedBracket(0, 1, (5, 2), (3, 9)),
-    PlannedBracket(0, 0, (3,), (9,)),
+    Bracket(0, 2, (9, 3, 1), (1, 3, 9)),
+    Bracket(0, 1, (5, 2), (3, 9)),
+    Bracket(0, 0, (3,), (9,)),
 )
 HYPERBAND_27 = (
-    PlannedBracket(0, 3, (34, 12, 4, 2), (1, 3, 9, 27)),
-    PlannedBracket(0, 2, (15, 5, 2), (3, 9, 27)),
-    PlannedBracket(0, 1, (8, 3), (9, 27)),
-    PlannedBracket(0, 0, (4,), (27,)),
+    Bracket(0, 3, (34, 12, 4, 2), (1, 3, 9, 27)),
+    Bracket(0, 2, (15, 5, 2), (3, 9, 27)),
+    Bracket(0, 1, (8, 3), (9, 27)),
+    Bracket(0, 0, (4,), (27,)),
 )
 
 
@@ -51,7 +50,7 @@ class Made:
     validation: int = 20
     pretrained: bool = True
     objective: str = "val_loss"
-    plan: tuple[PlannedBracket, ...] = HYPERBAND_9
+    plan: tuple[Bracket, ...] = HYPERBAND_9
     baseline: int = 9
     space: dict[str, Any] = field(default_factory=dict)
     trials: int | None = None  # stop after so many trials, in the middle of the next one's first epochs
@@ -257,7 +256,7 @@ class _Play:
                         return
 
     def begun(
-        self, alive: list[str], configuration: str, number: int, bracket: PlannedBracket, rung: int
+        self, alive: list[str], configuration: str, number: int, bracket: Bracket, rung: int
     ) -> Iterator[tuple[Event, Array | None]]:
         after = alive[alive.index(configuration) + 1 :]
         if after:

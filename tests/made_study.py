@@ -70,7 +70,7 @@ def _facts(store: Store, made: Made) -> None:
         val_labels=labels["val"],
         backbone_parameters=23_587_712,
     )
-    store.record_photographs(
+    store.record_images(
         [
             (f"{split}/{made.classes[label]}/{i}.jpeg", split, label, f"{split:0>8}{i:056}", 640, 480)
             for split in labels
@@ -104,7 +104,6 @@ def _record(
                 event.last_epoch,
                 parents[-1] if parents else None,
             ),
-            None,
         )
         starts[event.trial] = event
     elif isinstance(event, EpochEnded):
@@ -123,6 +122,5 @@ def _record(
             event.best.epoch if event.best else None,
             event.reason,
             0.2 + 0.11 * (start.last_epoch - start.first_epoch),
-            None,
             trained,
         )

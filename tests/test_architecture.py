@@ -74,10 +74,24 @@ def test_imports_go_down_the_rooms_only(path: Path) -> None:
 def test_the_rooms_are_those_of_the_design_and_all_are_packaged() -> None:
     folders = {p.parent.relative_to(REPOSITORY).as_posix().replace("/", ".") for p in PACKAGE.rglob("__init__.py")}
     loose = {p.stem for p in PACKAGE.glob("*.py")}
-    assert {f.split(".")[1] for f in folders if f != "tuner"} | loose == {*ROOMS, *TOP}
+    rooms = {f.removeprefix("tuner.").split(".")[0] for f in folders if f != "tuner"}
+    assert rooms | loose == {*ROOMS, *TOP}
     assert all((p / "__init__.py").exists() for p in PACKAGE.rglob("*") if p.is_dir() and list(p.glob("*.py")))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert set(project["tool"]["setuptools"]["packages"]) == folders
+
+
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    """Imports for type checkers and inside functions count too."""
+    names = {".".join(p.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
+    needs = {
+        name: {module if module in names else module.rpartition(".")[0] for module, _ in imports(tree(path))}
+        & set(names) - {name, "tuner"}
+        for name, path in names.items()
+    }
+    while leaves := {name for name, wanted in needs.items() if not wanted & set(needs)}:
+        needs = {name: wanted for name, wanted in needs.items() if name not in leaves}
+    assert not needs, f"a circle among {sorted(needs)}"
 
 
 def importers(names: tuple[str, ...]) -> dict[str, set[str]]:
@@ -91,11 +105,28 @@ def importers(names: tuple[str, ...]) -> dict[str, set[str]]:
 
 
 def test_one_folder_alone_knows_the_backends() -> None:
-    assert set(importers(BACKENDS)) <= {"backends/backend.py"}
+    assert {name.partition("/")[0] for name in importers(BACKENDS)} == {"backends"}
 
 
-def test_one_file_alone_knows_keras_tuners_private_names() -> None:
-    assert set(importers(("keras_tuner.src",))) == {"search/draws.py"}
+def test_two_files_alone_know_keras_tuner() -> None:
+    """The space as its hyperparameters, and what it draws: private names in the latter only."""
+    assert set(importers(("keras_tuner",))) == {"search/draws.py", "search/space.py"}
+
+
+def test_evidence_is_functions_of_the_stores_rows() -> None:
+    rooms = {room(module) for path in (PACKAGE / "evidence").glob("*.py") for module, _ in imports(tree(path))}
+    assert rooms - {None} <= {"errors", "spec", "store", "evidence"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for r in ("evidence", "report", "export", "cli") for p in (PACKAGE / r).glob("*.py")]
+)
+def test_no_sql_stands_where_a_study_is_read(path: Path) -> None:
+    assert "sqlite3" not in path.read_text()
+    texts = [
+        node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert not [text for text in texts if text.startswith(("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "PRAGMA "))]
 
 
 def keras_at_import() -> set[str]:

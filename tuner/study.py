@@ -15,17 +15,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.artifacts.files import put, write_atomically
+from tuner.artifacts.files import cache_root, put, write_atomically
+from tuner.backbones.architecture import Architecture, architecture
 from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
 from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
 from tuner.store import locate as studies
-from tuner.store.asked import Asked, dotted, from_here, place, resolve
 from tuner.store.folder import StudyFolder
+from tuner.store.options import Resolved, dotted, from_here, place, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
     from tuner.evidence.findings import Findings
     from tuner.evidence.results import Results
     from tuner.export.checking import Exported
+    from tuner.images.dataset import Dataset
     from tuner.report.own_axes import Panels
     from tuner.search.events import Event
+    from tuner.search.planning import Plan
 
 COMMAND = "tuner.Study.search"
 """What the store notes as the command of a session that was started from Python."""
@@ -75,10 +79,17 @@ class Study:
         Doing the same again opens the study that is there. Raises UsageError when another question stands there,
         DataError for photographs that cannot be used, SpecError for an option.
         """
-        from tuner.images.question import ask_once
-
         folder = StudyFolder(_folder_for(studies.name_for(place(photos)) if study is None else study))
-        ask_once(folder, photos, dotted(options))
+        if not folder.spec.exists():
+            look_and_write(folder, photos, dotted(options))
+            return cls(folder)
+        asked = _about(folder, photos, dotted(options))
+        if different := specs.differences(specs.load(folder.spec), asked, all_keys=True):
+            raise UsageError(
+                f"{folder.spec} asks another question and is kept:\n  "
+                + "\n  ".join(different)
+                + f'\nOpen it with Study.open("{folder.root}"), or give the new one another name or folder.'
+            )
         return cls(folder)
 
     @property
@@ -119,8 +130,8 @@ class Study:
         """
         if self._folder.root.name == "demo":
             studies.write_demo(self._folder)
-        asked = resolve(self._folder, from_here(dotted(options)), fresh)
-        return self._run(asked, progress, listen, stop, confirm=confirm, extend=extend, fresh=fresh)
+        how = {"confirm": confirm, "extend": extend, "fresh": fresh}
+        return self._run(self.resolve(from_here(dotted(options)), fresh=fresh), progress, listen, stop, **how)
 
     def confirm(
         self,
@@ -132,20 +143,48 @@ class Study:
         """The end of `search` alone: winner and baseline again from fresh seeds, the test set opened once."""
         if not self._folder.has_results:
             raise StudyError(f"{self.path}: no results yet. Run: study.search()")
-        return self._run(resolve(self._folder, {}), progress, listen, stop, search=False)
+        return self._run(self.resolve({}), progress, listen, stop, search=False)
+
+    def resolve(self, changes: Mapping[str, Any], *, fresh: bool = False) -> Resolved:
+        """study.toml with dotted changes on top; a resumed study keeps those it was started with, a fresh one not."""
+        return resolve(self._folder, changes, fresh)
+
+    def session(
+        self,
+        resolved: Resolved,
+        listen: Callable[[Event], object],
+        stop: threading.Event,
+        *,
+        command: str,
+        **how: bool,
+    ) -> None:
+        """One session of the search, for whoever minds signals himself; `how`: the fields of `search.session.How`."""
+        from tuner.search import session
+
+        try:
+            session.run(
+                self._folder,
+                resolved.spec,
+                listen,
+                stop,
+                command=command,
+                overrides=resolved.changes,
+                how=session.How(**how),
+            )
+        finally:
+            self.refresh()
 
     def _run(
         self,
-        asked: Asked,
+        resolved: Resolved,
         progress: Callable[[str], object] | None,
         listen: Callable[[Event], object] | None,
         stop: threading.Event | None,
-        **how: Any,
+        **how: bool,
     ) -> Study:
-        """A session with Ctrl-C minded; `how`: what a `Session` is told beside its question."""
+        """A session with Ctrl-C minded."""
         # Only here: these import what a search needs.
         from tuner.report.live import lines_to
-        from tuner.search.session import Session
         from tuner.search.stopping import on_signals
 
         stop, line = stop or threading.Event(), progress or (lambda _text: None)
@@ -155,14 +194,20 @@ class Study:
 
         try:
             with on_signals(stop, (signal.SIGINT,), notice):
-                listener = lines_to(line, listen)
-                Session(self._folder, asked.spec, listener, stop, COMMAND, asked.changes, **how).run()
+                self.session(resolved, lines_to(line, listen), stop, command=COMMAND, **how)
         except (Interrupted, KeyboardInterrupt) as error:
             message = str(error) or "Left at once; the store holds every finished epoch."
             raise Interrupted(f"{message} Go on by calling it again.") from None
-        finally:
-            self.refresh()
         return self
+
+    def plan(self, resolved: Resolved | None = None, *, confirm: bool = True, **how: Any) -> Plan:
+        """What a search will train and take on this machine; trains nothing and writes no study.
+
+        `how`: what `tuner.search.planning.plan` takes besides. Raises what a search would.
+        """
+        from tuner.search import planning
+
+        return planning.plan(self._folder, (resolved or self.resolve({})).spec, confirm=confirm, **how)
 
     # ---- what came out ----
 
@@ -174,7 +219,7 @@ class Study:
 
             if not self._folder.has_results:
                 raise StudyError(f"{self.path}: no results yet. Run: study.search()")
-            self._results = Results.open(self._folder.database, running=self._folder.is_running())
+            self._results = Results.open(self._folder.database, running=self._folder.is_running(), costs=_architecture)
         return self._results
 
     def refresh(self) -> Study:
@@ -220,7 +265,7 @@ class Study:
     @property
     def photographs(self) -> pd.DataFrame:
         """One row a validation photograph: its class, and what the best configuration and the baseline said."""
-        return self.results.photographs()
+        return self.results.images()
 
     @property
     def winner(self) -> pd.Series | None:
@@ -249,7 +294,7 @@ class Study:
         if found is None:
             known = ", ".join(results.ranking(None)["id"].head(8))
             raise UsageError(f"{configuration}: no predictions are stored for it. Configurations here: {known} ...")
-        photographs = pd.Index(results.photographs()["photograph"], name="photograph")
+        photographs = pd.Index(results.images()["photograph"], name="photograph")
         return pd.DataFrame(found, index=photographs, columns=list(results.study.classes))
 
     # ---- figures ----
@@ -334,6 +379,36 @@ class Study:
             return cell.line(self.results) if self._folder.has_results else "no results yet"
         except TlstudyError as error:
             return str(error)
+
+
+def _architecture(spec: Spec) -> Architecture:
+    """The backbone of a study, which knows what its depths cost."""
+    return architecture(image_size=spec.data.image_size)
+
+
+def look_and_write(folder: StudyFolder, images: str | os.PathLike[str], changes: Mapping[str, Any]) -> Dataset | None:
+    """Checks the images as a search would (what is decoded is kept for it), then writes study.toml.
+
+    `changes`: dotted keys; paths count from the working folder. None for `drawn:` images, which the search draws.
+    Raises DataError, SpecError; StudyError when the folder cannot be written.
+    """
+    from tuner.images.dataset import prepare
+
+    spec, dataset = _about(folder, images, changes), None
+    if not spec.data.path.startswith(studies.DRAWN):
+        seen = replace(spec.data, path=str(place(images)))
+        dataset = prepare(seen, Path.cwd(), cache_root(), spec.search.seed)
+    studies.write_study(
+        folder, spec, f"The study {folder.root.name}: change what you like, then `tlstudy search {folder.root.name}`."
+    )
+    return dataset
+
+
+def _about(folder: StudyFolder, images: str | os.PathLike[str], changes: Mapping[str, Any]) -> Spec:
+    """The spec, its data named as study.toml names them: relative where both move together."""
+    text = os.fspath(images)
+    path = text if text.startswith(studies.DRAWN) else studies.written_path(place(text), folder.root)
+    return Spec().override({"data.path": path} | from_here(changes))
 
 
 def _folder_for(study: str | os.PathLike[str]) -> Path:

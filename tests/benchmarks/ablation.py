@@ -18,6 +18,8 @@ from typing import Any
 import inside
 import measuring
 
+NEAREST = "tuner.backbones.architecture:Architecture.nearest"  # where a trial begins
+
 # ---- one technique off: each says whether there was something to switch off ----
 
 
@@ -26,16 +28,16 @@ def images() -> bool:
     for logistic regression alone.
     """
     stored = inside.replace("tuner.features.bank:worth_storing", lambda _: lambda *_, **__: ("pooled",))
-    return stored and inside.replace("tuner.features.bank:Features.start_for", lambda _: lambda self, cut: "image")
+    return stored and inside.replace(NEAREST, lambda _: lambda self, cut, stored: "image")
 
 
 def pooled() -> bool:
     """Head-only trials run the last block, as when a cut is a block's output and never lies behind the pooling."""
 
     def make(original: Any) -> Any:
-        return lambda self, cut: original(self, "conv5_block2" if cut == "pooled" else cut)
+        return lambda self, cut, stored: original(self, "conv5_block2" if cut == "pooled" else cut, stored)
 
-    return inside.replace("tuner.features.bank:Features.start_for", make)
+    return inside.replace(NEAREST, make)
 
 
 def rebuilt() -> bool:
@@ -75,7 +77,7 @@ def checkpoints() -> bool:
 def optimizer() -> bool:
     """Keras's own Adam, ten operations a variable, instead of one kernel."""
     return inside.replace(
-        "tuner.backends.backend:_tf_apply", lambda _: lambda kept, found, moved: kept.apply(found, moved)
+        "tuner.backends.on_tensorflow:_apply", lambda _: lambda kept, found, moved: kept.apply(found, moved)
     )
 
 

@@ -21,11 +21,11 @@ from search import studies  # noqa: E402
 PROGRAM = """
 import json, sys, threading
 from pathlib import Path
-from tuner.search.session import Session
+from tuner.search import session
 from tuner.store.folder import StudyFolder
 from tuner.spec.spec import Spec
 root, question = json.loads(sys.argv[1])
-Session(StudyFolder(Path(root)), Spec.from_dict(question), lambda event: None, threading.Event(), "memory").run()
+session.run(StudyFolder(Path(root)), Spec.from_dict(question), lambda event: None, threading.Event(), command="memory")
 """
 
 

@@ -10,6 +10,7 @@ import pytest
 from cli_programs import Tlstudy
 
 from tuner import __version__
+from tuner.artifacts.entries import Artifacts
 
 
 def test_it_names_versions_backend_cache_and_room(tlstudy: Tlstudy, tmp_path: Path) -> None:
@@ -23,6 +24,27 @@ def test_it_names_versions_backend_cache_and_room(tlstudy: Tlstudy, tmp_path: Pa
     assert {"disk of the cache", "disk of this folder"} <= set(rows)
     assert os.environ["TLSTUDY_CACHE"][:20] in done.out
     assert not any(tmp_path.iterdir())
+
+
+def test_with_verify_it_reads_the_whole_cache_and_names_and_removes_what_is_damaged(
+    tlstudy: Tlstudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLSTUDY_CACHE", str(tmp_path / "cache"))
+    features = Artifacts(tmp_path / "cache" / "features")
+    for key in ("damaged", "sound"):
+        with features.staging() as staged:
+            (staged.folder / "features.npy").write_bytes(b"data")
+            features.publish(staged, key, None)
+    path = features.folder / "damaged" / "features.npy"
+    before = path.stat()
+    path.write_bytes(b"dbta")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # a failing disk changes no time
+    done = tlstudy("doctor", "--verify")
+    assert done.code == 1
+    assert "damaged: " in done.text and "another checksum of features.npy; removed" in done.text
+    assert "1 whole, every byte read" in done.text
+    assert features.listed() == ["sound"]
+    assert tlstudy("doctor", "--verify").code == 0
 
 
 def test_weights_that_are_missing_come_with_advice(tlstudy: Tlstudy, tmp_path: Path) -> None:

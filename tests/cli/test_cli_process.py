@@ -79,7 +79,7 @@ def test_a_command_imports_its_backend_without_what_nobody_uses() -> None:
         from tuner.backends import backend, choosing
         choosing.spare()
         backend.start()
-        from tuner.search import oracle
+        from tuner.search import draws
         assert not set(choosing.UNUSED) - {"scipy"} & set(sys.modules), set(choosing.UNUSED) & set(sys.modules)
         assert None not in [sys.modules.get(name, 0) for name in choosing.UNUSED]
         assert gc.isenabled()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_programs import SMALL, Outcome, Tlstudy, environment, process, start
+from cli_programs import SMALL, Outcome, Tlstudy, environment, start
 
 from tuner.cli.options import assignments
 from tuner.cli.search import _resume_command
@@ -109,6 +109,19 @@ def test_a_moved_study_goes_on(tlstudy: Tlstudy, work: Path, tmp_path: Path) -> 
     done = tlstudy("search", "photos", "--quiet", cwd=moved)
     assert done.code == 0
     assert "Too few images to tell" in done.out
+
+
+def test_what_a_search_says_when_images_moved_works_when_typed(tlstudy: Tlstudy, work: Path) -> None:
+    study = work / "studies" / "photos"
+    before = learnt(study)
+    shutil.move(work / "photos", work / "else where")
+    done = tlstudy("search", cwd=work)
+    assert done.code == 2
+    typed = re.search(r"tlstudy search .* --data", " ".join(done.err.split()))
+    assert typed is not None
+    assert tlstudy(*shlex.split(typed.group())[1:], "else where", cwd=work).code == 0
+    assert learnt(study) == before
+    assert tlstudy("search", cwd=work).code == 0, "the place is kept"
 
 
 def test_another_question_is_refused_with_each_difference(tlstudy: Tlstudy, work: Path) -> None:
@@ -212,7 +225,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     first = learnt(study)
     assert 2 <= len(first["trials"]) < 25
     assert report(tlstudy, work)["study"]["state"] == "interrupted"
-    assert tlstudy("report", cwd=work).code == 0
+    assert tlstudy("best", cwd=work).code == 0
 
     with start(*go_on_with(done), cwd=work) as search:
         until(search, "trial 12/25")
@@ -223,7 +236,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     assert first["predictions"][0] in second["predictions"]
     assert len(first["trials"]) < len(second["trials"]) < 25
 
-    assert process(*go_on_with(done), cwd=work).code == 0
+    assert tlstudy(*go_on_with(done), cwd=work).code == 0
     assert learnt(study) == learnt(finished_work[0] / "studies" / "photos")
     with Store(study / "study.db", readonly=True) as store:
         assert [row[0] for row in store.rows("SELECT outcome FROM sessions ORDER BY id")] == [
@@ -236,7 +249,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
 SLOW = """
 import sys, time
 from tuner.cli import main
-from tuner.search import trial
+from tuner.training import trial
 
 def train(self, network, workshop, epoch):
     print("in a step", flush=True)
@@ -247,7 +260,9 @@ main()
 """
 
 
-def test_a_second_ctrl_c_does_not_wait_for_the_epoch(finished_work: tuple[Path, Outcome], tmp_path: Path) -> None:
+def test_a_second_ctrl_c_does_not_wait_for_the_epoch(
+    tlstudy: Tlstudy, finished_work: tuple[Path, Outcome], tmp_path: Path
+) -> None:
     work = tmp_path / "work"
     shutil.copytree(finished_work[0] / "photos", work / "photos")
     with subprocess.Popen(
@@ -268,7 +283,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_epoch(finished_work: tuple[Path, 
     assert "Left at once; the store holds every finished epoch." in err and "Traceback" not in err
     with Store(work / "studies" / "photos" / "study.db", readonly=True) as store:
         assert store.rows("SELECT outcome FROM sessions")[0][0] == "interrupted"
-    assert process("search", "photos", cwd=work).code == 0
+    assert tlstudy("search", "photos", cwd=work).code == 0
     assert learnt(work / "studies" / "photos") == learnt(finished_work[0] / "studies" / "photos")
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from made_study import FINISHED, make_study
 
-from tuner.evidence.folds import corrected_resampled
-from tuner.evidence.paired import compare
+from tuner.evidence.findings import OPEN
+from tuner.evidence.paired import compare, corrected_resampled
 from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
 from tuner.report import figures, style
@@ -37,7 +37,7 @@ def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opene
     results = Results.open(database)
     sources = {"winner": results.winner(), "baseline": results.baseline()}
     with Store(database) as store, store.transaction():
-        number = len(store.rows("SELECT 1 FROM photographs"))
+        number = len(store.rows("SELECT 1 FROM images"))
         for i, label in enumerate(TRUTH):
             query = "INSERT INTO photographs VALUES (?, ?, 'test', ?, ?, 9, 9)"
             store.write(query, number + i, f"test/{i}.jpg", int(label), str(i))
@@ -118,6 +118,14 @@ def test_failed_seeds_are_counted_and_missing_ones_leave_it_open(tmp_path: Path)
     database = make_study(tmp_path / "b", FINISHED)
     confirm(database, {"winner": right(0.9, 4, draw), "baseline": right(0.8, 5, draw)})
     assert Results.open(database).findings().kind == "open"
+
+
+def test_seeds_too_many_on_one_side_do_not_stand_for_those_that_the_other_lacks(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    confirm(database, {"winner": right(0.9, 6, draw), "baseline": right(0.8, 4, draw)})
+    found = Results.open(database).findings()
+    assert (found.kind, found.sentence, found.seeds) == ("open", OPEN, 4)
 
 
 def test_a_study_without_confirmation_is_open_and_says_what_choosing_cost(tmp_path: Path) -> None:

@@ -180,9 +180,7 @@ def test_a_photograph_in_two_splits_is_seen_from_the_stored_facts(tmp_path: Path
     database = make_study(tmp_path)
     assert Results.open(database).study.leaked == 0
     with sqlite3.connect(database) as raw:
-        raw.execute(
-            "UPDATE photographs SET sha256 = (SELECT sha256 FROM photographs WHERE number = 0) WHERE number = 80"
-        )
+        raw.execute("UPDATE images SET sha256 = (SELECT sha256 FROM images WHERE number = 0) WHERE number = 80")
     assert Results.open(database).study.leaked == 1
 
 

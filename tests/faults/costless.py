@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tuner.backbones.architecture import architecture
 from tuner.features.bank import Features
-from tuner.search import loop
+from tuner.search import facts, session
 from tuner.search import space as spaces
+from tuner.search.checkpoints import Checkpoints
+from tuner.search.confirming import Confirming
+from tuner.search.costs import CostModel
+from tuner.search.driver import Driver
+from tuner.search.executors import Executor
+from tuner.search.executors.inline import Inline
+from tuner.search.plan import Plan
+from tuner.spec.rules import NUMERICS, rules_of
 from tuner.spec.seeds import generator
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 from tuner.training import trial
-from tuner.training.trial import Workshop
+from tuner.training.context import Context
 
 QUESTION = Spec.from_dict(
     {
@@ -95,35 +105,69 @@ class CostlessNetworks:
         return self.one
 
 
-def workshop() -> Workshop:
-    """Twelve photographs to train on, eight to validate and six to test, as eight numbers each."""
+def context(root: Path) -> Context:
+    """Twelve images to train on, eight to validate and six to test, as eight numbers each."""
     draw = np.random.default_rng(7)
     labels = np.arange(26) % 2
     features = draw.normal(size=(26, 8)).astype(np.float32) + labels[:, None] * 0.7
     arrays = {cut: features.astype(np.float32) * size for cut, size in CUTS.items()}
-    return Workshop(
+    return Context(
         Features(arrays, ()),
         labels.astype(np.int64),
         np.arange(12),
         np.arange(12, 20),
         CostlessNetworks(),  # type: ignore[arg-type]
         2,
+        session.recipe(QUESTION, rules_of(NUMERICS)),
+        architecture(image_size=224),
+        root / "checkpoints",
         np.arange(20, 26),
     )
 
 
-def run(root: Path, stop: threading.Event | None = None, question: Spec = QUESTION) -> None:
+def plan(store: Store, question: Spec) -> Plan:
+    """As a session makes it."""
+    space = spaces.build(question, architecture(image_size=224))
+    return session.make_plan(question, space, store, Images(), rules_of(NUMERICS), confirm=True)  # type: ignore[arg-type]
+
+
+class Images:
+    """Stands in for a `Dataset` where a plan is made."""
+
+    labels = np.arange(26) % 2
+    groups = tuple(range(26))
+
+    def indices(self, split: str) -> np.ndarray:
+        return {"train": np.arange(12), "val": np.arange(12, 20), "test": np.arange(20, 26)}[split]
+
+
+Executed = Callable[[Context, Callable[[], bool]], Executor]
+
+
+def run(
+    root: Path, stop: threading.Event | None = None, question: Spec = QUESTION, executor: Executed = Inline
+) -> None:
     """Begins or goes on with the search in `root`, saving a checkpoint after every epoch."""
     trial.SAVE_EVERY = 0.0
-    folder = StudyFolder(root)
+    folder, stop = StudyFolder(root), stop or threading.Event()
     with folder.locked(), Store(folder.database) as store:
+        planned = plan(store, question)
         store.set_meta(spec=question.to_dict())
         splits = ["train"] * 12 + ["val"] * 8 + ["test"] * 6
-        store.record_photographs(((f"{i}.png", s, i % 2, str(i), 9, 9) for i, s in enumerate(splits)), ())
-        session = store.begin_session("then", "here", os.getpid(), "costless", {})
-        search = loop.Search(
-            folder, store, question, spaces.build(question), workshop(), lambda event: None, stop or threading.Event()
-        )
-        search.record_plan()
-        search.run()
-        store.update_session(session, 0.0, "finished", {})
+        store.record_images(((f"{i}.png", s, i % 2, str(i), 9, 9) for i, s in enumerate(splits)), ())
+        begun = store.begin_session("then", "here", os.getpid(), "costless", {})
+        store.record_plan(planned.brackets, planned.draws, planned.frozen, question.search.hyperband_iterations)
+        made, checkpoints = context(root), Checkpoints(folder.checkpoints)
+        cost = CostModel(made.architecture, "frozen", made.features.arrays, 12, 8, 6)
+        Driver(
+            planned,
+            facts.read(store, question.search.objective),
+            store,
+            checkpoints,
+            executor(made, stop.is_set),
+            lambda event: None,
+            stop,
+            lambda values: made.architecture.cut_for(values.unfrozen_layers, "frozen"),
+            Confirming(store, made, checkpoints, cost),
+        ).run()
+        store.update_session(begun, 0.0, "finished", {})

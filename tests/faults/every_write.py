@@ -20,7 +20,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from photographs import folder as photographs  # noqa: E402
 from search.studies import facts  # noqa: E402
 
 from tuner.errors import TlstudyError  # noqa: E402
-from tuner.search import confirm, loop  # noqa: E402
+from tuner.search.checkpoints import Checkpoints  # noqa: E402
 from tuner.store.folder import StudyFolder  # noqa: E402
+from tuner.store.store import Saved  # noqa: E402
 from tuner.training import trial  # noqa: E402
 
 DONE, REFUSED, BROKE = 0, 3, 4
@@ -98,15 +99,14 @@ def in_place() -> None:
             write_to(file)
         return path.stat().st_size, ""
 
-    def resume_point(self: Any, configuration: str) -> tuple[int, str | None]:
-        saved = self.store.checkpoint(configuration, "last")
-        path = self.folder.checkpoints / f"{configuration}-last.npz"
-        return (saved.epoch, str(path)) if saved else (0, None)
+    def save(folder: Path, configuration: str, role: str, epoch: int, arrays: Any) -> Saved:
+        return replace(saving(folder, configuration, role, epoch, arrays), file=f"{configuration}-{role}.npz")
 
-    trial.write_atomically = write
-    loop.Search._resume_point = resume_point  # type: ignore[method-assign]
-    loop.sweep = lambda *args: None  # type: ignore[assignment]
-    confirm._weights = lambda search, id: search.folder.checkpoints / f"{id}-best.npz"
+    saving, trial.write_atomically = trial.save_arrays, write
+    trial.save_arrays = save
+    Checkpoints.whole = lambda self, saved: True  # type: ignore[method-assign]
+    Checkpoints.sweep = lambda self, kept: None  # type: ignore[method-assign]
+    Checkpoints.remove = lambda self, saved: None  # type: ignore[method-assign]
 
 
 TEETH = {"named randomness": stream, "whole files": in_place}

@@ -31,8 +31,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from search import studies  # noqa: E402
 
-from tuner.search import loop  # noqa: E402
-from tuner.search.session import Session  # noqa: E402
+from tuner.search import driver, session  # noqa: E402
 from tuner.store.folder import StudyFolder  # noqa: E402
 from tuner.store.store import Store  # noqa: E402
 from tuner.training import trial  # noqa: E402
@@ -145,7 +144,7 @@ def search(folder: StudyFolder) -> int:
     trial.SAVE_EVERY = 0.0
     question = studies.spec(space__unfrozen_layers=[int(depth) for depth in os.environ[DEPTHS].split(",")])
     try:
-        Session(folder, question, lambda event: None, threading.Event(), "torture").run()
+        session.run(folder, question, lambda event: None, threading.Event(), command="torture")
         return 0
     except BaseException:
         traceback.print_exc()
@@ -164,7 +163,7 @@ def on_its_last_attempt(folder: StudyFolder) -> bool:
     if not folder.database.exists():
         return False
     with Store(folder.database, readonly=True) as store:
-        return bool(store.rows("SELECT 1 FROM trials WHERE status = 'RUNNING' AND attempts >= ?", loop.ATTEMPTS - 1))
+        return bool(store.rows("SELECT 1 FROM trials WHERE status = 'RUNNING' AND attempts >= ?", driver.ATTEMPTS - 1))
 
 
 def summary(count: Count, differences: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import os
 import shutil
 import threading
@@ -19,6 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuner.artifacts import files
+from tuner.artifacts.entries import Artifacts
 from tuner.backbones.architecture import architecture
 from tuner.backends import backend
 from tuner.features import bank as features
@@ -81,11 +82,8 @@ def filled(stored: tuple[Path, Any], tmp_path: Path) -> Path:
 
 def entries(cache: Path) -> dict[str, Path]:
     """Published folders by cut."""
-    return {
-        json.loads((folder / "manifest.json").read_text())["made of"]["cut"]: folder
-        for folder in (cache / "features").iterdir()
-        if (folder / "manifest.json").exists()
-    }
+    artifacts = Artifacts(cache / "features")
+    return {artifacts._body(key)["about"]["cut"]: artifacts.folder / key for key in artifacts.listed()}
 
 
 def test_every_photograph_goes_through_every_frozen_layer_exactly_once(
@@ -124,8 +122,9 @@ def test_cuts_missing_below_and_above_a_stored_one_leave_what_is_between_alone(
 
 
 def test_the_cache_keeps_to_its_budget_by_letting_the_longest_unused_go(
-    backbone: Any, squares: np.ndarray, filled: Path
+    backbone: Any, squares: np.ndarray, filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(files, "LEASE", -1.0)
     found = entries(filled)
     ages = {"conv5_block2": 3000, "conv4_block2": 2000, "pooled": 1000}
     for cut, age in ages.items():
@@ -193,19 +192,21 @@ def no_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
 
+def replaced(folder: Path, values: np.ndarray) -> None:
+    """Another array under a manifest that is right about it."""
+    artifacts, about = Artifacts(folder.parent), Artifacts(folder.parent).about(folder.name)
+    shutil.rmtree(folder)
+    with artifacts.staging() as staged:
+        np.save(staged.folder / "features.npy", values)
+        artifacts.publish(staged, folder.name, about)
+
+
 def wrong_shape(folder: Path) -> None:
-    values = np.load(folder / "features.npy")[:-1]
-    np.save(folder / "features.npy", values)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"] = features.sha256_of(folder / "features.npy")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    replaced(folder, np.load(folder / "features.npy")[:-1])
 
 
 def another_type(folder: Path) -> None:
-    np.save(folder / "features.npy", np.load(folder / "features.npy").astype(np.float64))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["sha256"] = features.sha256_of(folder / "features.npy")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    replaced(folder, np.load(folder / "features.npy").astype(np.float64))
 
 
 def empty(folder: Path) -> None:

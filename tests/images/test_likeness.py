@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,10 +55,11 @@ def test_a_flat_image_is_like_nothing() -> None:
 def test_together_does_not_depend_on_the_order(members: list[tuple[int, str]], random: st.DataObject) -> None:
     names = [f"{i:02d}" for i in range(len(members))]
     looks = [likeness.look(pixels(seed, 96, 80)) for seed, _ in members]
-    groups = dict(zip(names, likeness.together(names, looks), strict=True))
+    groups = dict(zip(names, likeness.together(names, likeness.alike(looks)), strict=True))
     shuffled = list(range(len(members)))
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    again = likeness.together([names[i] for i in shuffled], [looks[i] for i in shuffled])
+    pairs = likeness.alike([looks[i] for i in shuffled])
+    again = likeness.together([names[i] for i in shuffled], pairs)
     assert {names[i]: group for i, group in zip(shuffled, again, strict=True)} == groups
     for a, (seed, _) in zip(names, members, strict=True):
         for b, (other, _) in zip(names, members, strict=True):
@@ -79,6 +81,15 @@ def test_across_splits_it_is_a_warning_that_names_the_pair(tmp_path: Path) -> No
     (said,) = data.warnings
     assert "look the same: train/cat/again.jpg ~ val/cat/again.png" in said
     assert prepare(SPEC, tmp_path, tmp_path / "cache", 0).warnings == data.warnings, "from the cache too"
+
+
+@pytest.mark.parametrize("make", [folder, unsplit])
+def test_all_are_compared_with_all_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    make(tmp_path / "data")
+    calls, unpacked = [], np.unpackbits  # once in each comparison
+    monkeypatch.setattr(np, "unpackbits", lambda *args, **how: calls.append(1) or unpacked(*args, **how))
+    prepare(SPEC, tmp_path, tmp_path / "cache", 0)
+    assert len(calls) == 1
 
 
 def test_the_splitter_keeps_them_together(tmp_path: Path) -> None:
@@ -115,6 +126,7 @@ def test_recursive_takes_folders_inside_a_class(tmp_path: Path) -> None:
 def test_the_cache_forgets_what_is_unused_for_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
 
+    from tuner.artifacts import files
     from tuner.images import cache
 
     entries = tmp_path / "cache" / "images"
@@ -126,5 +138,6 @@ def test_the_cache_forgets_what_is_unused_for_longest(tmp_path: Path, monkeypatc
         kept.append(new)
         os.utime(entries / new, (1000 + number, 1000 + number))
     monkeypatch.setattr(cache, "BUDGET", 1)
+    monkeypatch.setattr(files, "LEASE", -1.0)
     prepare(SPEC, tmp_path, tmp_path / "cache", 0)
     assert {p.name for p in entries.iterdir()} == {kept[-1]}, "what is in use stays, however small the budget"

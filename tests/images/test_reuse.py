@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -157,7 +159,7 @@ def test_nothing_but_the_entry_is_left_behind(tmp_path: Path) -> None:
     folder(tmp_path / "data", 2, 2)
     data = run(tmp_path)
     assert os.listdir(tmp_path / "cache" / "images") == [data.key]
-    assert sorted(os.listdir(entry(tmp_path, data))) == ["images.npy", "manifest.json"]
+    assert sorted(os.listdir(entry(tmp_path, data))) == ["images.npy", "lock", "manifest.json"]
 
 
 def test_an_interrupt_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,14 +174,28 @@ def test_an_interrupt_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.Monkey
     assert os.listdir(tmp_path / "cache" / "images") == []
 
 
-def test_stale_temporary_folders_go_and_fresh_ones_stay(tmp_path: Path) -> None:
+def test_what_an_earlier_version_left_half_made_goes(tmp_path: Path) -> None:
     folder(tmp_path / "data", 2, 2)
-    old, new = tmp_path / "cache/images/.tlstudy-tmp-old", tmp_path / "cache/images/.tlstudy-tmp-new"
-    old.mkdir(parents=True)
-    new.mkdir()
-    os.utime(old, (0, 0))
-    run(tmp_path)
-    assert (old.exists(), new.exists()) == (False, True)
+    (tmp_path / "cache/images/.tlstudy-tmp-old").mkdir(parents=True)
+    data = run(tmp_path)
+    assert os.listdir(tmp_path / "cache" / "images") == [data.key]
+
+
+def test_an_entry_without_a_layout_number_is_not_believed(tmp_path: Path, decodes: Decodes) -> None:
+    """Written before the first lock, it can hold rows of zeros under a checksum that is right."""
+    folder(tmp_path / "data", 2, 2)
+    data = run(tmp_path)
+    decodes.take()
+    path = entry(tmp_path, data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    zeros = np.zeros_like(data.images)
+    np.save(path / "images.npy", zeros)
+    digest = hashlib.sha256((path / "images.npy").read_bytes()).hexdigest()
+    body = {**manifest["body"]["about"], "sha256": digest}
+    told = {"body": body, "sha256": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
+    (path / "manifest.json").write_text(json.dumps(told))
+    check_rows(run(tmp_path))
+    assert decodes.take() == 8
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

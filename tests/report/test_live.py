@@ -12,8 +12,8 @@ from rich.console import Console
 from tuner.evidence.results import Results
 from tuner.report.live import Live, PlainLines
 from tuner.report.replay import earlier
-from tuner.search.events import Event, Notice, Phase, Planned, PlannedBracket, TrialEnded, TrialStarted
-from tuner.store.store import Store
+from tuner.search.events import Event, Notice, Phase, Planned, TrialEnded, TrialStarted
+from tuner.store.store import Bracket, Store
 
 DEFAULT = Made(plan=HYPERBAND_27, baseline=10)
 
@@ -98,7 +98,7 @@ def test_a_session_that_goes_on_shows_the_best_of_the_earlier_one_and_counts_not
 
 def test_many_brackets_become_one_line_instead_of_a_cut_table() -> None:
     plan = tuple(
-        PlannedBracket(0, s, tuple(2**k for k in range(s, -1, -1)), tuple(2 ** (9 - k) for k in range(s, -1, -1)))
+        Bracket(0, s, tuple(2**k for k in range(s, -1, -1)), tuple(2 ** (9 - k) for k in range(s, -1, -1)))
         for s in range(9, -1, -1)
     )
     live = Live(clock=lambda: 0.0)

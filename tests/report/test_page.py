@@ -212,7 +212,7 @@ def test_a_photograph_is_shown_small_and_encoded_anew(finished: tuple[Results, P
     results, root = finished
     found = gallery.gallery(results, root)
     assert found is not None and found.shown and not found.unread
-    said = results.photographs()
+    said = results.images()
     assert found.shown == int((~(said["best_right"] & said["baseline_right"])).sum())
     for title, pictures in found.groups.items():
         for picture in pictures:

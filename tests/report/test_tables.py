@@ -132,7 +132,7 @@ def test_a_depth_without_a_full_trial_is_named_and_one_without_any_too(tmp_path:
 
 def test_the_wrong_photographs_are_named(tmp_path: Path) -> None:
     results = Results.open(make_study(tmp_path))
-    said, baseline = results.photographs(), results.baseline()
+    said, baseline = results.images(), results.baseline()
     assert baseline is not None
     assert said["baseline_right"].sum() == baseline["correct"]
     wrong = said[~said["baseline_right"]]["photograph"]

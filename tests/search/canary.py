@@ -19,16 +19,16 @@ def singing(path: Path) -> Iterator[None]:
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     training = trial._Trainer._train
 
-    def train(self: Any, network: Any, workshop: Any, epoch: int) -> Any:
+    def train(self: Any, network: Any, epoch: int) -> Any:
         step = network.stepper.train
 
         def counted(*args: Any) -> Any:
-            os.write(log, f"{self.task.configuration} {epoch}\n".encode())
+            os.write(log, f"{self.spec.configuration} {epoch}\n".encode())
             return step(*args)
 
         network.stepper.train = counted
         try:
-            return training(self, network, workshop, epoch)
+            return training(self, network, epoch)
         finally:
             network.stepper.train = step
 

@@ -52,11 +52,10 @@ def search(
     question: Spec | None = None,
     on: Callable[[Event], None] = lambda event: None,
     stop: threading.Event | None = None,
-    extend: bool = False,
-    confirm: bool = True,
+    **how: bool,
 ) -> list[Event]:
-    """Runs a session in this process and returns its events."""
-    from tuner.search.session import Session
+    """Runs a session in this process and returns its events; `how`: the fields of `session.How`."""
+    from tuner.search import session
 
     events: list[Event] = []
 
@@ -64,7 +63,8 @@ def search(
         events.append(event)
         on(event)
 
-    Session(folder, question or spec(), listen, stop or threading.Event(), "test", extend=extend, confirm=confirm).run()
+    stop = stop or threading.Event()
+    session.run(folder, question or spec(), listen, stop, command="test", how=session.How(**how))
     return events
 
 
@@ -72,8 +72,8 @@ KILLED = """
     import json, os, signal, sys, threading
     from pathlib import Path
     from search.canary import singing
-    from tuner.search import trial
-    from tuner.search.session import Session
+    from tuner.training import trial
+    from tuner.search import session
     from tuner.store.folder import StudyFolder
     from tuner.spec.spec import Spec
     from tuner.store.store import Store
@@ -103,7 +103,7 @@ KILLED = """
     spec = Spec.from_dict(question)
     die = lambda event: die_at(type(event).__name__ + (f" {event.phase}" if hasattr(event, "phase") else ""))
     with singing(Path(root) / "canary"):
-        Session(StudyFolder(Path(root)), spec, die, threading.Event(), "killed").run()
+        session.run(StudyFolder(Path(root)), spec, die, threading.Event(), command="killed")
 """
 
 
@@ -129,11 +129,11 @@ def facts(folder: StudyFolder) -> dict[str, Any]:
         "ORDER BY configuration, epoch",
         "predictions": "SELECT configuration, epoch, probabilities FROM predictions ORDER BY configuration",
         "checkpoints": "SELECT configuration, role, epoch, sha256 FROM checkpoints ORDER BY configuration, role",
-        "oracle": "SELECT state FROM oracle",
+        "draws": "SELECT * FROM draws ORDER BY number",
         "confirmations": "SELECT * FROM confirmations ORDER BY configuration",
         "openings": "SELECT id, winner, baseline, seal FROM openings ORDER BY id",
         "held out": "SELECT * FROM held_out ORDER BY configuration",
-        "photographs": "SELECT * FROM photographs ORDER BY number",
+        "images": "SELECT * FROM images ORDER BY number",
     }
     with Store(folder.database, readonly=True) as store:
         return {name: [tuple(row) for row in store.rows(query)] for name, query in queries.items()}

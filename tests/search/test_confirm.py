@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from faults import costless
 from hypothesis import given
 from hypothesis import strategies as st
+from photographs import folder as photographs
+from photographs import photograph
 from search.studies import facts, make, search, spec
 
-from tuner.errors import UsageError
+from tuner.errors import DataError, UsageError
 from tuner.evidence.results import Results
-from tuner.images.folds import stratified_folds
-from tuner.search.confirm import folds_of
+from tuner.images.checks import check_folds
+from tuner.images.folds import cross_validation, stratified_folds
 from tuner.search.events import TrialStarted
-from tuner.search.session import Session
 from tuner.store import held_out
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
-from tuner.training.trial import Workshop
+from tuner.training.subset import Subset
 
 
 def rows(folder: StudyFolder, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -94,12 +96,12 @@ def test_without_a_test_set_it_is_exploratory_and_nothing_is_opened_or_kept(fini
 def test_the_test_set_is_sealed_before_and_opened_once(sealed: StudyFolder) -> None:
     with Store(sealed.database, readonly=True) as store:
         seal, openings = store.meta("test_seal"), store.rows("SELECT * FROM openings")
-        test = store.rows("SELECT number, sha256, label FROM photographs WHERE split = 'test' ORDER BY number")
+        test = store.rows("SELECT number, sha256, label FROM images WHERE split = 'test' ORDER BY number")
         assert seal == held_out.seal([dict(r) for r in test]) != ""
         assert [(o["id"], o["seal"]) for o in openings] == [(1, seal)]
         numbers = [r["number"] for r in test]
         seeds = store.rows("SELECT h.* FROM held_out h JOIN confirmations s USING (configuration) WHERE fold < 0")
-        assert seeds and all(json.loads(r["photographs"]) == numbers and r["opening"] == 1 for r in seeds)
+        assert seeds and all(json.loads(r["images"]) == numbers and r["opening"] == 1 for r in seeds)
     found = Results.open(sealed.database).findings()
     assert not found.exploratory and found.openings == 1 and found.images == 4
     assert found.folds is not None and found.folds_made == "2 folds, 1 times"
@@ -125,16 +127,12 @@ def test_confirmed_later_is_confirmed_at_once(sealed: StudyFolder, tmp_path: Pat
     shutil.copytree(sealed.root / "photos", folder.root / "photos")
     question = spec(confirm__folds=2, confirm__repeats=1)
     with pytest.raises(UsageError, match="trials of the search have not ended; a winner is confirmed when all have"):
-        session(folder, question, search=False).run()
-    session(folder, question, confirm=False).run()
+        search(folder, question, search=False)
+    search(folder, question, confirm=False)
     assert Results.open(folder.database).findings().kind == "open"
     assert rows(folder, "SELECT 1 FROM confirmations") == []
-    session(folder, question, search=False).run()
+    search(folder, question, search=False)
     assert facts(folder) == facts(sealed)
-
-
-def session(folder: StudyFolder, question: Any, **how: bool) -> Session:
-    return Session(folder, question, lambda event: None, threading.Event(), "test", **how)  # type: ignore[arg-type]
 
 
 def test_lost_weights_of_a_seed_are_trained_again_before_the_opening(sealed: StudyFolder, tmp_path: Path) -> None:
@@ -176,14 +174,90 @@ def test_folds_are_stratified_and_keep_groups_together(labels: list[int], folds:
         assert each.max() - each.min() <= 1
 
 
-def test_each_image_is_left_out_once_and_never_trained_on_where_it_is() -> None:
+def test_each_image_is_left_out_once_and_never_trained_on_where_it_is(tmp_path: Path) -> None:
     labels = np.arange(40) % 2
-    whole = Workshop(None, labels, np.arange(0, 30), np.arange(30, 40), None, 2, groups=np.arange(40) // 2 * 2)  # type: ignore[arg-type]
+    whole = replace(costless.context(tmp_path), labels=labels, train=np.arange(30), validation=np.arange(30, 40))
+    whole.groups = np.arange(40) // 2 * 2
     left_out: list[int] = []
-    for _, inner, out in folds_of(whole, 5, 0, 0):
+    for fold in range(5):
+        inner = whole.rows(Subset("fold", 5, 0, fold))
+        out = inner.held_out
         parts = [set(p.tolist()) for p in (inner.train, inner.validation, out)]
         assert sum(map(len, parts)) == len(set.union(*parts)) == 40
-        groups = [{int(whole.groups[i]) for i in p} for p in parts]  # type: ignore[index]
+        groups = [{int(whole.groups[i]) for i in p} for p in parts]
         assert not (groups[0] & groups[2] or groups[1] & groups[2] or groups[0] & groups[1])
         left_out += out.tolist()
     assert sorted(left_out) == list(range(40))
+
+
+FEW: dict[str, Any] = {
+    "space__unfrozen_layers": 0,
+    "space__head_width": 0,
+    "space__dropout": 0.0,
+    "search__max_epochs": 1,
+    "search__factor": 2,
+    "confirm__seeds": 1,
+    "confirm__repeats": 2,
+}
+
+
+def with_cows(root: Path, seeds: tuple[int, int, int]) -> StudyFolder:
+    """A study whose third class has two images to train on and one to validate; equal seeds look the same."""
+    folder = make(root)
+    photographs(folder.root / "photos", train=2, val=1, classes=("cow",))
+    for size, (seed, path) in enumerate(zip(seeds, sorted((folder.root / "photos").glob("*/cow/*")), strict=True)):
+        photograph(path, seed, width=48 + size)
+    return folder
+
+
+@pytest.mark.parametrize("balanced", ["none", "balanced"])
+def test_a_class_of_three_images_is_cross_validated(tmp_path: Path, balanced: str) -> None:
+    folder = with_cows(tmp_path / "study", (901, 902, 903))
+    search(folder, spec(**FEW, confirm__folds=2, search__class_weight=balanced))
+    query = "SELECT status, COUNT(*) FROM trials JOIN configurations c ON c.id = configuration WHERE kind = 'fold'"
+    assert rows(folder, query + " GROUP BY status") == [("COMPLETED", 2 * 2 * 2)]
+
+
+def test_folds_that_cannot_be_made_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    folder = with_cows(tmp_path / "study", (901, 901, 901))
+    with pytest.raises(DataError, match=r"confirm.folds: found 2, but class cow has 1 images to train and validate"):
+        search(folder, spec(**FEW, confirm__folds=2))
+    assert not folder.has_results
+
+
+def test_where_two_folds_cannot_be_made_and_three_can_that_is_said() -> None:
+    labels = np.array([0] * 3 + [1] * 3)
+    with pytest.raises(DataError, match=r"cat has 3 images.* Add images, set confirm.folds = 3, or set confirm.folds"):
+        check_folds(labels, None, np.array([0, 1, 3, 4]), np.array([2, 5]), ("cat", "cow"), folds=2, repeats=2, seed=0)
+
+
+def test_fewer_folds_than_asked_are_said() -> None:
+    labels = np.array([0] * 9 + [1] * 3)
+    said = check_folds(labels, None, np.arange(1, 12), np.array([0]), ("cat", "cow"), folds=5, repeats=2, seed=0)
+    assert said == [
+        "confirm.folds: 3 folds instead of 5, as class cow has 3 images to train and validate on (those that look the "
+        "same count once)."
+    ]
+
+
+@given(LABELS, st.integers(2, 6), st.integers(1, 12), st.randoms(use_true_random=False))
+def test_every_fold_trains_every_class_or_there_are_none(labels: list[int], folds: int, held: int, draw: Any) -> None:
+    y = np.array(labels)
+    groups = np.array([draw.randrange(len(labels)) for _ in labels])
+    order = np.array(draw.sample(range(len(y)), len(y)))
+    validation = order[: min(held, len(y) - 1)]
+    train = order[len(validation) :]
+    for alike in (None, groups):
+        found = cross_validation(y, alike, train, validation, folds=folds, seed=0, repeat=0)
+        for fold in found:
+            parts = [set(part.tolist()) for part in (fold.train, fold.validation, fold.out)]
+            assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == len(y)
+            assert set(y[fold.train]) == set(labels)
+            if alike is not None:
+                together = [{int(alike[i]) for i in part} for part in parts]
+                assert not (together[0] & together[1] or together[0] & together[2] or together[1] & together[2])
+        assert sorted(i for fold in found for i in fold.out.tolist()) == (list(range(len(y))) if found else [])
+    smallest = min(labels.count(label) for label in set(labels))
+    alone = cross_validation(y, None, train, validation, folds=folds, seed=0, repeat=0)
+    # Where all classes have three, one of two folds may leave one image each: nothing to choose the epoch by.
+    assert len(alone) == min(folds, smallest) or smallest < 3 or (smallest, folds) == (3, 2)

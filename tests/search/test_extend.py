@@ -10,6 +10,7 @@ from faults import costless
 from search.studies import facts, make, search, spec
 
 from tuner.errors import StudyError, UsageError
+from tuner.search.space import build
 from tuner.spec.spec import Spec, refused_by_extension
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
@@ -79,6 +80,22 @@ def test_only_a_larger_question_extends() -> None:
     ):
         assert len(refused_by_extension(old, old.override(changes))) == 1, changes
     assert len(refused_by_extension(MORE, old)) == 1
+
+
+STEPPED = costless.QUESTION.override({"space.dropout": {"min": 0.3, "max": 0.5, "step": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "taken"),
+    [(0.1, 0.5, 0.1, True), (0.0, 0.9, 0.1, True), (0.3, 0.7, 0.1, True), (0.2, 0.4, 0.1, False)]
+    + [(0.25, 0.5, 0.1, False), (0.1, 0.5, 0.05, False)],
+)
+def test_a_stepped_range_widens_where_its_values_stay(low: float, high: float, step: float, taken: bool) -> None:
+    wider = STEPPED.override({"space.dropout": {"min": low, "max": high, "step": step}})
+    assert (refused_by_extension(STEPPED, wider) == []) == taken
+    before, after = (build(q).choices("dropout") for q in (STEPPED, wider))
+    assert before == (0.3, 0.4, 0.5) and after is not None
+    assert not taken or set(before) <= set(after), "else a configuration would be trained twice"
 
 
 def test_a_session_refuses_names_the_flag_and_then_extends(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ from search.studies import facts, make, search, spec
 from tuner.artifacts.files import sha256_of
 from tuner.errors import RunError, StoreError, UsageError
 from tuner.evidence.results import Results
+from tuner.search import driver
 from tuner.search.events import Event, Notice, Phase
-from tuner.search.session import Session
-from tuner.store.asked import resolve
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import write_study
+from tuner.store.options import resolve
 
 QUICK = {"space__unfrozen_layers": 0, "space__dropout": 0.0, "search__max_epochs": 1, "confirm__seeds": 1}
 
@@ -65,7 +64,7 @@ def test_content_that_cannot_be_is_named_and_left(copy: StudyFolder, damage: str
 def test_a_fresh_search_that_cannot_run_moves_nothing(copy: StudyFolder, wrong: dict[str, str]) -> None:
     before = facts(copy)
     with pytest.raises(UsageError):
-        Session(copy, spec(**wrong), lambda event: None, threading.Event(), "test", fresh=True).run()
+        search(copy, spec(**wrong), fresh=True)
     assert facts(copy) == before and not copy.previous.exists()
 
 
@@ -85,13 +84,11 @@ def test_photographs_that_go_away_meanwhile_are_noticed(tmp_path: Path) -> None:
 def test_memory_that_runs_out_outside_of_a_trial_is_one_message(
     copy: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuner.search import loop
-
     def none_left(*_: Any, **__: Any) -> None:
         raise MemoryError
 
     before = facts(copy)
-    monkeypatch.setattr(loop.Search, "run", none_left)
+    monkeypatch.setattr(driver.Driver, "run", none_left)
     with pytest.raises(RunError, match="memory ran out outside of a trial .* run the same command again"):
         search(copy)
     monkeypatch.undo()

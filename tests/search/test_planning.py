@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from search.studies import make, search, spec
 
+from tuner.backbones.architecture import architecture
 from tuner.errors import Interrupted, RunError, StudyError
-from tuner.search import planning
+from tuner.search import draws, planning
 from tuner.search import space as spaces
-from tuner.search.drawing import drawn
-from tuner.search.draws import StudyOracle
 from tuner.search.events import EpochEnded, Event, TrialEnded
-from tuner.search.planning import Kind, Plan, plan
+from tuner.search.planning import Plan, plan
+from tuner.search.work import Kind
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
@@ -90,18 +90,12 @@ def test_a_plan_counts_what_the_search_then_holds(done: Done) -> None:
 
 
 def test_the_configurations_that_will_be_drawn_are_known_before(done: Done) -> None:
-    """Whatever the trials' outcome: here every one of them is told the same score."""
     question = spec()
-    oracle = StudyOracle(
-        spaces.build(question),
-        objective="val_loss",
-        max_epochs=question.search.max_epochs,
-        factor=question.search.factor,
-        hyperband_iterations=1,
-        seed=question.search.seed,
-        rank=lambda trial: (0.0,),
-    )
-    foreseen = {at: [{n: v[n] for n in spaces.NAMES} for v in each] for at, each in drawn(oracle).items()}
+    s, space = question.search, spaces.build(question, architecture(image_size=32))
+    brackets = draws.brackets(space, max_epochs=s.max_epochs, factor=s.factor, iterations=1)
+    foreseen: dict[tuple[int, int], list[dict[str, float]]] = {}
+    for d in draws.draw(space, brackets, seed=s.seed):
+        foreseen.setdefault((d.iteration, d.bracket), []).append(d.values.to_dict())
     query = (
         "SELECT iteration, bracket, hyperparameters FROM trials t JOIN configurations c ON c.id = configuration "
         "WHERE rung = 0 ORDER BY position"

@@ -32,7 +32,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 def one_trial(store: Store, trial: str = "0000", configuration: str = "c000", number: int = 0) -> None:
     store.add_configuration(configuration, "search", number, {"unfrozen_layers": 10}, "conv5_block2", None)
-    store.begin_trial(TrialRow(trial, configuration, 0, 1, 0, 0, 3, None), None)
+    store.begin_trial(TrialRow(trial, configuration, 0, 1, 0, 0, 3, None))
 
 
 @contextmanager
@@ -222,7 +222,7 @@ def test_a_failed_method_inside_a_transaction_takes_all_of_it_back(tmp_path: Pat
     with Store(tmp_path / "study.db") as store:
         with pytest.raises(sqlite3.IntegrityError), store.transaction():
             store.set_meta(inside=1)
-            store.begin_trial(TrialRow("0000", "no such configuration", 0, 1, 0, 0, 3, None), None)
+            store.begin_trial(TrialRow("0000", "no such configuration", 0, 1, 0, 0, 3, None))
         assert store.meta("inside") is None
 
 
@@ -232,10 +232,10 @@ from pathlib import Path
 from tuner.store.store import EpochRow, Store, TrialRow
 store = Store(Path(sys.argv[1]))
 store.add_configuration("c000", "search", 0, {"unfrozen_layers": 0}, "pooled", None)
-store.begin_trial(TrialRow("0000", "c000", 0, 1, 0, 0, 3, None), "state of the oracle before")
+store.begin_trial(TrialRow("0000", "c000", 0, 1, 0, 0, 3, None))
 with store.transaction():
     store.record_epoch("0000", "c000", EpochRow(1, 0.7, 0.5, 0.6, 0.7, 1.0, 12), bytes(8_000_000), ())
-    store.end_trial("0000", "COMPLETED", 0.6, 1, None, 1.0, "state of the oracle after")
+    store.end_trial("0000", "COMPLETED", 0.6, 1, None, 1.0)
     print("ready", flush=True)
     sys.stdin.readline()
 """
@@ -252,7 +252,6 @@ def test_a_process_killed_in_a_transaction_leaves_what_was_before_it(tmp_path: P
         with Store(path, readonly=readonly) as store:
             assert [tuple(r) for r in store.rows("SELECT id, status, score FROM trials")] == [("0000", "RUNNING", None)]
             assert store.rows("SELECT * FROM epochs") == store.rows("SELECT * FROM predictions") == []
-            assert store.oracle_state() == "state of the oracle before"
 
 
 # ---- readers -------------------------------------------------------------------------------------------------------
@@ -393,17 +392,17 @@ def test_photographs_are_replaced_as_a_whole(tmp_path: Path) -> None:
     with Store(tmp_path / "study.db") as store:
         for number in (3, 2):
             rows = [(f"{i}.jpg", "train", 0, "00", 10, 10) for i in range(number)]
-            store.record_photographs(rows, [(f"{number}.txt", "not an image")])
-            assert [r["path"] for r in store.rows("SELECT * FROM photographs ORDER BY number")] == [r[0] for r in rows]
+            store.record_images(rows, [(f"{number}.txt", "not an image")])
+            assert [r["path"] for r in store.rows("SELECT * FROM images ORDER BY number")] == [r[0] for r in rows]
             assert [r["path"] for r in store.rows("SELECT * FROM left_out")] == [f"{number}.txt"]
 
 
 def test_names_that_are_not_utf8_are_kept_readable(tmp_path: Path) -> None:
     with Store(tmp_path / "study.db") as store:
-        store.record_photographs([("caf\udce9.jpg", "train", 0, "00", 10, 10)], [("\udcff", "b"), ("\\udcff", "c")])
+        store.record_images([("caf\udce9.jpg", "train", 0, "00", 10, 10)], [("\udcff", "b"), ("\\udcff", "c")])
         store.begin_session("2026-01-01", "host", 1, "tlstudy search caf\udce9", {})
         store.set_meta(classes=["caf\udce9"])
-        assert store.rows("SELECT path FROM photographs")[0][0] == "caf\\udce9.jpg"
+        assert store.rows("SELECT path FROM images")[0][0] == "caf\\udce9.jpg"
         assert store.rows("SELECT command FROM sessions")[0][0] == "tlstudy search caf\\udce9"
         assert store.meta("classes") == ["caf\udce9"]
 

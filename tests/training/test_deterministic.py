@@ -33,7 +33,7 @@ def test_no_gradient_is_a_sum_of_three(backbone: Any, batch_norm: str, classes: 
         trained, batch = network(backbone, depth, batch_norm, classes)
         numbers = [*batch, np.float32(4), *np.zeros(len(trained.decays(0, 1)), np.float32)]
         specs = [tf.TensorSpec(a.shape, tf.float32) for a in numbers]
-        graph = trained.stepper._tf_train.get_concrete_function(*specs[:4], tuple(specs[4:])).graph
+        graph = trained.stepper._step.get_concrete_function(*specs[:4], tuple(specs[4:])).graph
         sums = {op.name: len(op.inputs) for op in graph.get_operations() if op.type == "AddN"}
         assert all(terms == 2 for terms in sums.values()), (depth, sums)
 

@@ -6,12 +6,18 @@ import contextlib
 import glob
 import hashlib
 import os
+import secrets
+import stat
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
+from tuner.artifacts import locks
 from tuner.errors import UsageError
+
+LEASE = 3600.0
+"""Seconds after its last use during which nothing is pruned."""
 
 
 def cache_root() -> Path:
@@ -48,56 +54,59 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> tuple[int
     Returns the number of bytes and their SHA-256 (hex). A reader sees the old file or the new one, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_parts(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
+    locks.sweep(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
+    with _part(path) as file:
+        part = Path(file.name)
+        try:
             write(file)
             file.flush()
             with ThreadPoolExecutor(1) as beside:  # the processor's work while the disk does its own
                 hashed = beside.submit(sha256_of, part)
                 os.fsync(file.fileno())
-        size, digest = part.stat().st_size, hashed.result()
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+            size, digest = part.stat().st_size, hashed.result()
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
     return size, digest
 
 
-def _sweep_parts(path: Path) -> None:
-    """Removes what processes left that were killed while they wrote `path`."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        owner = part.name.split(".")[-2]
-        if owner.isdecimal() and not _lives(int(owner)):
-            part.unlink(missing_ok=True)
+def _part(path: Path) -> BinaryIO:
+    """A new file beside `path`, held by this process: what nobody holds is swept."""
+    while True:
+        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        file = open(part, "xb")  # noqa: SIM115 - the caller's
+        try:
+            locks.take(part, file.fileno())
+            return file
+        except BlockingIOError:
+            file.close()  # taken for left behind in the instant before it was locked
 
 
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True  # another user's
-    return True
+def prune(paths: Iterable[Path], budget: float, remove: Callable[[Path], None] = Path.unlink) -> None:
+    """Removes those files, or folders, unused for longest until at most `budget` bytes are left; never raises.
 
-
-def prune(files: Iterable[Path], budget: int) -> None:
-    """Removes those files that nobody read or wrote for longest until at most `budget` bytes are left; never raises."""
-    found = []
+    What was used less than LEASE seconds ago stays, and what `remove` refuses. A folder's use is its time of change.
+    """
+    found, until = [], 0.0
     with contextlib.suppress(OSError):  # a folder that goes away meanwhile
-        for path in files:
+        for path in paths:
             with contextlib.suppress(OSError):  # another process was quicker
-                about = path.stat()
-                found.append((max(about.st_atime, about.st_mtime), about.st_size, path))
+                about = path.lstat()
+                inside = [p.lstat().st_size for p in path.rglob("*")] if stat.S_ISDIR(about.st_mode) else []
+                used = about.st_mtime if inside else max(about.st_atime, about.st_mtime)
+                found.append((used, sum(inside) or about.st_size, path))
+        if found:
+            parent = found[0][2].parent
+            os.utime(parent)  # the file system's own clock, on which two machines that share it agree
+            until = parent.stat().st_mtime - LEASE
     total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total <= budget:
+    for used, size, path in sorted(found):
+        if total <= budget or used > until:
             return
         with contextlib.suppress(OSError):
-            path.unlink()
+            remove(path)
             total -= size
 
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from tuner.artifacts.files import home, sha256_of, write_atomically
+from tuner.artifacts.entries import Artifacts, silent
+from tuner.artifacts.files import home, sha256_of
 from tuner.backbones.resnet50 import numbers
 from tuner.errors import WeightsError
 from tuner.spec.seeds import generator
@@ -31,6 +32,8 @@ NOTOP = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 DOWNLOAD = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{NOTOP}"
 DOWNLOAD_MD5 = "4d473c1dd8becc155b73f8504c6f6626"
 CALIBRATION_IMAGES = 32
+BUDGET = 2_000_000_000  # bytes of all calibrated random weights; those unused for longest go
+_NAME = "weights.npz"
 RESIDUAL = 0.2
 
 
@@ -127,25 +130,35 @@ def keras_cache() -> Path:
 
 def known(weights: Weights, cache: Path) -> numbers.Numbers | None:
     """The weights by layer where they can be had without a network; else `load_into` has to be asked."""
-    return numbers.read(weights.path) if weights.path is not None else numbers.from_npz(_stored(weights, cache))
+    if weights.path is not None:
+        return numbers.read(weights.path)
+    entry = Artifacts(cache / "weights").open(weights.key)
+    return numbers.from_npz(entry.folder / _NAME) if entry is not None else None
 
 
 def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any) -> None:
     """Fills the ResNet-50 `model` (include_top=False, BGR as Keras ships it). Raises WeightsError.
 
     `calibration_images()` gives preprocessed training images (n, side, side, 3) float32; only random weights ask for
-    it.
+    it, and only in the first of the processes that calibrate the same ones: all of them take what that one published.
     """
     if weights.path is not None:
         _load_file(model, weights.path)
         return
-    _randomise(model, weights.key, calibration_images())
-    values = model.get_weights()
-    write_atomically(_stored(weights, cache), lambda file: numbers.to_npz(file, values))
 
+    def calibrate(folder: Path) -> str:
+        _randomise(model, weights.key, calibration_images())
+        with open(folder / _NAME, "xb") as file:
+            numbers.to_npz(file, model.get_weights())
+        return weights.name
 
-def _stored(weights: Weights, cache: Path) -> Path:
-    return cache / "weights" / f"{weights.key}.npz"
+    artifacts = Artifacts(cache / "weights")
+    entry = artifacts.made(weights.key, calibrate, "calibrating the same random weights", silent, None)
+    if (found := numbers.from_npz(entry.folder / _NAME)) is None:
+        raise WeightsError(f"{entry.folder}: not a ResNet-50's numbers; expected those calibrated here. Remove it.")
+    for name, arrays in found.items():
+        model.get_layer(name).set_weights(arrays)
+    artifacts.prune(BUDGET)
 
 
 def _file(name: str, base: Path) -> Path:

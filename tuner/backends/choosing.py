@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from tuner.errors import UsageError
 
 SUPPORTED = ("tensorflow", "jax")
+INSTALL = {name: f'pip install "tlstudy[{name}]"' for name in SUPPORTED}
+"""What to type for a backend: each is an extra of this package."""
 
 UNUSED = ("IPython", "matplotlib", "pandas", "scipy", "sklearn")
 """What Keras, TensorFlow and KerasTuner import, where it is installed, for calls that this program never makes: a third
@@ -57,17 +59,21 @@ def choose() -> str:
     """Sets KERAS_BACKEND if nobody did (TensorFlow where it is installed, else JAX) and quietens the log."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    chosen = os.environ.get("KERAS_BACKEND") or next(
-        (b for b in SUPPORTED if importlib.util.find_spec(b)), SUPPORTED[0]
-    )
+    installed = [b for b in SUPPORTED if importlib.util.find_spec(b)]
+    chosen = os.environ.get("KERAS_BACKEND") or next(iter(installed), None)
+    if chosen is None:
+        raise UsageError(
+            "Keras runs on TensorFlow or JAX, and neither is installed. Install one of them: "
+            f"{INSTALL['tensorflow']} (or {INSTALL['jax']})"
+        )
     if chosen not in SUPPORTED:
         raise UsageError(
             f"KERAS_BACKEND is {chosen!r}; tlstudy runs on {' or '.join(SUPPORTED)}. Set one of them, or unset it."
         )
-    if importlib.util.find_spec(chosen) is None:
+    if chosen not in installed:
         raise UsageError(
-            f"KERAS_BACKEND is {chosen!r}, but {chosen} is not installed. "
-            f"Install it (pip install {'tensorflow' if chosen == 'tensorflow' else 'jax'}) or choose another backend."
+            f"KERAS_BACKEND is {chosen!r}, but {chosen} is not installed. Install it: {INSTALL[chosen]}"
+            + (f"\nOr unset KERAS_BACKEND to run on {installed[0]}." if installed else "")
         )
     os.environ["KERAS_BACKEND"] = chosen
     if chosen == "jax" and "xla_gpu_deterministic_ops" not in os.environ.get("XLA_FLAGS", ""):

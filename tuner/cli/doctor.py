@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -10,7 +11,11 @@ from rich.text import Text
 from tuner.cli.console import out, status
 
 
-def doctor() -> None:
+def doctor(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of the cache and remove what is damaged; it is made again.")
+    ] = False,
+) -> None:
     """What this machine has: versions, backend, devices, weights, cache, disk and memory, and what is missing."""
     from rich.table import Table
 
@@ -21,8 +26,8 @@ def doctor() -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     bad = 0
-    with status("Starting the backend"):
-        findings = examine(Path.cwd())
+    with status("Reading the cache and starting the backend" if verify else "Starting the backend"):
+        findings = examine(Path.cwd(), verify)
     for row in findings:
         bad += row.good is False
         mark = {True: "ok", False: "!!", None: ""}[row.good]
@@ -34,5 +39,7 @@ def doctor() -> None:
     out().print(table)
     if bad:
         raise typer.Exit(
-            1 if any(r.good is False and r.value.startswith(("missing", "none", "fails")) for r in findings) else 0
+            1
+            if any(r.good is False and r.value.startswith(("missing", "none", "fails", "damaged")) for r in findings)
+            else 0
         )

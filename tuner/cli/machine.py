@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner import __version__
+from tuner.artifacts.entries import KINDS, Artifacts
 from tuner.artifacts.files import cache_root
 from tuner.backends import backend
 from tuner.backends.choosing import SUPPORTED
@@ -29,8 +30,11 @@ class Finding:
     advice: str = ""
 
 
-def examine(cwd: Path) -> list[Finding]:
-    """Every row, in reading order. Starts the backend; never raises for what is missing."""
+def examine(cwd: Path, verify: bool = False) -> list[Finding]:
+    """Every row, in reading order. Starts the backend; never raises for what is missing.
+
+    verify: whether every byte of the cache is read too.
+    """
     rows = [
         Finding("tlstudy", __version__),
         Finding("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
@@ -38,10 +42,10 @@ def examine(cwd: Path) -> list[Finding]:
     rows += [_package(name) for name in NEEDED]
     rows += _backend()
     rows += _weights()
-    return [*rows, *_cache(), _disk("disk of this folder", cwd), _memory()]
+    return [*rows, *_cache(verify), _disk("disk of this folder", cwd), _memory()]
 
 
-def _cache() -> list[Finding]:
+def _cache(verify: bool) -> list[Finding]:
     try:
         cache = cache_root()
     except TlstudyError as error:
@@ -51,7 +55,15 @@ def _cache() -> list[Finding]:
     return [
         Finding("cache", f"{cache} ({size}: decoded photographs, features, random weights; delete it at will)"),
         _disk("disk of the cache", where),
+        *(_verified(cache) if verify else []),
     ]
+
+
+def _verified(cache: Path) -> list[Finding]:
+    found = [one for kind in KINDS for one in Artifacts(cache / kind).verify()]
+    damaged = [(path, done) for path, done in found if done]
+    rows = [Finding("cache entry", f"damaged: {path}", False, f"{done}.") for path, done in damaged]
+    return [*rows, Finding("cache entries", f"{len(found) - len(damaged)} whole, every byte read", True)]
 
 
 def _disk(name: str, path: Path) -> Finding:
@@ -79,7 +91,7 @@ def _backend() -> list[Finding]:
                 "backend",
                 f"fails to start: {type(error).__name__}: {error}",
                 False,
-                "Reinstall it: pip install --force-reinstall tensorflow",
+                f"Reinstall it: pip install --force-reinstall {os.environ.get('KERAS_BACKEND', SUPPORTED[0])}",
             )
         ]
     name = facts["backend"]

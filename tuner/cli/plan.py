@@ -12,14 +12,15 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from tuner.cli.changes import Assigned, BatchSize, Data, Factor, ImageSize, MaxEpochs, UnfrozenLayers, Weights
 from tuner.cli.console import StudyArgument, err, out, short, status
 from tuner.cli.options import assignments, numbers, only_given
-from tuner.cli.question import Assigned, BatchSize, Data, Factor, ImageSize, MaxEpochs, UnfrozenLayers, Weights
 from tuner.cli.start import about
 from tuner.spec import spec as specs
 from tuner.store import locate as studies
-from tuner.store.asked import from_here, place, resolve
 from tuner.store.folder import StudyFolder
+from tuner.store.options import Resolved, from_here, place
+from tuner.study import Study
 
 
 class PlanFormat(StrEnum):
@@ -51,9 +52,9 @@ def plan(
             "space.unfrozen_layers": numbers(unfrozen_layers, "--unfrozen-layers"),
         }
     ) | assignments(set_ or [])
-    folder, spec = _question(study, data, from_here(changes), format is PlanFormat.json)
+    folder, resolved = _meant(study, data, from_here(changes), format is PlanFormat.json)
     with status("Starting") as doing:
-        from tuner.search import loop, planning  # noqa: F401 - the search itself, whose import is part of the time
+        from tuner.search import driver, planning  # noqa: F401 - the search itself, whose import is part of the time
 
         begun = _age()
         before = time.perf_counter()
@@ -61,16 +62,18 @@ def plan(
         from tuner.report import best, planned, tables, verdict  # noqa: F401
 
         shown = time.perf_counter() - before
-        found = planning.plan(folder, spec, confirm=not no_confirm, start=begun, end=shown, doing=doing)
+        found = Study(folder).plan(resolved, confirm=not no_confirm, start=begun, end=shown, doing=doing)
     if format is PlanFormat.json:
-        typer.echo(json.dumps({"study": str(folder.root), "spec": spec.to_dict(), **found.to_dict()}, indent=1))
+        typer.echo(
+            json.dumps({"study": str(folder.root), "spec": resolved.spec.to_dict(), **found.to_dict()}, indent=1)
+        )
     else:
         out().print(planned.report(found))
 
 
-def _question(
+def _meant(
     study: str | None, data: Path | None, changes: dict[str, Any], to_stderr: bool
-) -> tuple[StudyFolder, specs.Spec]:
+) -> tuple[StudyFolder, Resolved]:
     """The study that `tlstudy search` would take, and what it would ask; nothing is written for a new one."""
     console = err() if to_stderr else out()
     if data is None or study is not None:
@@ -80,7 +83,7 @@ def _question(
         if data is not None:
             changes = changes | {"data.path": str(place(data))}
         if located.is_demo and not folder.spec.exists():
-            return folder, studies.demo_spec().override(changes)
+            return folder, Resolved(studies.demo_spec().override(changes), changes, {}, {})
     else:
         path = place(data)
         folder = about(path)
@@ -90,13 +93,13 @@ def _question(
             spec = specs.Spec().override({"data.path": str(path)} | changes)
             check_named(spec.backbone.weights, folder.root)
             console.print(Text(f"Study {short(folder.root)} (new; a search writes it)."))
-            return folder, spec
+            return folder, Resolved(spec, changes, {}, {})
         console.print(Text(f"Study {short(folder.root)} (the one about {short(path)})."))
-    asked = resolve(folder, changes)
+    asked = Study(folder).resolve(changes)
     if asked.kept:
         kept = ", ".join(f"{k} = {v}" for k, v in asked.kept.items())
         console.print(Text(f"Going on with the options it was started with: {kept}."))
-    return folder, asked.spec
+    return folder, asked
 
 
 def _age() -> float:

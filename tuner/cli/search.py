@@ -14,18 +14,18 @@ import typer
 from rich.text import Text
 
 from tuner.cli import trackers
+from tuner.cli.changes import PANEL, Assigned, BatchSize, Data, Factor, ImageSize, MaxEpochs, UnfrozenLayers, Weights
 from tuner.cli.console import StudyArgument, err, out, reader_left, short
 from tuner.cli.options import assignments, numbers, only_given
-from tuner.cli.question import PANEL, Assigned, BatchSize, Data, Factor, ImageSize, MaxEpochs, UnfrozenLayers, Weights
 from tuner.cli.show import existing, results_of, show_report
 from tuner.cli.start import study_for
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import Interrupted, TlstudyError, UsageError
 from tuner.report.words import without_password
-from tuner.spec import spec as specs
 from tuner.spec.template import toml
-from tuner.store.asked import from_here, resolve
 from tuner.store.folder import StudyFolder
+from tuner.store.options import Resolved, from_here
+from tuner.study import Study
 
 if TYPE_CHECKING:
     from tuner.search.events import Event
@@ -98,9 +98,9 @@ def search(
     folder = study_for(study, data, changes)
     if fresh and extend:
         raise UsageError("--fresh starts again, --extend goes on: leave out one of them.")
-    spec, overrides = _resolve(folder, changes, fresh)
+    resolved = _resolve(folder, changes, fresh)
     further = trackers.again(tensorboard, mlflow)
-    _run(folder, spec, overrides, quiet, verbose, further, extend=extend, confirm=not no_confirm, fresh=fresh)
+    _run(folder, resolved, quiet, verbose, further, extend=extend, confirm=not no_confirm, fresh=fresh)
     _show(folder, quiet, report)
     if tensorboard is not None or mlflow is not None:
         trackers.export(folder, results_of(folder), tensorboard, mlflow)
@@ -115,35 +115,25 @@ def confirm(
 ) -> None:
     """Trains winner and baseline again from fresh seeds, opens the test set once, and gives the verdict."""
     folder = existing(study)
-    spec, overrides = _resolve(folder, {}, fresh=False)
-    _run(folder, spec, overrides, quiet, verbose, search=False)
+    _run(folder, _resolve(folder, {}, fresh=False), quiet, verbose, search=False)
     _show(folder, quiet, whole=False)
 
 
-def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> tuple[specs.Spec, dict[str, Any]]:
+def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> Resolved:
     """study.toml with the flags on top; a resumed study keeps the flags it was started with, and says so."""
-    asked = resolve(folder, changes, fresh)
-    if asked.dropped:
-        dropped = ", ".join(f"{k} = {v}" for k, v in asked.dropped.items())
+    resolved = Study(folder).resolve(changes, fresh=fresh)
+    if resolved.dropped:
+        dropped = ", ".join(f"{k} = {v}" for k, v in resolved.dropped.items())
         out().print(Text(f"Started again without the options of the old results: {dropped}."))
-    if asked.kept:
-        kept = ", ".join(f"{k} = {v}" for k, v in asked.kept.items())
+    if resolved.kept:
+        kept = ", ".join(f"{k} = {v}" for k, v in resolved.kept.items())
         out().print(Text(f"Going on with the options it was started with: {kept}."))
-    return asked.spec, dict(asked.changes)
+    return resolved
 
 
-def _run(
-    folder: StudyFolder,
-    spec: specs.Spec,
-    overrides: dict[str, Any],
-    quiet: bool,
-    verbose: bool,
-    further: str = "",
-    **how: Any,
-) -> None:
-    """`further`: options to repeat in the command that goes on; `how`: what a `Session` is told beside its question."""
+def _run(folder: StudyFolder, resolved: Resolved, quiet: bool, verbose: bool, further: str = "", **how: bool) -> None:
+    """`further`: options to repeat in the command that goes on; `how`: the fields of `search.session.How`."""
     from tuner.search.events import Notice
-    from tuner.search.session import Session
     from tuner.search.stopping import on_signals
 
     stop = threading.Event()
@@ -159,19 +149,19 @@ def _run(
             if _is_live(quiet, verbose):
                 said.append(listen)  # a line of its own would tear the display
             command = without_password(shlex.join(sys.argv))  # it is stored
-            Session(folder, spec, listen, stop, command, overrides, **how).run()
+            Study(folder).session(resolved, listen, stop, command=command, **how)
     except (Interrupted, KeyboardInterrupt) as error:
         message = str(error) or "Left at once; the store holds every finished epoch."
-        text = f"{message}\nGo on with: {_resume_command(folder, spec, overrides)} {further}".rstrip()
+        text = f"{message}\nGo on with: {_resume_command(folder, resolved)} {further}".rstrip()
         raise Interrupted(text, 143 if signal.SIGTERM in received else 130) from None
     except (BrokenPipeError, SystemExit) as error:  # rich ends the program itself
         if not reader_left(error):
             raise
-        again = f"{_resume_command(folder, spec, overrides)} {further}".rstrip()
+        again = f"{_resume_command(folder, resolved)} {further}".rstrip()
         raise Interrupted(f"Stopped: nobody reads its output any more.\nGo on with: {again}", 1) from None
 
 
-def _resume_command(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, Any]) -> str:
+def _resume_command(folder: StudyFolder, resolved: Resolved) -> str:
     """What goes on with this study: the options are repeated as long as the store does not hold them."""
     from tuner.store.store import Store
 
@@ -179,9 +169,9 @@ def _resume_command(folder: StudyFolder, spec: specs.Spec, overrides: dict[str, 
     with suppress(TlstudyError), Store(folder.database, readonly=True) as store:
         stored = store.meta("overrides", {})
     options = []
-    for dotted in sorted(overrides.keys() - stored.keys()):
+    for dotted in sorted(resolved.changes.keys() - stored.keys()):
         section, _, key = dotted.partition(".")
-        options += ["--set", f"{dotted}={toml(getattr(getattr(spec, section), key))}"]
+        options += ["--set", f"{dotted}={toml(getattr(getattr(resolved.spec, section), key))}"]
     return shlex.join(["tlstudy", "search", short(folder.root), *options])
 
 

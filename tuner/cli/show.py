@@ -196,6 +196,6 @@ def existing(study: str | None, to_stderr: bool = False) -> StudyFolder:
 
 
 def results_of(folder: StudyFolder) -> Results:
-    from tuner.evidence.results import Results
+    from tuner.study import Study
 
-    return Results.open(folder.database, running=folder.is_running())
+    return Study(folder).results

@@ -13,8 +13,8 @@ from tuner.cli.options import only_given
 from tuner.errors import StudyError, UsageError
 from tuner.spec import spec as specs
 from tuner.store import locate as studies
-from tuner.store.asked import from_here, place
 from tuner.store.folder import StudyFolder
+from tuner.store.options import from_here, place
 
 
 def init(
@@ -62,12 +62,12 @@ def _write_study(folder: StudyFolder, photos: Path, changes: dict[str, Any]) -> 
     study.toml.
     """
     from tuner.backbones.weights import check_named
-    from tuner.images.question import ask
+    from tuner.study import look_and_write
 
     asked = specs.Spec().override(from_here(only_given(changes)))
     check_named(asked.backbone.weights, folder.root)
     with status("Looking at the photographs"):
-        return ask(folder, photos, only_given(changes))
+        return look_and_write(folder, photos, only_given(changes))
 
 
 def _found(dataset: Any) -> list[str]:

@@ -12,8 +12,8 @@ from rich.text import Text
 from tuner.cli.console import err, short, status
 from tuner.errors import UsageError
 from tuner.report.words import without_password
-from tuner.store.asked import place
 from tuner.store.folder import StudyFolder
+from tuner.store.options import place
 
 if TYPE_CHECKING:
     from tuner.evidence.results import Results

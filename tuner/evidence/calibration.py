@@ -33,6 +33,16 @@ class Calibration:
     p: float | None = None
     reason: str | None = None
 
+    def sentence(self, ground: str) -> str:
+        """Whether the winner's 80 % means 80 %, beside what luck alone would give; `ground`: "test" or "validation"."""
+        if self.error is None or self.error_by_luck is None or self.p is None:
+            return f"Calibration is not shown: {self.reason}."
+        believed = "no more than luck gives" if self.p > 0.05 else "more than luck gives"
+        return (
+            f"The winner's probabilities are off by {100 * self.error:.1f} points on average (first seed, {self.n} "
+            f"{ground} images; luck alone: {100 * self.error_by_luck:.1f}, p = {self.p:.2g}): {believed}."
+        )
+
 
 def calibration(probabilities: Floats, labels: NDArray[np.int64], rng: np.random.Generator) -> Calibration:
     """Reliability of (images, classes) probabilities against true labels (images,).

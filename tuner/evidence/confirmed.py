@@ -1,9 +1,9 @@
-"""Fills `Findings` from what the confirmation recorded: a function of the snapshot alone, nothing is stored twice."""
+"""Fills `Findings` from what the confirmation recorded: functions of the rows alone, nothing is stored twice."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,17 +11,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tuner.evidence import said
 from tuner.evidence.calibration import Calibration, calibration
-from tuner.evidence.findings import Findings, Interval, Rate, Selection, Side
-from tuner.evidence.folds import corrected_resampled
-from tuner.evidence.merging import usable
-from tuner.evidence.paired import Comparison, compare
+from tuner.evidence.configurations import usable
+from tuner.evidence.findings import (
+    FAILED,
+    OPEN,
+    Findings,
+    Interval,
+    Rate,
+    Selection,
+    Side,
+    selection_sentences,
+    sentences,
+)
+from tuner.evidence.paired import Comparison, compare, corrected_resampled
 from tuner.evidence.selection import expected_best, selection_cost
-from tuner.evidence.snapshot import Snapshot
 from tuner.evidence.statistics import wilson
+from tuner.evidence.study import Study
 from tuner.evidence.verdict import Verdict, verdict
 from tuner.spec.seeds import generator
+from tuner.store.tables import Confirmation, HeldOut, Tables
+
+Seen = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Class probabilities (images, classes) and the true classes (images,)."""
 
 
 @dataclass(frozen=True)
@@ -31,49 +43,51 @@ class Judged:
     right: NDArray[np.bool_]
     failed: int
 
+    @property
+    def ended(self) -> int:
+        return len(self.right) + self.failed
 
-def findings(snapshot: Snapshot, ranking: pd.DataFrame, baselines: list[Any]) -> Findings:
+
+def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: list[Any]) -> Findings:
     """The verdict and its evidence. `ranking`: the searched configurations, best first; `baselines`: the rows of the
     better baseline and of the other one.
 
     `kind` is "open" as long as the confirmation has not ended for the present winner and baseline.
     """
-    plan = snapshot.confirmation
-    margin = snapshot.study.spec.confirm.margin
-    ground = "test" if "test" in snapshot.study.counts else "validation"
-    chosen = selection(snapshot, ranking, baselines[0]) if baselines and len(ranking) else None
+    plan, margin, ground = tables.meta.get("confirmation", {}), study.spec.confirm.margin, study.ground
+    chosen = selection(tables, study, ranking, baselines[0]) if baselines and len(ranking) else None
     if not _is_current(plan, ranking, baselines):
-        return Findings("open", said.OPEN, tuple(said.selection(chosen)), ground, 0, 0, margin, selection=chosen)
-    judged = [_judged(snapshot, side["name"], side["source"], ground) for side in plan["sides"]]
-    rows = [next(iter(ranking.to_dict(orient="records"))), baselines[0]]
-    sides = [_side(snapshot, s, j, r) for s, j, r in zip(plan["sides"], judged, rows, strict=True)]
+        return Findings("open", OPEN, tuple(selection_sentences(chosen)), ground, 0, 0, margin, selection=chosen)
+    judged = [_judged(tables, study, side["name"], side["source"]) for side in plan["sides"]]
+    rows = [ranking.iloc[0].to_dict(), baselines[0]]
+    sides = [_side(s, j, r) for s, j, r in zip(plan["sides"], judged, rows, strict=True)]
     expected = [plan["seeds"], 1 if plan["sides"][1]["kind"] == "logistic" else plan["seeds"]]
-    ended = [len(j.right) + j.failed for j in judged]
+    complete = all(side.ended >= wanted for side, wanted in zip(judged, expected, strict=True))
     other = _other(baselines)
-    if ended < expected or not all(len(j.right) for j in judged):
-        text, lines = said.FAILED if ended >= expected else said.OPEN, tuple(said.selection(chosen))
-        seeds = min(ended)
+    if not complete or not all(len(side.right) for side in judged):
+        text, lines = FAILED if complete else OPEN, tuple(selection_sentences(chosen))
+        seeds = min(side.ended for side in judged)
         return Findings("open", text, lines, ground, 0, seeds, margin, sides[0], sides[1], other, selection=chosen)
     compared = compare(judged[0].right, judged[1].right)
     reached = verdict(compared, margin, exploratory=ground != "test")
-    return _filled(snapshot, ground, compared, reached, (sides[0], sides[1]), other, chosen)
+    return _filled(tables, study, compared, reached, (sides[0], sides[1]), other, chosen)
 
 
 def _filled(
-    snapshot: Snapshot,
-    ground: str,
+    tables: Tables,
+    study: Study,
     compared: Comparison,
     reached: Verdict,
     sides: tuple[Side, Side],
     other: Side | None,
     chosen: Selection | None,
 ) -> Findings:
-    folds, made = _folds(snapshot, sides)
+    folds, made = _folds(tables, study, sides)
     found = Findings(
         reached.kind,
         reached.sentence,
         (),
-        ground,
+        study.ground,
         compared.n,
         compared.seeds,
         reached.margin,
@@ -81,13 +95,14 @@ def _filled(
         other,
         Interval(compared.difference, compared.low, compared.high, compared.method),
         compared.mcnemar,
-        snapshot.openings,
+        len(tables.openings),
         folds,
         made,
         chosen,
     )
-    sure = calibrated(snapshot, sides[0].configuration)
-    return replace(found, evidence=(*said.evidence(found), *said.calibration(sure, ground)))
+    sure = calibrated(tables, study, sides[0].configuration)
+    lines = [] if sure is None else [sure.sentence(study.ground)]
+    return replace(found, evidence=(*sentences(found), *lines))
 
 
 def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[Any]) -> bool:
@@ -97,47 +112,61 @@ def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[
     return [side["source"] for side in plan["sides"]] == [ranking.iloc[0]["id"], baselines[0]["id"]]
 
 
-def _judged(snapshot: Snapshot, side: str, source: str, ground: str) -> Judged:
+def _judged(tables: Tables, study: Study, side: str, source: str) -> Judged:
     """Every fresh seed of one side, on the images of the verdict."""
     right, failed = [], 0
-    for row in snapshot.confirmations:
-        if (row["source"], row["side"]) != (source, side) or row["fold"] >= 0:
+    for row, status in _trained(tables, source):
+        if row.side != side or row.fold >= 0:
             continue
-        if row["status"] == "FAILED":
+        if status == "FAILED":
             failed += 1
-        elif ground == "test":
-            if (held := snapshot.held_out.get(row["configuration"])) is not None:
-                right.append(_right(held[1], np.array([snapshot.labels[i] for i in held[0]])))
-        elif row["status"] == "COMPLETED" and (stored := snapshot.predictions.get(row["configuration"])) is not None:
-            right.append(_right(stored[1], np.array(snapshot.study.val_labels)))
+        elif (seen := _on_ground(tables, study, row, status)) is not None:
+            right.append(_right(*seen))
     return Judged(np.array(right, dtype=bool).reshape(len(right), -1), failed)
 
 
-def calibrated(snapshot: Snapshot, winner: str) -> Calibration | None:
+def calibrated(tables: Tables, study: Study, winner: str) -> Calibration | None:
     """How far the winner's probabilities can be believed: its first fresh seed on the images of the verdict; None while
     it has none.
     """
-    ground = "test" if "test" in snapshot.study.counts else "validation"
-    for row in snapshot.confirmations:
-        if row["source"] == winner and row["fold"] < 0 and row["status"] == "COMPLETED":
-            if ground == "test" and (held := snapshot.held_out.get(row["configuration"])) is not None:
-                return _calibration(snapshot, held[1], [snapshot.labels[i] for i in held[0]])
-            if ground != "test" and (stored := snapshot.predictions.get(row["configuration"])) is not None:
-                return _calibration(snapshot, stored[1], list(snapshot.study.val_labels))
+    for row, status in _trained(tables, winner):
+        if row.fold < 0 and status == "COMPLETED" and (seen := _on_ground(tables, study, row, status)) is not None:
+            chances, truth = seen
+            draw = generator(study.spec.search.seed, "calibration")
+            return calibration(chances.astype(np.float64), truth, draw)
     return None
 
 
-def _calibration(snapshot: Snapshot, chances: bytes, truth: list[int]) -> Calibration:
-    shares = np.frombuffer(chances, dtype="<f4").reshape(len(truth), -1).astype(np.float64)
-    return calibration(shares, np.array(truth), generator(snapshot.study.spec.search.seed, "calibration"))
+def _trained(tables: Tables, source: str) -> Iterator[tuple[Confirmation, str]]:
+    """The fresh seeds and folds of a configuration whose training was begun, with its status, in order."""
+    statuses = {trial.configuration: trial.status for trial in tables.trials.values()}
+    for row in tables.confirmations.values():
+        if row.source == source and row.configuration in statuses:
+            yield row, statuses[row.configuration]
 
 
-def _right(chances: bytes, truth: NDArray[np.int64]) -> NDArray[np.bool_]:
-    shares = np.frombuffer(chances, dtype="<f4").reshape(len(truth), -1)
-    return np.asarray(shares.argmax(axis=1) == truth)
+def _on_ground(tables: Tables, study: Study, row: Confirmation, status: str) -> Seen | None:
+    """What a fresh seed said of the images of the verdict; None while it has not."""
+    if study.ground == "test":
+        held = tables.held_out.get(row.configuration)
+        return None if held is None else _held(tables, held)
+    stored = tables.predictions.get(row.configuration)
+    if status != "COMPLETED" or stored is None:
+        return None
+    truth = np.array(study.val_labels)
+    return np.frombuffer(stored.probabilities, dtype="<f4").reshape(len(truth), -1), truth
 
 
-def _side(snapshot: Snapshot, planned: Mapping[str, Any], judged: Judged, row: Any) -> Side:
+def _held(tables: Tables, held: HeldOut) -> Seen:
+    truth = np.array([tables.images[number].label for number in held.images])
+    return np.frombuffer(held.probabilities, dtype="<f4").reshape(len(truth), -1), truth
+
+
+def _right(chances: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray(chances.argmax(axis=1) == truth)
+
+
+def _side(planned: Mapping[str, Any], judged: Judged, row: Any) -> Side:
     accuracies = tuple(float(a) for a in judged.right.mean(axis=1)) if judged.right.size else ()
     first = _rate(int(judged.right[0].sum()), judged.right.shape[1]) if judged.right.size else None
     epochs = 0 if planned["kind"] == "logistic" else int(planned["epochs"])
@@ -162,54 +191,55 @@ def _rate(correct: int, n: int) -> Rate:
 # ---- what choosing cost ----
 
 
-def selection(snapshot: Snapshot, ranking: pd.DataFrame, baseline: Any) -> Selection | None:
+def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baseline: Any) -> Selection | None:
     """The bootstrap over the configurations that the winner was chosen among, and the expected best of n of them.
 
     None while there is nothing to choose from or predictions are missing.
     """
-    study = snapshot.study
     rows = [row for row in ranking.to_dict(orient="records") if usable(row)]
     full = [row for row in rows if row["full"]] or rows
     truth = np.array(study.val_labels)
-    chances = [_shares(snapshot, str(row["id"])) for row in sorted(full, key=lambda row: int(row["number"]))]
-    frozen = _shares(snapshot, str(baseline["id"]))
+    chances = [shares(tables, study, str(row["id"])) for row in sorted(full, key=lambda row: int(row["number"]))]
+    frozen = shares(tables, study, str(baseline["id"]))
     if len(full) < 2 or frozen is None or any(c is None for c in chances) or not len(truth):
         return None
-    shares = np.stack([c for c in chances if c is not None])
+    said = np.stack([c for c in chances if c is not None])
     with np.errstate(divide="ignore"):
-        loss = -np.log(shares[:, np.arange(len(truth)), truth].astype(np.float64))
+        loss = -np.log(said[:, np.arange(len(truth)), truth].astype(np.float64))
     draw = generator(study.spec.search.seed, "what choosing cost")
     objective = study.spec.search.objective
     found = selection_cost(
-        np.minimum(loss, 100.0), shares.argmax(axis=2) == truth, frozen.argmax(axis=1) == truth, objective, draw
+        np.minimum(loss, 100.0), said.argmax(axis=2) == truth, frozen.argmax(axis=1) == truth, objective, draw
     )
     if not found.draws:
         return None
     corrected = Interval(found.difference, found.difference_low, found.difference_high, "bootstrap bias-corrected")
-    return Selection(found.difference_said, corrected, found.draws, _expected(snapshot))
+    return Selection(found.difference_said, corrected, found.draws, _expected(tables))
 
 
-def _shares(snapshot: Snapshot, configuration: str) -> NDArray[np.float32] | None:
-    found = snapshot.predictions.get(configuration)
-    shape = (snapshot.study.validation, len(snapshot.study.classes))
-    if found is None or len(found[1]) != 4 * shape[0] * shape[1]:
+def shares(tables: Tables, study: Study, configuration: str) -> NDArray[np.float32] | None:
+    """Class probabilities of the validation images at a configuration's best epoch, (images, classes).
+
+    None when none are stored, or not for all images and classes of this study.
+    """
+    found, shape = tables.predictions.get(configuration), (study.validation, len(study.classes))
+    if found is None or len(found.probabilities) != 4 * shape[0] * shape[1]:
         return None
-    return np.frombuffer(found[1], dtype="<f4").reshape(shape)
+    return np.frombuffer(found.probabilities, dtype="<f4").reshape(shape)
 
 
-def _expected(snapshot: Snapshot) -> tuple[tuple[int, float], ...]:
+def _expected(tables: Tables) -> tuple[tuple[int, float], ...]:
     """Of the bracket that draws most configurations, after its first rung: later rungs hold survivors only."""
-    rows = [t for t in snapshot.trials if t["rung"] == 0 and t["status"] == "COMPLETED"]
-    if not rows:
+    trials = [t for t in tables.trials.values() if t.rung == 0 and t.status == "COMPLETED"]
+    if not trials:
         return ()
-    drawn = Counter((t["iteration"], t["bracket"]) for t in rows)
+    drawn = Counter((t.iteration, t.bracket) for t in trials)
     most = max(sorted(drawn), key=lambda bracket: drawn[bracket])
     best: dict[str, float] = {}
-    last = {t["configuration"]: t["last_epoch"] for t in rows if (t["iteration"], t["bracket"]) == most}
-    for e in snapshot.epochs:
-        name = e["configuration"]
-        if name in last and e["epoch"] <= last[name] and e["val_accuracy"] is not None:
-            best[name] = max(best.get(name, 0.0), e["val_accuracy"])
+    last = {t.configuration: t.last_epoch for t in trials if (t.iteration, t.bracket) == most}
+    for e in tables.epochs:
+        if e.configuration in last and e.epoch <= last[e.configuration] and e.val_accuracy is not None:
+            best[e.configuration] = max(best.get(e.configuration, 0.0), e.val_accuracy)
     if not best:
         return ()
     return tuple(enumerate((float(v) for v in expected_best(list(best.values()), smaller=False)), start=1))
@@ -218,25 +248,22 @@ def _expected(snapshot: Snapshot) -> tuple[tuple[int, float], ...]:
 # ---- folds ----
 
 
-def _folds(snapshot: Snapshot, sides: tuple[Side, Side]) -> tuple[Interval | None, str]:
+def _folds(tables: Tables, study: Study, sides: Sequence[Side]) -> tuple[Interval | None, str]:
     """Winner minus baseline over the folds that both ended, and how many there were."""
     accuracy: list[dict[tuple[int, int], tuple[float, int]]] = []
     for side in sides:
         mine = {}
-        for row in snapshot.confirmations:
-            held = snapshot.held_out.get(row["configuration"])
-            if row["source"] == side.configuration and row["fold"] >= 0 and held is not None:
-                truth = np.array([snapshot.labels[i] for i in held[0]])
-                mine[row["repeat"], row["fold"]] = (float(_right(held[1], truth).mean()), len(truth))
+        for row, _ in _trained(tables, side.configuration):
+            if row.fold >= 0 and (held := tables.held_out.get(row.configuration)) is not None:
+                mine[row.repeat, row.fold] = (float(_right(*_held(tables, held)).mean()), len(held.images))
         accuracy.append(mine)
     both = sorted(set(accuracy[0]) & set(accuracy[1]))
     if not both:
         return None, ""
     sizes = np.array([accuracy[0][b][1] for b in both], dtype=np.float64)
-    whole = len([s for s in snapshot.splits if s in ("train", "val")])
+    whole = sum(image.split in ("train", "val") for image in tables.images)
     differences = np.array([accuracy[0][b][0] - accuracy[1][b][0] for b in both])
-    spec = snapshot.study.spec.confirm
     made = f"{len({f for _, f in both})} folds, {len({r for r, _ in both})} times"
-    missing = spec.folds * spec.repeats - len(both)
+    missing = study.spec.confirm.folds * study.spec.confirm.repeats - len(both)
     made += f" ({missing} missing or failed)" if missing > 0 else ""
     return corrected_resampled(differences, sizes, whole - sizes), made

@@ -1,4 +1,4 @@
-"""What a study may claim, as plain values: the verdict and the evidence under it. Filled by `evidence/confirmed.py`.
+"""What a study may claim, as plain values, and the sentences under its verdict. Filled by `evidence/confirmed.py`.
 
 Accuracies and differences are shares in [0, 1] (a point is 0.01); a difference is winner minus baseline. Whatever was
 not measured is None or empty, never invented.
@@ -6,7 +6,11 @@ not measured is None or empty, never invented.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy confirm` trains it again."
+FAILED = "Not confirmed: trained again from fresh seeds, one side failed every time."
 
 GROUNDS = {
     "test": "test images that no trial ever saw",
@@ -86,3 +90,73 @@ class Findings:
     @property
     def exploratory(self) -> bool:
         return self.ground != "test"
+
+
+# ---- in sentences: plain text, each says a figure and what it is counted on ----
+
+
+def sentences(found: Findings) -> Iterator[str]:
+    """In the order they are to be read; the verdict's own sentence is not repeated."""
+    if found.winner is None or found.baseline is None or found.compared is None:
+        return
+    for name, side in (("The winner", found.winner), ("The baseline", found.baseline)):
+        yield _side(name, side, found)
+    yield (
+        f"Difference {_points(found.compared.difference)} points, 95 % interval {_points(found.compared.low)} to "
+        f"{_points(found.compared.high)} ({found.compared.method})."
+    )
+    if found.ground == "test":
+        times = "once" if found.openings == 1 else f"{found.openings} times: each further look makes it less of a test"
+        yield f"The test set was sealed before the search and opened {times}."
+    else:
+        yield (
+            "There is no test set: the images that chose the winner judge it here, which no number of seeds makes up "
+            "for. Put photographs aside in test/, or set data.test_fraction where tlstudy splits."
+        )
+    if found.folds is not None:
+        yield (
+            f"Cross-validation ({found.folds_made}, epoch chosen inside each training part): difference "
+            f"{_points(found.folds.difference)} points, 95 % interval {_points(found.folds.low)} to "
+            f"{_points(found.folds.high)} ({found.folds.method}). The configuration had seen these images when it was "
+            "chosen."
+        )
+    yield from selection_sentences(found.selection)
+    if found.mcnemar is not None:
+        yield f"First seed alone: exact McNemar p = {found.mcnemar:.2g}."
+
+
+def selection_sentences(found: Selection | None) -> Iterator[str]:
+    """What choosing cost, as "search said x"."""
+    if found is None:
+        return
+    yield (
+        f"The search said {_points(found.searched)} points on the validation images; with the choosing taken out "
+        f"{_points(found.corrected.difference)} ({found.draws:,} bootstrap draws, 95 % interval "
+        f"{_points(found.corrected.low)} to {_points(found.corrected.high)})."
+    )
+
+
+def _side(name: str, side: Side, found: Findings) -> str:
+    what = "logistic regression, which has no seed" if side.kind == "logistic" else f"{side.epochs} epochs"
+    text = f"{name} {side.configuration} ({what})"
+    if side.searched is not None:
+        text += f": search said {side.searched.correct}/{side.searched.n}"
+    share = sum(side.accuracies) / len(side.accuracies) if side.accuracies else 0.0
+    text += f", confirmed {100 * share:.1f} %"
+    if len(side.accuracies) > 1:
+        low, high = (round(a * found.images) for a in (min(side.accuracies), max(side.accuracies)))
+        text += f" over {len(side.accuracies)} seeds ({low} to {high} of {found.images})"
+    if side.confirmed is not None:
+        text += (
+            f"; first seed {side.confirmed.correct}/{side.confirmed.n}, interval {100 * side.confirmed.low:.0f} to "
+            f"{100 * side.confirmed.high:.0f} %"
+        )
+    return text + (f"; {_seeds(side.failed)} failed" if side.failed else "") + "."
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}" if round(1000 * share) else "0.0"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from tuner.evidence.snapshot import Study
+from tuner.evidence.study import Study
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection")."""

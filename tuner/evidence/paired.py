@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.evidence.findings import Interval
+
 Right = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -144,6 +146,23 @@ def mcnemar(only_winner: int, only_baseline: int) -> float:
     thrown = only_winner + only_baseline
     tail = sum(math.comb(thrown, k) for k in range(min(only_winner, only_baseline) + 1))
     return min(1.0, float(2 * tail / 2**thrown))
+
+
+def corrected_resampled(differences: Floats, held_out: Floats, trained: Floats, confidence: float = 0.95) -> Interval:
+    """Nadeau and Bengio's corrected resampled t interval (Machine Learning 52, 2003).
+
+    differences: float64 (k,), winner minus baseline in accuracy for each fold of each repeat; held_out, trained: how
+    many images it was judged on and trained on, (k,). The folds are weighed alike. The variance of their mean is
+    (1/k + held out / trained) s^2: without the second term, which stands for the images that the training sets share,
+    the interval would be several times too narrow.
+    """
+    k, mean = len(differences), float(np.mean(differences))
+    if k < 2:
+        return Interval(mean, -1.0, 1.0, "one fold: no interval")
+    spread = float(np.var(differences, ddof=1))
+    error = math.sqrt((1 / k + float(np.mean(held_out / trained))) * spread)
+    half = float(_student(np.asarray(k - 1), confidence)) * error
+    return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), "corrected resampled t, Nadeau and Bengio")
 
 
 def _seed_rows(winner: Right, baseline: Right) -> list[Floats]:

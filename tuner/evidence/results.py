@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -12,21 +12,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tuner.errors import StoreError
-from tuner.evidence import confirmed, formats, merging
+from tuner.evidence import configurations, confirmed, formats, summaries
 from tuner.evidence.calibration import Calibration
-from tuner.evidence.depths import by_depth
 from tuner.evidence.findings import Findings
 from tuner.evidence.importance import importance
-from tuner.evidence.photographs import by_photograph
-from tuner.evidence.rungs import rungs
 from tuner.evidence.runs import Runs, runs
-from tuner.evidence.snapshot import Snapshot, Study, read
 from tuner.evidence.statistics import confusion
-from tuner.evidence.times import Times, times
+from tuner.evidence.study import Study, study_of
+from tuner.evidence.summaries import Costs, Times
 from tuner.spec.seeds import generator
-from tuner.spec.spec import Range
+from tuner.spec.spec import Range, Spec
 from tuner.store.ranking import metric_key
+from tuner.store.tables import Tables, damage_named, read
 
 
 class Results:
@@ -35,57 +32,38 @@ class Results:
     Metrics are natural-log losses and accuracies in [0, 1]; a number that is missing or was not finite is NaN or NA.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._values: dict[str, dict[str, Any]] = {
-            r["id"]: json.loads(r["hyperparameters"]) for r in snapshot.configurations
-        }
-        self._kinds: dict[str, str] = {r["id"]: r["kind"] for r in snapshot.configurations}
+    def __init__(self, tables: Tables, costs: Callable[[Spec], Costs] | None = None) -> None:
+        self._tables = tables
+        self.study: Study = study_of(tables)
+        self._rankings: dict[str | None, pd.DataFrame] = {}
+        self._costs = None if costs is None else costs(self.study.spec)
 
     @classmethod
-    def open(cls, database: Path, running: bool = False) -> Results:
-        """Reads a snapshot of study.db, consistent while a search writes.
+    def open(cls, database: Path, running: bool = False, costs: Callable[[Spec], Costs] | None = None) -> Results:
+        """Reads study.db as of one moment, consistent while a search writes.
 
-        `running`: some process holds the study's lock, which the database cannot know.
+        `running`: some process holds the study's lock, which the database cannot know. `costs`: what the study's
+        backbone costs; without them no multiply-adds are known, and depths that train the same variables count apart.
         Raises StoreError when there is no database, or it is another program's, newer or damaged.
         """
-        snapshot = read(database, running)
-        try:
-            return cls(snapshot)
-        except (ValueError, TypeError, KeyError) as error:  # bytes changed in what is still a database
-            raise StoreError(
-                f"{database}: cannot be used as a study's database ({error}). It was left as it is; "
-                "`tlstudy search --fresh` moves it aside and starts again."
-            ) from error
-
-    @property
-    def study(self) -> Study:
-        return self._snapshot.study
+        tables = read(database, running)
+        with damage_named(database):
+            return cls(tables, costs)
 
     # ---- tables ----
 
     def trials(self) -> pd.DataFrame:
         """One row a trial, in the order they were started."""
-        return merging.table(
-            [
-                {**dict(r), "kind": self._kinds[r["configuration"]], "status": merging.status(r["status"], self.study)}
-                for r in self._snapshot.trials
-            ],
-            merging.TRIAL_COLUMNS,
-        )
+        return self._trials.copy()
 
     def epochs(self) -> pd.DataFrame:
         """One row an epoch of a configuration, with its kind and hyperparameters; epochs count from 1."""
-        rows = [
-            {**dict(r), "kind": self._kinds[r["configuration"]], **self._values[r["configuration"]]}
-            for r in self._snapshot.epochs
-        ]
-        return merging.table(rows, merging.EPOCH_COLUMNS)
+        return self._epochs.copy()
 
     def configurations(self) -> pd.DataFrame:
         """One row a configuration, merged along its rungs, with the metrics of its best epoch by the objective.
 
-        `correct` of `validation` photographs, `low` and `high` their 95 % Wilson interval; `*_over_baseline` is the
+        `correct` of `validation` images, `low` and `high` their 95 % Wilson interval; `*_over_baseline` is the
         configuration's figure minus the baseline's; `full`: trained to max_epochs; `rung`: the last one begun.
         """
         return self._configurations.copy()
@@ -96,39 +74,35 @@ class Results:
         Those that reached max_epochs come first, then the objective decides, then validation loss, more epochs, the
         lower number. Failed ones come last, whatever they had reached.
         """
-        table = self._configurations if kind is None else self._configurations[self._configurations["kind"] == kind]
-        rows = table.to_dict(orient="records")
-        objective = self.study.spec.search.objective
-        order = sorted(range(len(rows)), key=lambda i: merging.rank(rows[i], objective))
-        return table.iloc[order].reset_index(drop=True)
+        return self._ranking(kind).copy()
 
     def rungs(self) -> pd.DataFrame:
         """One row a rung of the plan, with how many configurations ended there and which went on."""
-        return rungs(self.study, self.trials())
+        return summaries.rungs(self.study, self._trials)
 
     def depths(self) -> pd.DataFrame:
         """One row a depth of the space: how many were `tried` and `finished`, and the best one there."""
-        return by_depth(self.study, self._configurations)
+        return summaries.depths(self.study, self._configurations, self._costs)
 
-    def photographs(self) -> pd.DataFrame:
-        """One row a validation photograph: its class, and what the best configuration and the baseline said of it."""
+    def images(self) -> pd.DataFrame:
+        """One row a validation image: its class, and what the best configuration and the baseline said of it."""
         rows = {"best": self.winner(), "baseline": self.baseline()}
         said = {name: self.predictions(str(row["id"])) for name, row in rows.items() if row is not None}
-        return by_photograph(self._snapshot, said)
+        return summaries.images(self._tables, self.study, said)
 
     def validation_files(self) -> list[tuple[str, str]]:
-        """(path in the data, SHA-256 of the file then) of each validation photograph, in the study's order."""
-        return list(zip(self._snapshot.validation_paths, self._snapshot.validation_digests, strict=True))
+        """(path in the data, SHA-256 of the file then) of each validation image, in the study's order."""
+        return [(image.path, image.sha256) for image in self._tables.images if image.split == "val"]
 
     def times(self) -> Times:
         """Where the time of all sessions went."""
-        return times(self.study, self._configurations, self.epochs())
+        return summaries.times(self._tables, self.study, self._costs)
 
     def importance(self) -> pd.DataFrame:
         """How much each searched hyperparameter mattered in the first rungs, see `importance.importance`; empty while
         too few configurations have ended there.
         """
-        trials = self.trials()
+        trials = self._trials
         ended = trials["status"].isin(("completed", "failed")) & (trials["kind"] == "search")
         first = trials[ended & (trials["rung"] == 0)].assign(epochs=trials["last_epoch"])
         space = vars(self.study.spec.space)
@@ -159,13 +133,13 @@ class Results:
 
     def baselines(self) -> list[pd.Series]:
         """The best frozen configuration and logistic regression on the pooled features, the better one first."""
-        rows = [row for row in (self._best(kind) for kind in merging.BASELINES) if row is not None]
-        return sorted(rows, key=lambda row: merging.rank(row, self.study.spec.search.objective))
+        rows = [row for row in (self._best(kind) for kind in configurations.BASELINES) if row is not None]
+        return sorted(rows, key=lambda row: configurations.rank(row, self.study.spec.search.objective))
 
     def calibration(self) -> Calibration | None:
         """Reliability of the winner's first fresh seed on the images of the verdict; None while it has none."""
         winner = self.winner()
-        return None if winner is None else confirmed.calibrated(self._snapshot, str(winner["id"]))
+        return None if winner is None else confirmed.calibrated(self._tables, self.study, str(winner["id"]))
 
     def frozen_head(self) -> pd.Series | None:
         """The best trained head on the frozen backbone: the baseline, unless logistic regression, which has no learning
@@ -175,8 +149,7 @@ class Results:
 
     def findings(self) -> Findings:
         """The verdict on the winner and the evidence under it; its kind is "open" while it is not confirmed."""
-        rows = [row.to_dict() for row in self.baselines()]
-        return confirmed.findings(self._snapshot, self.ranking(), rows)
+        return self._findings
 
     def reference(self) -> pd.Series | None:
         """The tutorial's recipe: frozen, no hidden head layer, Adam 1e-3."""
@@ -186,20 +159,21 @@ class Results:
         """The best epoch in each fold of the winner's (or baseline's) cross-validation; empty where none was made."""
         row = self.baseline() if baseline else self.winner()
         source = None if row is None else row["id"]
-        folds = {r["configuration"] for r in self._snapshot.confirmations if r["source"] == source and r["fold"] >= 0}
+        folds = {id for id, row in self._tables.confirmations.items() if row.source == source and row.fold >= 0}
         table = self._configurations
         return tuple(int(e) for e in table[table["id"].isin(folds) & table["best_epoch"].notna()]["best_epoch"])
 
     def predictions(self, configuration: str) -> NDArray[np.float32] | None:
-        """Class probabilities of the best epoch, float32 of shape (validation photographs, classes).
+        """Class probabilities of the best epoch, float32 of shape (validation images, classes).
 
-        None when none are stored, or not for all photographs and classes of this study.
+        None when none are stored, or not for all images and classes of this study.
         """
-        found = self._snapshot.predictions.get(configuration)
-        shape = (self.study.validation, len(self.study.classes))
-        if found is None or len(found[1]) != 4 * shape[0] * shape[1]:
-            return None
-        return np.frombuffer(found[1], dtype="<f4").reshape(shape).astype(np.float32)
+        found = confirmed.shares(self._tables, self.study, configuration)
+        return None if found is None else found.astype(np.float32)
+
+    def hyperparameters(self, configuration: str) -> Mapping[str, Any]:
+        """Those of one configuration. Raises KeyError when there is no such configuration."""
+        return self._tables.configurations[configuration].hyperparameters
 
     def confusion(self, configuration: str) -> NDArray[np.int64] | None:
         """Counts of the best epoch, rows the true class; None if no predictions are stored."""
@@ -210,14 +184,14 @@ class Results:
 
     def runs(self) -> Runs:
         """The study as a tracker of experiments wants it: one run a configuration, its epochs with their times."""
-        return runs(self._snapshot)
+        return runs(self._tables, self.study)
 
     # ---- files ----
 
     def to_json(self) -> str:
         """Everything here as one JSON object; missing numbers are null."""
         tables = {"configurations": self.ranking(None), "trials": self.trials(), "epochs": self.epochs()}
-        tables |= {"depths": self.depths(), "photographs": self.photographs()}
+        tables |= {"depths": self.depths(), "photographs": self.images()}
         facts = {"study": formats.study_facts(self.study), "verdict": asdict(self.findings())}
         return formats.to_json(facts | tables)
 
@@ -227,17 +201,51 @@ class Results:
             "configurations": lambda: self.ranking(None),
             "trials": self.trials,
             "epochs": self.epochs,
-            "photographs": self.photographs,
+            "photographs": self.images,
         }
         return formats.to_csv(made[table]())
 
-    # ---- what they share ----
+    # ---- what they share, computed once ----
+
+    @cached_property
+    def _trials(self) -> pd.DataFrame:
+        rows = [
+            {**vars(trial), "kind": self._kind(trial.configuration), "status": self._status(trial.status)}
+            for trial in self._tables.trials.values()
+        ]
+        return configurations.table(rows, configurations.TRIAL_COLUMNS)
+
+    @cached_property
+    def _epochs(self) -> pd.DataFrame:
+        rows = [
+            {**vars(epoch), "kind": self._kind(epoch.configuration), **self.hyperparameters(epoch.configuration)}
+            for epoch in self._tables.epochs
+        ]
+        return configurations.table(rows, configurations.EPOCH_COLUMNS)
 
     @cached_property
     def _configurations(self) -> pd.DataFrame:
-        return merging.configurations(self._snapshot)
+        return configurations.configurations(self._tables, self.study)
+
+    @cached_property
+    def _findings(self) -> Findings:
+        baselines = [row.to_dict() for row in self.baselines()]
+        return confirmed.findings(self._tables, self.study, self._ranking("search"), baselines)
+
+    def _ranking(self, kind: str | None) -> pd.DataFrame:
+        if kind not in self._rankings:
+            table = self._configurations
+            chosen = table if kind is None else table[table["kind"] == kind]
+            self._rankings[kind] = configurations.ranked(chosen, self.study.spec.search.objective)
+        return self._rankings[kind]
 
     def _best(self, kind: str) -> pd.Series | None:
-        table = self.ranking(kind)
-        found = [i for i, row in enumerate(table.to_dict(orient="records")) if merging.usable(row)]
-        return table.iloc[found[0]] if found else None
+        table = self._ranking(kind)
+        usable = table[(table["status"] != "failed") & table["val_loss"].notna()]
+        return usable.iloc[0] if len(usable) else None
+
+    def _kind(self, configuration: str) -> str:
+        return self._tables.configurations[configuration].kind
+
+    def _status(self, stored: str) -> str:
+        return configurations.status(stored, self.study)

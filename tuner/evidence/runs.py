@@ -7,16 +7,14 @@ the seconds of all epochs before: in order and never in the future, but without 
 from __future__ import annotations
 
 import hashlib
-import json
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tuner.evidence import merging
-from tuner.evidence.snapshot import Snapshot
-from tuner.store.ranking import metric_key
+from tuner.evidence.configurations import best_epoch, status
+from tuner.evidence.study import Study
+from tuner.store.tables import Configuration, Epoch, Tables, Trial
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -62,67 +60,59 @@ class Runs:
         return max((run.ended for run in self.runs), default=self.began)
 
 
-def runs(snapshot: Snapshot) -> Runs:
+def runs(tables: Tables, study: Study) -> Runs:
     """Every configuration of the study, in the order they were first trained."""
-    began = clock = _began(snapshot)
-    epochs: dict[str, list[sqlite3.Row]] = {}
+    began = clock = _began(tables)
+    epochs: dict[str, list[Epoch]] = {}
+    for row in tables.epochs:
+        epochs.setdefault(row.trial, []).append(row)
     starts: dict[str, float] = {}
-    for row in snapshot.epochs:
-        epochs.setdefault(row["trial"], []).append(row)
-    points: dict[str, list[tuple[sqlite3.Row, float]]] = {}
-    trials: dict[str, sqlite3.Row] = {}
-    for trial in snapshot.trials:
-        configuration = trial["configuration"]
-        trials[configuration] = trial
-        starts.setdefault(configuration, clock)
-        for epoch in epochs.get(trial["id"], []):
-            clock += epoch["seconds"]
-            points.setdefault(configuration, []).append((epoch, clock))
-    known = {row["id"]: row for row in snapshot.configurations}
+    points: dict[str, list[tuple[Epoch, float]]] = {}
+    trials: dict[str, Trial] = {}
+    for trial in tables.trials.values():
+        trials[trial.configuration] = trial
+        starts.setdefault(trial.configuration, clock)
+        for epoch in epochs.get(trial.id, []):
+            clock += epoch.seconds
+            points.setdefault(trial.configuration, []).append((epoch, clock))
+    known = tables.configurations
     order = [*trials, *(id for id in known if id not in trials)]
-    made = [_run(snapshot, known[id], trials.get(id), points.get(id, []), starts.get(id, clock)) for id in order]
-    return Runs(_identity(snapshot), snapshot.study.state, began, tuple(made))
+    made = [_run(study, known[id], trials.get(id), points.get(id, []), starts.get(id, clock)) for id in order]
+    return Runs(_identity(tables), study.state, began, tuple(made))
 
 
 def _run(
-    snapshot: Snapshot,
-    row: sqlite3.Row,
-    trial: sqlite3.Row | None,
-    epochs: list[tuple[sqlite3.Row, float]],
-    began: float,
+    study: Study, configuration: Configuration, trial: Trial | None, epochs: list[tuple[Epoch, float]], began: float
 ) -> Run:
-    objective = snapshot.study.spec.search.objective
-    seen = [e for e, _ in epochs if e["val_loss"] is not None]
-    best = min(seen, key=lambda e: (metric_key(objective, e["val_loss"], e["val_accuracy"]), e["epoch"]), default=None)
+    best = best_epoch((epoch for epoch, _ in epochs), study.spec.search.objective)
     return Run(
-        id=row["id"],
-        kind=row["kind"],
-        status=merging.status(trial["status"], snapshot.study) if trial is not None else "not started",
-        reason=trial["reason"] if trial is not None else None,
-        hyperparameters=json.loads(row["hyperparameters"]),
-        points=tuple(Point(e["epoch"], time, _metrics(e)) for e, time in epochs),
+        id=configuration.id,
+        kind=configuration.kind,
+        status=status(trial.status, study) if trial is not None else "not started",
+        reason=trial.reason if trial is not None else None,
+        hyperparameters=configuration.hyperparameters,
+        points=tuple(Point(epoch.epoch, time, _metrics(epoch)) for epoch, time in epochs),
         best={} if best is None else _best(best),
         began=began,
     )
 
 
-def _best(epoch: sqlite3.Row) -> dict[str, float]:
-    return {f"best_{name}": value for name, value in _metrics(epoch).items()} | {"best_epoch": float(epoch["epoch"])}
+def _best(epoch: Epoch) -> dict[str, float]:
+    return {f"best_{name}": value for name, value in _metrics(epoch).items()} | {"best_epoch": float(epoch.epoch)}
 
 
-def _metrics(epoch: sqlite3.Row) -> dict[str, float]:
-    return {name: float(epoch[name]) for name in METRICS if epoch[name] is not None}
+def _metrics(epoch: Epoch) -> dict[str, float]:
+    return {name: float(value) for name in METRICS if (value := getattr(epoch, name)) is not None}
 
 
-def _began(snapshot: Snapshot) -> float:
-    first = snapshot.first_session
+def _began(tables: Tables) -> float:
     try:
-        return datetime.fromisoformat(first["started"]).timestamp() if first is not None else 0.0
+        return datetime.fromisoformat(tables.sessions[0].started).timestamp() if tables.sessions else 0.0
     except ValueError:
         return 0.0
 
 
-def _identity(snapshot: Snapshot) -> str:
-    first = snapshot.first_session
-    text = "" if first is None else f"{first['started']} {first['host']} {first['pid']}"
+def _identity(tables: Tables) -> str:
+    """What tells this study from every other one: when, where and as which process it began."""
+    text = "" if not tables.sessions else "{0.started} {0.host} {0.pid}".format(tables.sessions[0])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

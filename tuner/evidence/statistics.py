@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The score interval of a proportion, each end in [0, 1] (Wilson, JASA 22, 1927).
 
-    Unlike the textbook p +- z * sqrt(p * (1 - p) / n) it is honest for small n and near 0 and 1, where photographs'
+    Unlike the textbook p +- z * sqrt(p * (1 - p) / n) it is honest for small n and near 0 and 1, where images'
     accuracies lie. Exactly 0 at no success, exactly 1 at nothing but successes, and (0, 1) when nothing was counted.
     """
     if not 0 <= successes <= n:

@@ -131,8 +131,11 @@ def check_installed(kind: Format, needs: Mapping[str, str]) -> None:
     """Raises UsageError that names what is missing and how to install it."""
     missing = [package for module, package in needs.items() if importlib.util.find_spec(module) is None]
     if missing:
-        how = f'pip install "tlstudy[{kind.extra}]"' if missing != ["tensorflow"] else "pip install tensorflow"
-        raise UsageError(f"The format {kind.name} needs {', '.join(missing)}, not installed here. Install: {how}")
+        extras = dict.fromkeys("tensorflow" if package == "tensorflow" else kind.extra for package in missing)
+        raise UsageError(
+            f"The format {kind.name} needs {', '.join(missing)}, not installed here. Install: "
+            f'pip install "tlstudy[{",".join(extras)}]"'
+        )
 
 
 def card_path(target: Path) -> Path:

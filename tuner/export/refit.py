@@ -7,7 +7,6 @@ model before. The number of epochs is fixed beforehand, by the best epochs of th
 from __future__ import annotations
 
 import statistics
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,11 @@ from tuner.backbones.backbone import Backbone
 from tuner.errors import ExportError
 from tuner.features import bank as features
 from tuner.images.dataset import Dataset
+from tuner.spec.configuration import Configuration
+from tuner.spec.rules import NUMERICS, rules_of
 from tuner.spec.spec import Spec
+from tuner.store import ids
+from tuner.training.subset import ALL
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,53 +69,49 @@ def train(
 
     Raises ExportError when the loss stops being finite, RunError when the features cannot be stored.
     """
-    from tuner.training import logistic, trial
+    from tuner.search import session
+    from tuner.training import trial
+    from tuner.training.context import Context
     from tuner.training.network import Networks, probabilities
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
-    cut = backbone.architecture.cut_for(int(hyperparameters["unfrozen_layers"]), batch_norm)
-    stored = _features(spec, dataset, backbone, cut, say)
-    networks = Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision)
-    validation = dataset.indices("val")
-    rows = np.concatenate([dataset.indices("train"), validation])
-    groups = np.array(dataset.groups, np.int64)
-    workshop = trial.Workshop(stored, dataset.labels, rows, validation, networks, len(dataset.classes), groups=groups)
-    tested = bool(len(dataset.indices("test")))
-    if "learning_rate" not in hyperparameters:
-        fit = logistic.fit_rows(workshop, search.objective, search.class_weight == "balanced", search.seed)
+    network = backbone.architecture
+    values = Configuration.from_dict(hyperparameters)
+    stored = _features(spec, dataset, backbone, network.cut_for(values.unfrozen_layers, batch_norm), say)
+    train, validation = dataset.indices("train"), dataset.indices("val")
+    context = Context(
+        stored,
+        dataset.labels,
+        train,
+        validation,
+        Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision),
+        len(dataset.classes),
+        session.recipe(spec, rules_of(NUMERICS)),
+        network,
+        folder,
+        groups=np.array(dataset.groups, np.int64),
+    )
+    images, tested = len(train) + len(validation), bool(len(dataset.indices("test")))
+    if values.learning_rate is None:
+        fit = trial.fit_rows(context, context.rows(ALL))
         said = probabilities(fit.logits(stored.arrays["pooled"][validation]))
-        return Refit(0, len(rows), tested, dict(zip(logistic.NAMES, (fit.kernel, fit.bias), strict=True)), said)
-    task = trial.TrialTask(
-        trial="refit",
-        configuration=f"{configuration}-refit",
-        hyperparameters=hyperparameters,
-        start=backbone.architecture.nearest(cut, stored.arrays),
-        first_epoch=0,
-        start_epoch=0,
-        last_epoch=epochs,
-        seed=search.seed,
-        batch_size=search.batch_size,
-        objective=search.objective,
-        balanced=search.class_weight == "balanced",
-        checkpoint=None,
-        folder=str(folder),
-        fixed=True,  # the last epoch counts, not the best: its weights are still in the network
-    )
-    result = trial.run(
-        task, workshop, lambda done: say(f"Refit: epoch {done.row.epoch} of {epochs}"), threading.Event()
-    )
+        return Refit(0, images, tested, fit.arrays(), said)
+    name = ids.refit(configuration)
+    # Fixed: the last epoch counts, not the best; its weights are still in the network.
+    training = trial.train(trial.TrialSpec(name, name, values, epochs, subset=ALL, fixed=True), context)
+    while True:
+        try:
+            say(f"Refit: epoch {next(training).row.epoch} of {epochs}")
+        except StopIteration as end:
+            result: trial.TrialResult = end.value
+            break
     if result.status != "COMPLETED":
         raise ExportError(
             f"{configuration}: training it on all photographs failed ({result.reason}). Nothing was written."
         )
-    network = networks.get(
-        task.start,
-        int(hyperparameters["unfrozen_layers"]),
-        int(hyperparameters["head_width"]),
-        hyperparameters["dropout"] > 0,
-    )
-    said = probabilities(trial.evaluate(network, workshop, task.start))
-    return Refit(epochs, len(rows), tested, network.weights(), said)
+    trained = context.network(values)
+    said = probabilities(trial.logits_of(trained, stored.arrays[context.start(values)], validation))
+    return Refit(epochs, images, tested, trained.weights(), said)
 
 
 def _features(

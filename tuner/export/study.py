@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,10 +132,9 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> Chosen:
     if expected is None:
         raise UsageError(f"{folder.root}: {configuration} has no stored predictions to check an export against.")
     with Store(folder.database, readonly=True) as store:
-        query = "SELECT hyperparameters FROM configurations WHERE id = ?"
         return Chosen(
             configuration,
-            json.loads(store.rows(query, configuration)[0][0]),
+            results.hyperparameters(configuration),
             int(row["best_epoch"]),
             _checkpoint(folder, store, row),
             expected,
@@ -150,15 +148,15 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> Chosen:
 def _as_searched(folder: StudyFolder, chosen: Chosen) -> tuple[Dataset, Backbone]:
     """The photographs and the backbone the search had. Raises UsageError when either changed."""
     from tuner.backbones import weights
-    from tuner.search.session import load_backbone, photographs
+    from tuner.search.session import images, load_backbone, wanted_weights
 
     spec = chosen.spec
-    dataset = photographs(spec, folder)
+    dataset = images(spec, folder)
     if dataset.key != chosen.data_key:
         raise UsageError(
             f"{folder.root}: the photographs changed since the search, so the export cannot be checked. Put them back."
         )
-    wanted = tuple(w for w in spec.backbone.weights if w == chosen.weights_kind) or spec.backbone.weights
+    wanted = wanted_weights(spec, chosen.weights_kind)
     found, _ = weights.find(wanted, folder.root, spec.search.seed, dataset.key)
     if found.key != chosen.weights_key:
         raise UsageError(
@@ -169,7 +167,7 @@ def _as_searched(folder: StudyFolder, chosen: Chosen) -> tuple[Dataset, Backbone
 
 def _checkpoint(folder: StudyFolder, store: Store, row: Any) -> Path:
     """The file with the weights of a configuration's best epoch, whole. Raises UsageError."""
-    configuration, saved = str(row["id"]), store.checkpoint(str(row["id"]), "best")
+    configuration, saved = str(row["id"]), store.checkpoints().get((str(row["id"]), "best"))
     if row["status"] in ("running", "interrupted") and (saved is None or saved.epoch != row["best_epoch"]):
         raise UsageError(
             f"{folder.root}: {configuration} was cut off after its best epoch, before the weights of that epoch were "

@@ -1,19 +1,17 @@
-"""Features: the frozen prefix's activations for every photograph, computed once and memory-mapped.
+"""Features: the frozen prefix's activations for every image, computed once and memory-mapped.
 
-One folder `<cache>/features/<key>/` a cut, holding `features.npy` (float32, (images, *shape of the cut), in the order
-of the dataset) and `manifest.json` (its SHA-256 and everything the key was made of). The key covers the photographs'
-bytes and order, image size, resize method, architecture, weights, cut, dtype, view, library versions and the batch size
-of the pass, because kernels may round differently at another batch size. An entry is published by renaming a finished
-folder; one that is damaged is made again. Missing cuts are computed from the nearest stored cut below, so no frozen
-layer sees an image twice.
+One entry of `artifacts.entries` a cut, `<cache>/features/<key>/`, holding `features.npy` (float32, (images, *shape of
+the cut), in the order of the dataset). The key covers the images' bytes and order, image size, resize method,
+architecture, weights, cut, dtype, view, library versions and the batch size of the pass, because kernels may round
+differently at another batch size. Missing cuts are computed from the nearest stored cut below, so no frozen layer sees
+an image twice.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import hashlib
 import json
-import os
 import shutil
 import threading
 import time
@@ -24,38 +22,33 @@ from typing import Any
 
 import numpy as np
 
-from tuner.artifacts.files import room, sha256_of, sync_folder
-from tuner.backbones.architecture import Architecture, architecture
+from tuner.artifacts.entries import Artifacts, Said, silent
+from tuner.artifacts.files import room
+from tuner.backbones.architecture import Architecture
 from tuner.backbones.backbone import Backbone
 from tuner.backends import backend
 from tuner.errors import RunError
 from tuner.images.mapped import Rows
 
 BATCH = 32
-LOCK = "lock"  # held by the process that fills a folder
-VIEW = "plain"  # augmentation will add views; the plain one is the photograph as decoded
+NAME = "features.npy"
+VIEW = "plain"  # augmentation will add views; the plain one is the image as decoded
 
 
 @dataclass(frozen=True)
 class Features:
-    """Stored activations by cut; "image" is the decoded photographs themselves (uint8). Arrays are read-only maps."""
+    """Stored activations by cut; "image" is the decoded images themselves (uint8). Arrays are read-only maps."""
 
     arrays: Mapping[str, np.ndarray]
     computed: tuple[str, ...]  # cuts that this call had to compute
     rate: float | None = None  # multiply-adds a second of that computing, its trace included
 
-    def start_for(self, cut: str) -> str:
-        """The nearest cut at or below `cut` that is stored."""
-        return architecture(image_size=224).nearest(cut, self.arrays)  # until its callers ask their architecture
 
-
-def worth_storing(needed: Mapping[str, int], images: int, asked: Architecture | int, budget: float) -> tuple[str, ...]:
+def worth_storing(needed: Mapping[str, int], images: int, of: Architecture, budget: float) -> tuple[str, ...]:
     """The cuts to store, at most `budget` bytes of them, for `needed` cuts weighted by how many choices use each.
 
     Greedy: again and again the cut that saves the most multiply-adds a byte, given those chosen. "pooled" always is.
     """
-    # A side alone until the search asks with its architecture.
-    of = asked if isinstance(asked, Architecture) else architecture(image_size=asked)
     chosen = ["image"] + (["pooled"] if "pooled" in needed else [])
     left = budget - images * of.bytes("pooled")
 
@@ -73,6 +66,14 @@ def worth_storing(needed: Mapping[str, int], images: int, asked: Architecture | 
         left -= images * of.bytes(best[1])
 
 
+def stored(backbone: Backbone, images_key: str, wanted: Sequence[str], cache: Path) -> tuple[str, ...]:
+    """The cuts of `wanted` whose features of these images are there, by their manifests and sizes. A search checks them
+    closer.
+    """
+    artifacts = Artifacts(cache / "features")
+    return tuple(c for c in wanted if artifacts.about(_digest(_key_parts(backbone, images_key, c))) is not None)
+
+
 def ensure(
     backbone: Backbone,
     images: np.ndarray,
@@ -82,38 +83,49 @@ def ensure(
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: threading.Event | None = None,
     budget: float = float("inf"),
+    said: Said = silent,
 ) -> Features:
     """The features at every cut of `wanted`, read from the cache where they are whole, else computed in one pass.
 
     `images`: uint8 (n, side, side, 3). The cache's features unused for longest go when all of them take more than
-    `budget` bytes. Raises RunError when the disk cannot take them, KeyboardInterrupt on request to stop; what was
-    half-written is removed and what was whole stays.
+    `budget` bytes. While another process computes features of the same images this one waits, and says so by `said`.
+    Raises RunError when the disk cannot take them, KeyboardInterrupt on request to stop; what was half-written is
+    removed and what was whole stays.
     """
     parts = {cut: _key_parts(backbone, images_key, cut) for cut in wanted}
-    folders = {cut: cache / "features" / _digest(part) for cut, part in parts.items()}
+    artifacts = Artifacts(cache / "features")
     arrays: dict[str, np.ndarray] = {"image": images}
-    for cut in wanted:
-        stored = _open(folders[cut], (len(images), *backbone.architecture.shape(cut)))
-        if stored is not None:
-            arrays[cut] = stored
-    missing = [c for c in backbone.architecture.cuts if c in wanted and c not in arrays]
-    rate = None
-    if missing:
+    network = backbone.architecture
+
+    def missing_after_a_look() -> list[str]:
+        """The cuts that are still not there, from the lowest up; those that are there by now are mapped."""
+        for cut in wanted:
+            shape = (len(images), *network.shape(cut))
+            if (
+                cut not in arrays
+                and (stored := artifacts.map(_digest(parts[cut]), NAME, shape, np.float32)) is not None
+            ):
+                arrays[cut] = stored
+        return [c for c in network.cuts if c in wanted and c not in arrays]
+
+    if not missing_after_a_look():
+        artifacts.prune(budget)
+        return Features(arrays, ())
+    same = _digest({name: part for name, part in parts[wanted[0]].items() if name != "cut"})
+    with artifacts.alone(same, "computing features of the same photographs", said, should_stop):
+        missing, rate = missing_after_a_look(), None
         began, work = time.perf_counter(), 0
-        begins = {cut: backbone.architecture.nearest(cut, arrays) for cut in missing}
+        begins = {cut: network.nearest(cut, arrays) for cut in missing}
         # Missing cuts with stored ones between them are passes of their own: no layer sees an image twice.
         for start in dict.fromkeys(begins.values()):
             group = [c for c in missing if begins[c] == start]
-            _compute(backbone, arrays[start], start, group, folders, parts, cache, on_progress, should_stop)
-            work += len(images) * backbone.architecture.macs(start, group[-1])
-        for cut in missing:
-            shape = (len(images), *backbone.architecture.shape(cut))
-            stored = _open(folders[cut], shape, hashed=True)
-            if stored is None:
-                raise RunError(f"{folders[cut]}: the features just written cannot be read back; check the disk.")
-            arrays[cut] = stored
-        rate = work / (time.perf_counter() - began)
-        _prune(cache / "features", budget, {folder.name for folder in folders.values()})
+            _compute(backbone, arrays[start], start, group, parts, artifacts, on_progress, should_stop)
+            work += len(images) * network.macs(start, group[-1])
+        if lost := missing_after_a_look():
+            raise RunError(f"{artifacts.folder}: the features just written cannot be read back ({', '.join(lost)}).")
+        if missing:
+            rate = work / (time.perf_counter() - began)
+    artifacts.prune(budget)
     return Features(arrays, tuple(missing), rate)
 
 
@@ -122,15 +134,14 @@ def _compute(
     source: np.ndarray,
     start: str,
     missing: Sequence[str],
-    folders: Mapping[str, Path],
     parts: Mapping[str, Any],
-    cache: Path,
+    artifacts: Artifacts,
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
 ) -> None:
     run = backend.forward(backbone.prefix(start, missing))
     need = sum(len(source) * backbone.architecture.bytes(c) for c in missing)
-    (cache / "features").mkdir(parents=True, exist_ok=True)
+    cache = artifacts.folder.parent
     free = shutil.disk_usage(cache).free
     if need > 0.95 * free:
         raise RunError(
@@ -138,19 +149,13 @@ def _compute(
             "TLSTUDY_CACHE to "
             "another disk, or lower search.feature_budget_gb."
         )
-    _sweep(cache / "features")
-    working = {cut: cache / "features" / f".{folders[cut].name}.{os.getpid()}.part" for cut in missing}
-    held: list[int] = []
+    made = contextlib.ExitStack()
     try:
+        staged = {cut: made.enter_context(artifacts.staging()) for cut in missing}
         maps = {}
-        for cut, folder in working.items():
-            shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had this number
-            folder.mkdir(parents=True)
-            held.append(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600))
-            fcntl.flock(held[-1], fcntl.LOCK_EX)
+        for cut in missing:
             shape = (len(source), *backbone.architecture.shape(cut))
-            maps[cut] = np.lib.format.open_memmap(folder / "features.npy", mode="w+", dtype=np.float32, shape=shape)
-            _reserve(folder / "features.npy")
+            maps[cut] = staged[cut].array(NAME, shape, np.float32)
         reading, writing = Rows(source), {cut: Rows(array) for cut, array in maps.items()}
         for first in range(0, len(source), BATCH):
             if should_stop is not None and should_stop.is_set():
@@ -165,9 +170,9 @@ def _compute(
                 writing[cut].touched(values[:rows].nbytes)
             if on_progress:
                 on_progress(first + rows, len(source))
-        for cut, folder in working.items():
+        for cut in missing:
             maps[cut].flush()
-            _publish(folder, folders[cut], parts[cut])
+            artifacts.publish(staged[cut], _digest(parts[cut]), parts[cut])
     except OSError as error:
         raise RunError(
             f"{cache}: features cannot be written ({error.strerror}); they need {room(need)}. Free some "
@@ -175,79 +180,7 @@ def _compute(
             "TLSTUDY_CACHE to another one, or lower search.feature_budget_gb."
         ) from error
     finally:
-        for folder in working.values():
-            shutil.rmtree(folder, ignore_errors=True)
-        for handle in held:
-            os.close(handle)
-
-
-def _reserve(path: Path) -> None:
-    """Takes the file's blocks now: a full disk is an OSError here, on writing to the map it would kill the process."""
-    if hasattr(os, "posix_fallocate"):
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what processes that were killed left behind: the kernel let go of its lock."""
-    for part in folder.glob(".*.part"):
-        try:
-            handle = os.open(part / LOCK, os.O_RDWR)
-        except OSError:
-            continue  # just made, or its owner was quicker
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(part, ignore_errors=True)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(handle)
-
-
-def _publish(working: Path, final: Path, parts: Mapping[str, Any]) -> None:
-    data = working / "features.npy"
-    with open(data, "rb") as file:
-        os.fsync(file.fileno())
-    manifest = {"sha256": sha256_of(data), "made of": dict(parts)}
-    with open(working / "manifest.json", "w", encoding="utf-8") as text:
-        json.dump(manifest, text, indent=1)
-        text.flush()
-        os.fsync(text.fileno())
-    sync_folder(working)
-    if final.exists():
-        shutil.rmtree(final)  # a damaged entry, or the same one by another process: either way ours is whole
-    os.replace(working, final)
-    sync_folder(final.parent)
-    (final / LOCK).unlink()  # last: a folder without it that is not whole would never be swept
-
-
-def _open(folder: Path, shape: tuple[int, ...], hashed: bool = False) -> np.ndarray | None:
-    """The stored array, or None when there is none or it is not whole; `hashed`: its bytes were read a moment ago."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if not hashed and sha256_of(folder / "features.npy") != manifest["sha256"]:
-            return None
-        array: np.ndarray = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-        if array.shape != shape or array.dtype != np.float32:
-            return None
-        os.utime(folder)  # so that a clean-up can tell what is still used
-        return array
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _prune(folder: Path, budget: float, used: set[str]) -> None:
-    """Removes the entries unused for longest until at most `budget` bytes are left; never one in `used`.
-
-    A search that still maps a removed file goes on reading it (POSIX); its next session computes it again.
-    """
-    entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime)
-    sizes = {p: sum(f.stat().st_size for f in p.glob("*")) for p in entries}
-    total = sum(sizes.values())
-    for entry in entries:
-        if total > budget and entry.name not in used:
-            shutil.rmtree(entry, ignore_errors=True)
-            total -= sizes[entry]
+        made.close()
 
 
 def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:
@@ -265,7 +198,7 @@ def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:
         "keras": env["keras"],
         "library": env.get(env["backend"]),
         "devices": env["devices"],
-        "layout": 2,
+        "layout": 3,
     }
 
 

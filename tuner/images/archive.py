@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import stat
+import threading
 import zipfile
 from pathlib import Path
 
+from tuner.artifacts.entries import Artifacts, Entry, Said, silent
 from tuner.artifacts.files import room
 from tuner.errors import DataError
-from tuner.images.cache import temporary_folder
 from tuner.images.names import ignored, shown
 
 MAX_MEMBERS = 200_000
@@ -28,10 +29,17 @@ _CHUNK = 1 << 20
 _FIRST = b"PK\x03\x04"
 
 
-def unpack(path: Path, cache: Path) -> Path:
-    """Unpacks a zip into `<cache>/archives/<sha256 of the zip>/`, or finds it there, and returns that folder.
+BUDGET = 20_000_000_000
+"""Bytes of all unpacked archives; those unused for longest go."""
 
-    A single folder that wraps everything is stepped into. Atomic: the folder exists whole or not at all.
+_FILES = "files"  # the folder in an entry that holds what was in the zip
+_used: dict[Path, Entry] = {}  # until this process ends: images are read, and shown, by their paths
+
+
+def unpack(path: Path, cache: Path, said: Said = silent, stop: threading.Event | None = None) -> Path:
+    """Unpacks a zip into `<cache>/archives/<sha256 of the zip>/files/`, or finds it there, and returns that folder.
+
+    A single folder that wraps everything is stepped into. Made, checked and waited for as `artifacts.entries` says.
     Raises DataError for what is not a zip, is damaged, encrypted, too large, or would write outside its folder.
     """
     try:
@@ -48,39 +56,36 @@ def unpack(path: Path, cache: Path) -> Path:
                     "Unpack it, or pack it as .zip."
                 )
             stream.seek(0)
-            target = cache / "archives" / hashlib.file_digest(stream, "sha256").hexdigest()
+            key = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{shown(str(path))}: cannot be read ({error.strerror}).") from error
-    if not target.is_dir():
-        _unpack(path, target)
-    return _inner(target)
-
-
-def _unpack(path: Path, target: Path) -> None:
-    temporary = temporary_folder(target.parent)
+    kept = Artifacts(cache / "archives")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _checked(archive, path, temporary)
-            for member, place in members.items():
-                _extract(archive, member, place)
-        try:
-            os.rename(temporary, target)
-        except OSError:
-            if not target.is_dir():  # else another process was quicker, with the same bytes
-                raise
-    except DataError:
-        raise
+        entry = kept.made(key, lambda folder: _unpack(path, folder / _FILES), "unpacking the same .zip", said, stop)
     except OSError as error:
         raise DataError(
-            f"{shown(str(path))}: cannot be unpacked into {shown(str(target.parent))} ({error.strerror or error})."
+            f"{shown(str(path))}: cannot be unpacked into {shown(str(kept.folder))} ({error.strerror or error})."
         ) from error
+    _used[entry.folder] = entry
+    kept.prune(BUDGET)
+    return _inner(entry.folder / _FILES)
+
+
+def _unpack(path: Path, folder: Path) -> str:
+    folder.mkdir()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _checked(archive, path, folder)
+            for member, place in members.items():
+                _extract(archive, member, place)
+    except (DataError, OSError):
+        raise
     except Exception as error:  # zipfile raises BadZipFile, zlib.error, EOFError, NotImplementedError and more
         raise DataError(
             f"{shown(str(path))}: a damaged zip ({shown(str(error) or type(error).__name__)}); expected one "
             "that unpacks completely. Fetch or pack it again."
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return path.name
 
 
 def _checked(archive: zipfile.ZipFile, path: Path, folder: Path) -> dict[zipfile.ZipInfo, Path]:

@@ -1,7 +1,6 @@
-"""Decoded photographs on disk: one folder per set of photographs, published whole or not at all.
+"""Decoded images on disk: one entry of `artifacts.entries` per set of images.
 
     <cache>/images/<key>/images.npy      uint8 (n, size, size, 3)
-                         manifest.json   the array's sha256, and what is known of each file by its sha256
 
 Rows and verdicts are looked up by a file's sha256 over all entries of the same settings: a file that was renamed, moved
 to another split or joined by others is not decoded again.
@@ -9,25 +8,21 @@ to another split or joined by others is not decoded again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
-import os
-import secrets
-import shutil
-import time
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from tuner.artifacts.entries import Artifacts, Said
 from tuner.images.decode import Pixels
 from tuner.images.mapped import Rows
 
-_TEMPORARY = ".tlstudy-tmp-"
 BUDGET = 20_000_000_000  # bytes of all entries together; those unused for longest go
-_STALE = 24 * 3600  # seconds after which a temporary folder is taken for the rest of a killed process
+_NAME = "images.npy"
 
 
 @dataclass(frozen=True)
@@ -60,87 +55,57 @@ class Cache:
     """The entries of one setting. settings: all that a row depends on beside the file's bytes."""
 
     def __init__(self, folder: Path, settings: str, size: int) -> None:
-        self.folder = folder / "images"
+        self._artifacts = Artifacts(folder / "images")
         self.settings = settings
         self.size = size
-        self._sound: dict[str, Pixels] = {}  # entries whose checksum was found right by this object
 
     def key(self, files: Iterable[str]) -> str:
-        """Hex sha256 of the settings and the photographs' sha256 in order."""
+        """Hex sha256 of the settings and the images' sha256 in order."""
         return hashlib.sha256("\n".join([self.settings, *files]).encode()).hexdigest()
 
-    def known(self, files: Iterable[str]) -> Known:
-        """Every verdict, and the rows for as many of `files` as sound entries hold; damaged entries are removed."""
-        missing, known = set(files), Known()
-        if not self.folder.is_dir():
-            return known
-        for entry in sorted(path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            manifest = _manifest(entry)
-            if manifest is None:
-                shutil.rmtree(entry, ignore_errors=True)
-            elif manifest["settings"] == self.settings:
-                self._take(entry, manifest, missing, known)
-        return known
+    def alone(
+        self, files: Iterable[str], said: Said, stop: threading.Event | None
+    ) -> contextlib.AbstractContextManager[None]:
+        """One process at a time decodes these files, in whatever order and splits; as `Artifacts.alone`."""
+        return self._artifacts.alone(self.key(sorted(set(files))), "reading the same photographs", said, stop)
 
-    def _take(self, entry: Path, manifest: Mapping[str, Any], missing: set[str], known: Known) -> None:
-        useful = missing & set(manifest["files"])
-        array = self._array(entry, manifest) if useful else None
-        if useful and array is None:
-            shutil.rmtree(entry, ignore_errors=True)
-            return
-        known.verdicts.update({sha: Verdict(**verdict) for sha, verdict in manifest["verdicts"].items()})
-        if array is not None:
-            known.rows.update({sha: (array, row) for row, sha in enumerate(manifest["files"]) if sha in useful})
-            missing -= useful
+    def known(self, files: Iterable[str]) -> Known:
+        """Every verdict, and the rows for as many of `files` as sound entries hold; few entries, the fullest first."""
+        missing, known = set(files), Known()
+        told = {key: self._artifacts.about(key) for key in self._artifacts.listed()}
+        mine = {key: about for key, about in told.items() if about is not None and about["settings"] == self.settings}
+        for key in sorted(mine, key=lambda key: -len(missing.intersection(mine[key]["files"]))):
+            about = mine[key]
+            useful = missing & set(about["files"])
+            array = self.open(key) if useful else None
+            if useful and array is None:
+                continue
+            known.verdicts.update({sha: Verdict(**verdict) for sha, verdict in about["verdicts"].items()})
+            if array is not None:
+                known.rows.update({sha: (array, row) for row, sha in enumerate(about["files"]) if sha in useful})
+                missing -= useful
+        return known
 
     def open(self, key: str) -> Pixels | None:
         """The entry's array as a read-only memory map, or None when it is missing or damaged."""
-        manifest = _manifest(self.folder / key)
-        return None if manifest is None else self._array(self.folder / key, manifest)
+        about = self._artifacts.about(key)
+        return about and self._artifacts.map(key, _NAME, self._shape(len(about["files"])), np.uint8)
 
-    def _array(self, entry: Path, manifest: Mapping[str, Any]) -> Pixels | None:
-        path = entry / "images.npy"
-        if entry.name in self._sound:
-            return self._sound[entry.name]
-        try:
-            with open(path, "rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != manifest["sha256"]:
-                    return None
-            array: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
-            return None
-        if array.dtype != np.uint8 or array.shape != (len(manifest["files"]), self.size, self.size, 3):
-            return None
-        self._sound[entry.name] = array
-        return array
+    def prune(self) -> None:
+        """Removes the entries unused for longest when all take more than BUDGET; those that are mapped stay."""
+        self._artifacts.prune(BUDGET)
 
-    def prune(self, used: str) -> None:
-        """Marks `used` as used now, and removes the entries unused for longest when all take more than BUDGET.
-
-        A search that still maps a removed file goes on reading it (POSIX); its next session decodes again.
-        """
-        os.utime(self.folder / used)
-        entries = sorted(
-            (p for p in self.folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime
-        )
-        sizes = {p: sum(f.stat().st_size for f in p.glob("*")) for p in entries}
-        total = sum(sizes.values())
-        for entry in entries:
-            if total > BUDGET and entry.name != used:
-                shutil.rmtree(entry, ignore_errors=True)
-                total -= sizes[entry]
-
-    def staging(self, rows: int) -> tuple[Path, Pixels]:
-        """A temporary folder, the caller's to remove, and in it a writable uint8 (rows, size, size, 3)."""
-        folder = temporary_folder(self.folder)
-        return folder, self._writable(folder / "new.npy", rows)
+    @contextlib.contextmanager
+    def staging(self, rows: int) -> Iterator[Pixels]:
+        """A writable uint8 (rows, size, size, 3) whose file goes when the context ends."""
+        with self._artifacts.staging() as staged:
+            yield staged.array("new.npy", self._shape(rows), np.uint8)
 
     def publish(self, files: list[str], known: Known) -> Pixels:
-        """Writes the entry for these photographs in this order, from known rows, and returns its array."""
-        temporary = temporary_folder(self.folder)
-        target = self.folder / self.key(files)
-        try:
-            array = self._writable(temporary / "images.npy", len(files))
+        """Writes the entry for these images in this order, from known rows, and returns its array."""
+        key = self.key(files)
+        with self._artifacts.staging() as staged:
+            array = staged.array(_NAME, self._shape(len(files)), np.uint8)
             written, read = Rows(array), {id(source): Rows(source) for source, _ in known.rows.values()}
             for row, sha in enumerate(files):
                 source, at = known.rows[sha]
@@ -149,102 +114,22 @@ class Cache:
                 read[id(source)].touched(array[row].nbytes)
             array.flush()
             del array, written
-            with open(temporary / "images.npy", "rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                os.fsync(stream.fileno())
-            self._write_manifest(temporary, files, digest, known.verdicts)
-            if target.exists() and self.open(target.name) is None:
-                shutil.rmtree(target)
-            try:
-                os.rename(temporary, target)
-            except OSError:
-                if self.open(target.name) is None:  # else another process was quicker, with the same photographs
-                    raise
-            _sync(self.folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        published = self.open(target.name)
+            self._artifacts.publish(staged, key, self._about(files, known.verdicts))
+        published = self.open(key)
         if published is None:
-            raise OSError(f"{target} cannot be read back")
+            raise OSError(f"{self._artifacts.folder / key} cannot be read back")
         return published
 
     def remember(self, key: str, verdicts: Mapping[str, Verdict]) -> None:
-        """Adds verdicts to an entry's manifest, atomically: a file left out is not tried again either."""
-        entry = self.folder / key
-        manifest = _manifest(entry)
-        if manifest is None:
-            return
-        old = {sha: Verdict(**verdict) for sha, verdict in manifest["verdicts"].items()}
-        if not set(verdicts) <= set(old):
-            self._write_manifest(entry, manifest["files"], manifest["sha256"], {**old, **verdicts})
+        """Adds verdicts to an entry that the caller maps: a file left out is not tried again either."""
+        about = self._artifacts.about(key)
+        if about is not None and not set(verdicts) <= set(about["verdicts"]):
+            old = {sha: Verdict(**verdict) for sha, verdict in about["verdicts"].items()}
+            self._artifacts.amend(key, self._about(about["files"], {**old, **verdicts}))
 
-    def _write_manifest(self, folder: Path, files: list[str], digest: str, verdicts: Mapping[str, Verdict]) -> None:
-        body = {
-            "settings": self.settings,
-            "sha256": digest,
-            "files": files,
-            "verdicts": {s: asdict(v) for s, v in verdicts.items()},
-        }
-        text = json.dumps({"body": body, "sha256": _digest(body)}, sort_keys=True)
-        new = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
-        with open(new, "x", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(new, folder / "manifest.json")
-        _sync(folder)
+    def _about(self, files: list[str], verdicts: Mapping[str, Verdict]) -> dict[str, object]:
+        told = {sha: asdict(verdict) for sha, verdict in verdicts.items()}
+        return {"settings": self.settings, "files": files, "verdicts": told}
 
-    def _writable(self, path: Path, rows: int) -> np.memmap[Any, np.dtype[np.uint8]]:
-        shape = (rows, self.size, self.size, 3)
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        if hasattr(
-            os, "posix_fallocate"
-        ):  # a full disk is an OSError here; on writing to the map it would kill the process
-            with open(path, "r+b") as stream:
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-        return array
-
-
-def temporary_folder(parent: Path) -> Path:
-    """A new empty folder beside what it will become, the caller's to rename or remove.
-
-    Not tempfile's: that would be closed to other users for ever. Removes what processes that were killed left behind.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    for old in parent.glob(f"{_TEMPORARY}*"):
-        _remove_stale(old)
-    folder = parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
-    folder.mkdir()
-    return folder
-
-
-def _manifest(entry: Path) -> dict[str, Any] | None:
-    """The manifest's body, or None when it is missing, torn or changed."""
-    try:
-        document = json.loads((entry / "manifest.json").read_text("utf-8"))
-        body = document["body"]
-        return body if isinstance(body, dict) and document["sha256"] == _digest(body) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _remove_stale(folder: Path) -> None:
-    try:
-        if time.time() - folder.stat().st_mtime > _STALE:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError:
-        pass  # its owner was quicker
-
-
-def _sync(folder: Path) -> None:
-    """Makes renames in a folder last through a power cut; Windows has no such call and needs none."""
-    if os.name != "nt":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    def _shape(self, rows: int) -> tuple[int, int, int, int]:
+        return (rows, self.size, self.size, 3)

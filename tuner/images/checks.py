@@ -6,14 +6,14 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tuner.errors import DataError
 from tuner.images.cache import Verdict
+from tuner.images.folds import Rows, cross_validation
 from tuner.images.names import listed, shown
-
-if TYPE_CHECKING:
-    from tuner.images.dataset import LeftOut, Photograph
+from tuner.images.records import ImageRecord, LeftOut
 
 FEW = 5
 MAY_BE_LEFT_OUT = 0.05
@@ -72,6 +72,45 @@ def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     return warnings
 
 
+def check_folds(
+    labels: Rows,
+    groups: Rows | None,
+    train: Rows,
+    validation: Rows,
+    classes: Sequence[str],
+    *,
+    folds: int,
+    repeats: int,
+    seed: int,
+) -> list[str]:
+    """Raises DataError when no repeat of a cross-validation can leave every class something to train on; a sentence
+    when there are fewer folds than asked. Arrays as in `folds.cross_validation`.
+    """
+    rows = np.concatenate([train, validation])
+    each = {name: _different(rows[labels[rows] == label], groups) for label, name in enumerate(classes)}
+    few = min(each, key=lambda name: each[name])
+    said = f"class {shown(few)} has {each[few]} images to train and validate on (those that look the same count once)"
+
+    def made(asked: int) -> int:
+        found = (
+            cross_validation(labels, groups, train, validation, folds=asked, seed=seed, repeat=repeat)
+            for repeat in range(repeats)
+        )
+        return min(map(len, found))
+
+    if (got := made(folds)) == 0:
+        more = next((f"set confirm.folds = {number}, " for number in range(folds + 1, 6) if made(number)), "")
+        raise DataError(
+            f"confirm.folds: found {folds}, but {said}: too few to leave some out and still train and validate on the "
+            f"rest. Add images, {more}or set confirm.folds = 0."
+        )
+    return [f"confirm.folds: {got} folds instead of {folds}, as {said}."] if got < folds else []
+
+
+def _different(rows: Rows, groups: Rows | None) -> int:
+    return len(rows if groups is None else np.unique(groups[rows]))
+
+
 def left_out_warning(left_out: Sequence[LeftOut], classes: Mapping[str, str]) -> list[str]:
     """The count per class folder. classes: {path: class folder}."""
     counts = Counter(classes[left.path] for left in left_out)
@@ -82,7 +121,7 @@ def left_out_warning(left_out: Sequence[LeftOut], classes: Mapping[str, str]) ->
 
 
 def content_warnings(
-    photographs: Sequence[Photograph], verdicts: Mapping[str, Verdict], classes: Sequence[str]
+    photographs: Sequence[ImageRecord], verdicts: Mapping[str, Verdict], classes: Sequence[str]
 ) -> list[str]:
     """Wrong suffixes, uniform images, several frames, and ways of storing that give the class away."""
     warnings = []
@@ -102,7 +141,7 @@ def content_warnings(
     return warnings + _tell_tales(photographs, classes)
 
 
-def _tell_tales(photographs: Sequence[Photograph], classes: Sequence[str]) -> list[str]:
+def _tell_tales(photographs: Sequence[ImageRecord], classes: Sequence[str]) -> list[str]:
     """A property that all photographs of one class have and none of the others': the network may learn that instead."""
     seen: dict[int, set[tuple[str, bool]]] = defaultdict(set)
     for photograph in photographs:

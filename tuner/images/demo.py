@@ -7,14 +7,13 @@ not tell them apart; shapes do.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from tuner.artifacts.entries import Artifacts
 from tuner.errors import DataError
-from tuner.images.cache import temporary_folder
 from tuner.images.names import listed, shown
 from tuner.spec.seeds import generator
 
@@ -40,8 +39,8 @@ def draw(folder: Path, seed: int = 0) -> None:
             f"{shown(str(folder))}: found {listed(path.name for path in strange[:3])} where the demo's photographs go; "
             "expected an empty or a new folder. Move it away."
         )
-    temporary = temporary_folder(folder.parent)
-    try:
+    with Artifacts(folder.parent).staging() as staged:
+        temporary = staged.folder / "photos"
         for split, number in NUMBERS.items():
             for name in CLASSES:
                 (temporary / split / name).mkdir(parents=True)
@@ -53,8 +52,6 @@ def draw(folder: Path, seed: int = 0) -> None:
             os.rename(temporary, folder)
         except OSError:  # it exists: another process was quicker, or some pictures were removed
             _fill(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def complete(folder: Path) -> bool:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tuner.errors import DataError
-from tuner.images.likeness import alike
 from tuner.images.names import listed, shown
-
-if TYPE_CHECKING:
-    from tuner.images.dataset import Photograph
+from tuner.images.records import ImageRecord
 
 
-def check_labels(photographs: Sequence[Photograph], classes: Sequence[str]) -> None:
+def check_labels(photographs: Sequence[ImageRecord], classes: Sequence[str]) -> None:
     """Raises DataError when one photograph stands in two classes: one of the labels is wrong, whatever the split."""
     pairs = _pairs(photographs, lambda a, b: a.label != b.label)
     if pairs:
@@ -24,7 +23,7 @@ def check_labels(photographs: Sequence[Photograph], classes: Sequence[str]) -> N
         )
 
 
-def check_splits(photographs: Sequence[Photograph], allow_leak: bool) -> list[str]:
+def check_splits(photographs: Sequence[ImageRecord], allow_leak: bool) -> list[str]:
     """Raises DataError when one photograph stands in two splits, unless allow_leak, which makes it a warning.
 
     Returns the warnings: leaks that are allowed, and copies inside a split, named.
@@ -48,30 +47,30 @@ def check_splits(photographs: Sequence[Photograph], allow_leak: bool) -> list[st
     return warnings
 
 
-def near_warning(photographs: Sequence[Photograph], looks: Sequence[str]) -> list[str]:
-    """A warning that names photographs of two splits that look the same although their pixels differ."""
-    pairs = [
+def near_warning(photographs: Sequence[ImageRecord], pairs: NDArray[np.int64]) -> list[str]:
+    """A warning that names those of `pairs`, which look the same, that stand in two splits and differ in pixels."""
+    across = [
         (photographs[i], photographs[j])
-        for i, j in alike(looks)
+        for i, j in pairs
         if photographs[i].split != photographs[j].split and photographs[i].pixels != photographs[j].pixels
     ]
-    if not pairs:
+    if not across:
         return []
-    count = "Two photographs" if len(pairs) == 1 else f"{len(pairs)} pairs of photographs"
+    count = "Two photographs" if len(across) == 1 else f"{len(across)} pairs of photographs"
     return [
-        f"{count} in different splits look the same: {listed((_pair(a, b, '~') for a, b in pairs), between='; ')}. "
+        f"{count} in different splits look the same: {listed((_pair(a, b, '~') for a, b in across), between='; ')}. "
         "If they show the same scene, what is held out was seen in training: keep such pairs in one split."
     ]
 
 
 def _pairs(
-    photographs: Sequence[Photograph], differ: Callable[[Photograph, Photograph], bool]
-) -> list[tuple[Photograph, Photograph]]:
+    photographs: Sequence[ImageRecord], differ: Callable[[ImageRecord, ImageRecord], bool]
+) -> list[tuple[ImageRecord, ImageRecord]]:
     """For each copy the first photograph of the same pixels that satisfies `differ`; linear but for large groups.
 
     Equal bytes decode to equal pixels, so the pixel hash finds both kinds of copy.
     """
-    groups: dict[str, list[Photograph]] = defaultdict(list)
+    groups: dict[str, list[ImageRecord]] = defaultdict(list)
     pairs = []
     for photograph in photographs:
         same = groups[photograph.pixels]
@@ -82,7 +81,7 @@ def _pairs(
     return pairs
 
 
-def _pair(a: Photograph, b: Photograph, sign: str = "=") -> str:
+def _pair(a: ImageRecord, b: ImageRecord, sign: str = "=") -> str:
     return f"{shown(a.path)} {sign} {shown(b.path)}"
 
 

@@ -1,34 +1,92 @@
-"""Folds for cross-validation: stratified, named, photographs that look the same in one fold."""
+"""Folds for cross-validation: stratified, drawn by name, images that look the same in one fold."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.spec.seeds import generator
 
+Rows = NDArray[np.int64]
 
-def stratified_folds(
-    labels: NDArray[np.int64], groups: NDArray[np.int64] | None, folds: int, *names: int | str
-) -> NDArray[np.int64]:
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Rows, int64, no row in two of them. out: left out, to judge by; validation: chooses the epoch."""
+
+    train: Rows
+    validation: Rows
+    out: Rows
+
+
+def cross_validation(
+    labels: Rows, groups: Rows | None, train: Rows, validation: Rows, *, folds: int, seed: int, repeat: int
+) -> tuple[Fold, ...]:
+    """The folds of one repeat over training and validation rows together; each row is left out once. Empty when there
+    are too few images for any.
+
+    labels, groups: int64 (n,) over all images; train, validation: int64. As many folds as asked, or as many as leave
+    every class something to train on. Of what a fold leaves, as large a share is for validation as in the study.
+    """
+    rows = np.sort(np.concatenate([train, validation]))
+    share = round(len(rows) / max(1, len(validation)))
+    alike = None if groups is None else groups[rows]
+    for number in range(folds, 1, -1):
+        where = stratified_folds(labels[rows], alike, number, seed, "folds", repeat)
+        found = []
+        for fold in range(int(where.max()) + 1):
+            rest = rows[where != fold]
+            inner = inner_split(labels, groups, rest, share, seed, "inside", repeat, fold)
+            found.append(Fold(*inner, rows[where == fold]))
+        if all(len(f.validation) and _classes(labels[f.train]) == _classes(labels[rows]) for f in found):
+            return tuple(found)
+    return ()
+
+
+def inner_split(labels: Rows, groups: Rows | None, rest: Rows, share: int, *names: int | str) -> tuple[Rows, Rows]:
+    """(training rows, validation rows) of `rest`, stratified, one in `share` for validation (at most half), drawn by
+    name. Every class of `rest` keeps a row in training; without any for validation when there are too few.
+    """
+    mine, alike = labels[rest], np.arange(len(rest)) if groups is None else groups[rest]
+    fixed = np.zeros(len(rest), bool)  # stays in training, as a class would have nothing there without it
+    while not fixed.all():
+        held = np.zeros(len(rest), bool)
+        held[~fixed] = stratified_folds(mine[~fixed], alike[~fixed], max(2, share), *names) == 0
+        each = {c: np.unique(alike[~fixed & (mine == c)]) for c in _classes(mine)}
+        # With one group of a class left there is no second fold; a group of two classes may take another's last.
+        last = [g[0] for c, g in each.items() if len(g) == 1 or (len(g) and held[mine == c].all())]
+        if not last:
+            return rest[~held], rest[held]
+        fixed |= np.isin(alike, last)
+    return rest, rest[:0]
+
+
+def stratified_folds(labels: Rows, groups: Rows | None, folds: int, *names: int | str) -> Rows:
     """A fold number for each row, int64 (n,): classes spread evenly, equal groups in one fold, drawn by name.
 
     labels, groups: int64 (n,); without groups each row is its own. As many folds as asked, or as the smallest class
     has groups; all 0 when that is one.
     """
-    groups = np.arange(len(labels)) if groups is None else groups
-    each = {int(c): np.unique(groups[labels == c]) for c in np.unique(labels)}
-    folds = max(1, min([folds, *(len(found) for found in each.values())]))
-    where: dict[int, int] = {}
+    numbers, group_of = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)
+    sizes = np.bincount(group_of, minlength=len(numbers))
+    each = {c: np.bincount(group_of[labels == c], minlength=len(numbers)) for c in sorted(_classes(labels))}
+    folds = max(1, min([folds, *(int(np.count_nonzero(held)) for held in each.values())]))
+    where = np.full(len(numbers), -1, np.int64)
     filled = np.zeros(folds, np.int64)
-    for label, found in each.items():
+    for label, held in each.items():
         here = np.zeros(folds, np.int64)
-        for group in generator(*names, label).permutation(found):
-            if int(group) in where:  # it holds another class too
+        for group in generator(*names, label).permutation(np.flatnonzero(held)):
+            if where[group] >= 0:  # it holds another class too
                 continue
             # The fold that lacks most of this class, then of all: sizes differ by no more than a group's.
             fold = min(range(folds), key=lambda f: (here[f], filled[f], f))
-            where[int(group)] = fold
-            here[fold] += int(np.sum((groups == group) & (labels == label)))
-            filled[fold] += int(np.sum(groups == group))
-    return np.array([where[int(group)] for group in groups], dtype=np.int64)
+            where[group] = fold
+            here[fold] += held[group]
+            filled[fold] += sizes[group]
+    return where[group_of]
+
+
+def _classes(labels: Rows) -> set[int]:
+    return set(np.unique(labels).tolist())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import threading
 import warnings
 from collections import Counter
@@ -65,10 +64,10 @@ def squares(
     report(done, len(hashed))
     if not todo:
         yield known, {}
+        known.rows.clear()
         return
     passing: dict[str, Verdict] = {}
-    folder, array = cache.staging(len(todo))
-    try:
+    with cache.staging(len(todo)) as array:
         jobs = [(*first[sha], array[row]) for row, sha in enumerate(todo)]
         written = Rows(array)
         with quiet():
@@ -80,8 +79,7 @@ def squares(
                 done += copies[todo[row]]
                 report(done, len(hashed))
         yield known, passing
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        known.rows.clear()
 
 
 def read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdict, bool]:

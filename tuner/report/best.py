@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.evidence.results import Results
-from tuner.evidence.snapshot import Study
+from tuner.evidence.study import Study
 from tuner.report import words
 from tuner.spec.spec import Range
 

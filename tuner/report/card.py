@@ -6,12 +6,13 @@ Markdown. Every name in it is escaped, so that a class called `<script>` or `| a
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuner.evidence.results import Results
-from tuner.evidence.snapshot import Study
 from tuner.evidence.statistics import wilson
+from tuner.evidence.study import Study
 from tuner.report import words
 from tuner.report.markdown import bullets, fenced, plain, table
 from tuner.report.usage import usage
@@ -97,7 +98,8 @@ def _measured(results: Results, row: Any, exported: Exported, verdict: str | Non
     for name, other in (("frozen baseline", results.baseline()), ("tutorial's recipe", results.reference())):
         if other is not None and other["id"] != row["id"]:
             rows.append(_figures(name, other))
-    counts = [results.study.val_labels.count(i) for i in range(len(results.study.classes))]
+    images = Counter(results.study.val_labels)
+    counts = [images[i] for i in range(len(results.study.classes))]
     if counts and sum(counts):
         rows.append([f"always {plain(results.study.classes[counts.index(max(counts))])}", *_share(counts), "-"])
     said.append(table(["on the validation photographs", "right", "95 % interval (Wilson)", "loss"], rows))

@@ -123,9 +123,9 @@ def brackets(results: Results) -> Figure:
     """A panel a bracket: the best score so far of each configuration at the end of each of its rungs."""
     trials = results.trials()
     scored = trials[(trials["kind"] == "search") & trials["bracket"].notna() & trials["score"].notna()]
-    plan = [
-        b for b in results.study.plan if ((scored["iteration"] == b.iteration) & (scored["bracket"] == b.bracket)).any()
-    ]
+    at = dict(list(trials.groupby(["iteration", "bracket"])))
+    begun = set(zip(scored["iteration"], scored["bracket"], strict=True))
+    plan = [b for b in results.study.plan if (b.iteration, b.bracket) in begun]
     if not plan:
         raise NotYet("no trial of the search has finished yet")
     made = style.figure(
@@ -135,10 +135,10 @@ def brackets(results: Results) -> Figure:
         made.subplots(1, len(plan), sharey=True, squeeze=False, width_ratios=[len(b.sizes) - 0.3 for b in plan])[0]
     )
     winner, objective = id_of(results.winner()), results.study.spec.search.objective
-    for ax, plan_row in zip(axes, plan, strict=True):
-        here = trials[(trials["iteration"] == plan_row.iteration) & (trials["bracket"] == plan_row.bracket)]
-        curves.bracket(here, plan_row.epochs, winner, ax, apart=objective == "val_accuracy").set_title(
-            f"bracket {plan_row.bracket}", pad=14
+    for ax, bracket in zip(axes, plan, strict=True):
+        here = at[bracket.iteration, bracket.bracket]
+        curves.bracket(here, bracket.epochs, winner, ax, apart=objective == "val_accuracy").set_title(
+            f"bracket {bracket.bracket}", pad=14
         )
     baseline = results.baseline()
     curves.score_axis(axes, scored["score"], objective, None if baseline is None else float(baseline[objective]))

@@ -71,7 +71,7 @@ class Gallery:
 
 def gallery(results: Results, root: Path, most: int = MOST) -> Gallery | None:
     """The gallery of a study in the folder `root`; None while not both models have said something."""
-    said = results.photographs()
+    said = results.images()
     roles = [role for role in ROLES if role in said]
     if len(roles) < len(ROLES):
         return None

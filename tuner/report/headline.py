@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from tuner.evidence.results import Results
-from tuner.evidence.snapshot import Study
 from tuner.evidence.statistics import smallest_telling_difference
+from tuner.evidence.study import Study
 from tuner.report import words
 
 

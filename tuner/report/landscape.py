@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,13 +52,23 @@ def spread(
 
     `near`: how close two heights must be to be in each other's way.
     """
-    shifted: list[float] = []
     pattern = [0.0] + [sign * step * k for k in range(1, round(most / step) + 1) for sign in (1, -1)]
-    for i, (place, height) in enumerate(zip(places, heights, strict=True)):
-        taken = [shifted[j] - place for j in range(i) if places[j] == place and abs(heights[j] - height) < near]
-        free = [p for p in pattern if all(abs(p - t) > step / 2 for t in taken)]
-        shifted.append(place + (free[0] if free else pattern[len(taken) % len(pattern)]))
+    # At each place, for each shift, the heights of the points that have it, sorted: no point is compared with all.
+    taken: dict[float, list[list[float]]] = {}
+    shifted: list[float] = []
+    for place, height in zip(places, heights, strict=True):
+        here = taken.setdefault(place, [[] for _ in pattern])
+        in_the_way = [_near(column, height, near) for column in here]
+        chosen = in_the_way.index(0) if 0 in in_the_way else sum(in_the_way) % len(pattern)
+        insort(here[chosen], height)
+        shifted.append(place + pattern[chosen])
     return shifted
+
+
+def _near(ordered: Sequence[float], height: float, near: float) -> int:
+    """How many of the ordered heights are nearer than `near`."""
+    first = bisect_left(ordered, True, key=lambda other: other - height > -near)
+    return bisect_left(ordered, True, lo=first, key=lambda other: other - height >= near) - first
 
 
 def by_depth(table: pd.DataFrame, metric: str, lines: Lines, n: int, ax: Axes) -> Axes:

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from tuner.report import words
 from tuner.report.progress import CONFIRMING, DONE, PARTLY, RUNS, WAITS, Progressed, can_show
-from tuner.search.events import Counted, Event, Notice, Phase, Planned, PlannedBracket, TrialEnded
+from tuner.search.events import Counted, Event, Notice, Phase, Planned, TrialEnded
+from tuner.store.store import Bracket
 
 TITLES = {
     "images": "reading photographs",
@@ -170,7 +171,7 @@ class Live:
         ]
 
 
-def bracket_grid(state: Progressed, brackets: list[PlannedBracket]) -> Table:
+def bracket_grid(state: Progressed, brackets: list[Bracket]) -> Table:
     """A row a bracket, a column a rung, so that rungs of the same epochs stand under each other."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     longest = max(brackets, key=lambda b: len(b.epochs))
@@ -191,7 +192,7 @@ def bracket_grid(state: Progressed, brackets: list[PlannedBracket]) -> Table:
 STYLES = {DONE: "green", RUNS: "bold", PARTLY: "", WAITS: "dim"}
 
 
-def _cell(state: Progressed, bracket: PlannedBracket, rung: int) -> str:
+def _cell(state: Progressed, bracket: Bracket, rung: int) -> str:
     name, ended = state.rung(bracket, rung)
     count = f"{ended}/{bracket.sizes[rung]}"
     return {DONE: f"{count} ok", RUNS: f"{count} >>", PARTLY: f"{count} ..", WAITS: f"{count}   "}[name]

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from tuner.artifacts.files import room
 from tuner.report import words
-from tuner.search.planning import Cut, Kind, Plan
+from tuner.search.planning import Plan
+from tuner.search.work import Cut, Kind
 
 NAMES = {
     "reference": "reference",

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tuner.evidence.results import Results
+from tuner.evidence.study import Bracket
 from tuner.report import words
 from tuner.report.landscape import depth_places, spread
 from tuner.report.panels import Axis, Panel, epochs, linear, positive, shares
@@ -43,12 +44,15 @@ def of_rungs(results: Results) -> list[Panel]:
     baseline = results.baseline()
     level = None if baseline is None else float(baseline["val_loss"])
     y = positive([*searched["val_loss"], *([] if level is None else [level])], "validation loss")
+    curves = {str(name): curve.sort_values("epoch") for name, curve in searched.groupby("configuration", sort=False)}
+    at = dict(list(trials.groupby(["iteration", "bracket"])))
+    table = {row["id"]: row for row in results.configurations().to_dict(orient="records")}
     panels = []
     for bracket in results.study.plan:
-        here = trials[(trials["iteration"] == bracket.iteration) & (trials["bracket"] == bracket.bracket)]
-        names = [n for n in here["configuration"].unique() if n in set(searched["configuration"])]
-        if names:
-            panels.append(_rung_panel(results, bracket, here, searched, names, y, level))
+        here = at.get((bracket.iteration, bracket.bracket), trials[:0])
+        shown = {name: curves[name] for name in here["configuration"].unique() if name in curves}
+        if shown:
+            panels.append(_rung_panel(results, bracket, here, shown, table, y, level))
     return panels
 
 
@@ -143,31 +147,36 @@ def _learning_panel(metric: str, rows: Mapping[str, Row], curves: Mapping[str, p
 
 
 def _rung_panel(
-    results: Results, bracket: Any, trials: pd.DataFrame, searched: pd.DataFrame, names: list[str], y: Axis, level: Any
+    results: Results,
+    bracket: Bracket,
+    trials: pd.DataFrame,
+    curves: Mapping[str, pd.DataFrame],
+    table: Mapping[str, Row],
+    y: Axis,
+    level: float | None,
 ) -> Panel:
     several = len({b.iteration for b in results.study.plan}) > 1
     title = f"Bracket {bracket.bracket}" + (f", iteration {bracket.iteration + 1}" if several else "")
     sizes = " → ".join(str(size) for size in bracket.sizes)
     ends = " → ".join(str(epoch) for epoch in bracket.epochs)
-    about = f"{title}: validation loss by epoch of {len(names)} configurations; {sizes} configurations to epoch {ends}."
+    about = (
+        f"{title}: validation loss by epoch of {len(curves)} configurations; {sizes} configurations to epoch {ends}."
+    )
     x = epochs(bracket.epochs[-1], bracket.epochs)
     panel = Panel(f"{title}: {sizes} configurations", about, x, y, height=230.0, width=330.0, room=62.0)
-    for epoch in bracket.epochs[:-1]:
-        panel.upright(epoch, "rung")
+    for end in bracket.epochs[:-1]:
+        panel.upright(end, "rung")
     if level is not None:
         panel.level(level, "baseline", "baseline", words.number(level))
     winner = results.winner()
-    table = results.configurations().set_index("id")
-    furthest = trials.groupby("configuration")["rung"].max()
-    best_last = sorted(names, key=lambda n: (winner is not None and n == winner["id"], furthest[n]))
+    furthest = trials.groupby("configuration")["rung"].max().to_dict()
+    best_last = sorted(curves, key=lambda n: (winner is not None and n == winner["id"], furthest[n]))
     for name in best_last:
         won = winner is not None and name == winner["id"]
         far = furthest[name] > 0 or len(bracket.epochs) == 1
         css = "best" if won else "full" if far else "short"
-        curve = searched[searched["configuration"] == name].sort_values("epoch")
-        points = list(zip(curve["epoch"].astype(float), curve["val_loss"], strict=True))
-        row: dict[Any, Any] = {**table.loc[name].to_dict(), "id": name}
-        depth = int(row["unfrozen_layers"])
+        points = list(zip(curves[name]["epoch"].astype(float), curves[name]["val_loss"], strict=True))
+        row, depth = table[name], int(table[name]["unfrozen_layers"])
         if len(points) > 1:
             panel.line(points, css, tip(row, best=won), depth)
         for epoch, value in points:

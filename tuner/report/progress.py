@@ -11,13 +11,12 @@ from tuner.search.events import (
     Notice,
     Phase,
     Planned,
-    PlannedBracket,
     Progress,
     TrialEnded,
     TrialStarted,
 )
 from tuner.store.ranking import metric_key, place
-from tuner.store.store import EpochRow
+from tuner.store.store import Bracket, EpochRow
 
 DONE, RUNS, PARTLY, WAITS = "done", "runs", "partly", "waits"
 CONFIRMING = ("seed", "fold")
@@ -129,7 +128,7 @@ class Progressed:
         number = int("".join(c for c in name if c.isdigit()) or 0)
         return place(key, failed=False, full=self.is_full(standing), epochs=standing.start.last_epoch, number=number)
 
-    def rung(self, bracket: PlannedBracket, rung: int) -> tuple[str, int]:
+    def rung(self, bracket: Bracket, rung: int) -> tuple[str, int]:
         """A rung's state and how many configurations ended there."""
         trials = self.rungs.get((bracket.iteration, bracket.bracket, rung), {})
         ended = sum(status != "RUNNING" for status in trials.values())

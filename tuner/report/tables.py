@@ -122,7 +122,7 @@ def depth_table(results: Results) -> Table:
 
 def wrong_list(results: Results, most: int = 12) -> RenderableType | None:
     """The validation photographs that the best configuration or the baseline gets wrong, the surest mistakes first."""
-    said = results.photographs()
+    said = results.images()
     names = [name for name in ("best", "baseline") if name in said]
     if not names:
         return None

@@ -6,14 +6,17 @@ what those take, from epochs that were trained here, or that a probe measured. P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from tuner.backbones import cuts
-from tuner.search.events import PlannedBracket
+from tuner.backbones.architecture import Architecture
+from tuner.search import schedule
+from tuner.search.facts import Facts
+from tuner.search.plan import Plan, Trial
+from tuner.spec.configuration import Configuration
 from tuner.spec.spec import ConfirmSpec
-from tuner.store.store import Store
+from tuner.store import ids
+from tuner.store.store import Bracket, Confirmation, Side
 
 HEAD_MULTIPLY_ADDS = 2_000_000  # a head-only image costs about this much, kernel launches included
 SEEDS, MANY_SEEDS = 5, 10
@@ -24,8 +27,6 @@ seconds, because a study that is resumed has to come to the same number.
 
 Place = tuple[str, int]
 """The stored cut a network begins at, and its canonical depth."""
-Slot = tuple[int | None, int | None, int | None]
-"""Iteration, bracket and rung; three times None for what Hyperband does not ask for."""
 FROZEN: Place = ("pooled", 0)
 
 
@@ -51,10 +52,12 @@ class CostModel:
     of the trained weights: 0 while nobody measured them.
     """
 
-    image_size: int
+    architecture: Architecture
+    batch_norm: str
+    stored: Collection[str]  # cuts whose features are, or will be, stored
     train_images: int
     validation_images: int
-    batch_norm: str
+    test_images: int = 0
     rate: float | None = None
     per_trial: float = 0.0
     per_fit: float = 0.0
@@ -63,9 +66,15 @@ class CostModel:
     bytes: Mapping[Place, int] = field(default_factory=dict)
     _measured: dict[Place, list[float]] = field(default_factory=dict)
 
+    def place(self, values: Configuration) -> Place:
+        """Where a configuration trains."""
+        cut = self.architecture.cut_for(values.unfrozen_layers, self.batch_norm)
+        depth = self.architecture.canonical(values.unfrozen_layers, self.batch_norm)
+        return self.architecture.nearest(cut, self.stored), depth
+
     def work(self, place: Place) -> float:
         """Multiply-adds of one epoch."""
-        train, validation = cuts.step_cost(*place, self.image_size, self.batch_norm)
+        train, validation = self.architecture.step_macs(*place, self.batch_norm)
         return self.train_images * (train + HEAD_MULTIPLY_ADDS) + self.validation_images * (
             validation + HEAD_MULTIPLY_ADDS
         )
@@ -125,143 +134,120 @@ def between(at: float, known: Sequence[tuple[float, float]]) -> float:
 # ---- what is left ----
 
 
-@dataclass(frozen=True)
-class Outline:
-    """What a study is going to train. `drawn`: the places of a bracket's configurations in the order they are drawn,
-    as far as that is known; any other one may be at each of `places`.
-    """
-
-    plan: tuple[PlannedBracket, ...]
-    frozen: int  # configurations of the baseline, the reference not counted
-    max_epochs: int
-    places: tuple[Place, ...]
-    place: Callable[[Mapping[str, int | float]], Place]
-    confirm: ConfirmSpec | None  # None: winner and baseline are not trained again
-    drawn: Mapping[tuple[int, int], tuple[Place, ...]] = field(default_factory=dict)
-    test: int = 0  # photographs that every fresh seed is asked about at the end
-
-    def of(self, bracket: PlannedBracket) -> tuple[Place, ...]:
-        """Where this bracket's configurations train."""
-        return self.drawn.get((bracket.iteration, bracket.bracket)) or self.places
-
-    def winners(self) -> dict[Place, float]:
-        """Where those train that may win, with the share of each in the configurations that reach the last epoch."""
-        found: dict[Place, float] = {}
-        whole = sum(b.sizes[-1] for b in self.plan)
-        for bracket in self.plan:
-            here = self.of(bracket)
-            for place in here:
-                found[place] = found.get(place, 0.0) + bracket.sizes[-1] / whole / len(here)
-        return found
+def winners(plan: Plan, model: CostModel) -> dict[Place, float]:
+    """Where those train that may win, with the share of each in the configurations that reach the last epoch."""
+    found: dict[Place, float] = {}
+    whole = sum(b.sizes[-1] for b in plan.brackets)
+    for bracket in plan.brackets:
+        here = plan.drawn(bracket)
+        for draw in here:
+            place = model.place(draw.values)
+            found[place] = found.get(place, 0.0) + bracket.sizes[-1] / whole / len(here)
+    return found
 
 
-@dataclass(frozen=True)
-class _Done:
-    """Of one slot: trials that ended, those that did not fail, and epochs of running ones that a resume keeps."""
-
-    ended: int = 0
-    completed: int = 0
-    kept: int = 0
-
-
-def outstanding(
-    outline: Outline, model: CostModel, store: Store, fixed: Callable[[], Mapping[str, Any] | None]
-) -> list[Left]:
-    """Everything that has not been trained yet, in the order it will be. `fixed` tells seeds and sides of the
-    confirmation; it is asked when the search has ended.
-    """
-    done = _ended(store)
-    frozen = done.get(("frozen", None, None, None), _Done())
-    logistic = done.get(("logistic", None, None, None), _Done())
-    rest = max(0, outline.frozen + 1 - frozen.ended)
-    epochs = max(0, rest * outline.max_epochs - frozen.kept)
-    left = [Left("baseline", rest, epochs, (FROZEN,), logistic=1 - min(1, logistic.ended))]
-    for bracket in outline.plan:
-        left += _bracket(outline, bracket, done)
+def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
+    """Everything that has not been trained yet, in the order it will be."""
+    waiting = [t for t in plan.baseline if t.key not in facts.outcomes]
+    heads = [t for t in waiting if t.kind != "logistic"]
+    left = [Left("baseline", len(heads), _epochs(heads, facts), (FROZEN,), logistic=len(waiting) - len(heads))]
+    for bracket in plan.brackets:
+        left += _bracket(plan, facts, model, bracket)
     left = [part for part in left if part.trials or part.logistic]
-    if outline.confirm is None or not outline.plan:
+    if plan.confirm is None or not plan.brackets:
         return left
     if left:
-        return left + unknown_sides(outline, model, outline.confirm, outline.winners())
-    sides = [(side, int(known["seeds"])) for side in known["sides"]] if (known := fixed()) else []
-    left = [_side(outline, model, outline.confirm, store, *side) for side in sides]
+        return left + unknown_sides(plan, model, plan.confirm, winners(plan, model))
+    if (known := planned(plan, facts, model)) is None:
+        return []
+    left = [_side(plan, facts, model, side, known.seeds) for side in known.sides]
     return [part for part in left if part.trials or part.logistic]
 
 
-def _ended(store: Store) -> dict[tuple[str, int | None, int | None, int | None], _Done]:
-    """By kind ("frozen": baseline and reference) and slot."""
-    query = (
-        "SELECT CASE WHEN kind IN ('baseline', 'reference') THEN 'frozen' ELSE kind END AS sort, iteration, bracket, "
-        "rung, SUM(status <> 'RUNNING') AS ended, SUM(status = 'COMPLETED') AS completed, "
-        "SUM(CASE WHEN status = 'RUNNING' THEN MAX(0, COALESCE((SELECT epoch FROM checkpoints p WHERE p.configuration "
-        "= t.configuration AND role = 'last'), 0) - first_epoch) ELSE 0 END) AS kept "
-        "FROM trials t JOIN configurations c ON c.id = t.configuration GROUP BY 1, 2, 3, 4"
-    )
-    return {
-        (r["sort"], r["iteration"], r["bracket"], r["rung"]): _Done(r["ended"], r["completed"], r["kept"])
-        for r in store.rows(query)
-    }
-
-
-def _bracket(
-    outline: Outline, bracket: PlannedBracket, done: Mapping[tuple[str, int | None, int | None, int | None], _Done]
-) -> list[Left]:
-    left, places, below = [], outline.of(bracket), _Done()
-    for rung, planned in enumerate(bracket.sizes):
-        here = done.get(("search", bracket.iteration, bracket.bracket, rung), _Done())
-        size = planned
-        if rung and below.ended >= bracket.sizes[rung - 1]:
-            size = min(planned, below.completed)  # a rung takes no more than survived the one below
-        each = bracket.epochs[rung] - (bracket.epochs[rung - 1] if rung else 0)
-        rest = max(0, size - here.ended)
-        # In the first rung it is known which are the rest; of those above any may be promoted.
-        which = places[here.ended :] if rung == 0 and len(places) == planned else places
-        following = bracket.sizes[rung + 1] if rung + 1 < len(bracket.sizes) else 0
-        # A state is written while it is among those that can go on, the last rung's best when it leads.
-        saved = sum(min(1.0, max(1, following) / (i + 1)) for i in range(here.ended, size)) * (4 if following else 1)
-        left.append(Left("search", rest, max(0, rest * each - here.kept), which or places, saved))
-        below = here
+def _epochs(trials: Sequence[Trial], facts: Facts) -> int:
+    """Epochs still to train in trials that have not ended: what a resume keeps of running ones is done."""
+    left = 0
+    for trial in trials:
+        saved = facts.checkpoints.get((trial.configuration, "last"))
+        done = max(trial.first_epoch, saved.epoch if saved is not None and trial.key in facts.ids else 0)
+        left += max(0, trial.last_epoch - done)
     return left
 
 
-def unknown_sides(outline: Outline, model: CostModel, asked: ConfirmSpec, winners: Mapping[Place, float]) -> list[Left]:
-    """Fresh seeds and folds of both sides when each of `winners` may win, with its share; trained for all epochs."""
-    epochs, left = outline.max_epochs, list[Left]()
-    folds = asked.folds * asked.repeats if asked.folds else 0
-    for place, share in winners.items():
+def _bracket(plan: Plan, facts: Facts, model: CostModel, bracket: Bracket) -> list[Left]:
+    left, known = [], list(schedule.rungs(plan, facts, bracket))
+    ended = schedule.ended_in(plan, facts, bracket)
+    for rung, planned in enumerate(bracket.sizes):
+        # Of a rung that is determined it is known who trains in it; of one above, any of those below may.
+        here = known[rung] if rung < len(known) else known[-1]
+        size = len(here) if rung < len(known) else min(planned, len(here))
+        rest = [d for d in here if (ids.searched(d.number), rung) not in facts.outcomes]
+        places = tuple(model.place(d.values) for d in rest or here)
+        each = bracket.epochs[rung] - (bracket.epochs[rung - 1] if rung else 0)
+        if rung < len(known):
+            epochs = _epochs(schedule.waiting_in(plan, facts, bracket), facts) if rung == len(known) - 1 else 0
+        else:
+            epochs = size * each
+        following = bracket.sizes[rung + 1] if rung + 1 < len(bracket.sizes) else 0
+        # A state is written while it is among those that can go on, the last rung's best when it leads.
+        saved = sum(min(1.0, max(1, following) / (i + 1)) for i in range(ended[rung], size)) * (4 if following else 1)
+        left.append(Left("search", size - ended[rung], epochs, places, saved))
+    return left
+
+
+def planned(plan: Plan, facts: Facts, model: CostModel) -> Confirmation | None:
+    """Sides and number of seeds of a search that has ended: as asked, else 5, or 10 where both sides are cheap; None
+    while nothing can be confirmed.
+    """
+    sides = schedule.sides(plan, facts)
+    if sides is None or plan.confirm is None:
+        return None
+    before = facts.confirmation
+    if plan.confirm.seeds == "auto" and before and before.sides == sides and before.seeds in (SEEDS, MANY_SEEDS):
+        return before  # fixed once, however work is counted by then
+    return Confirmation(model.seeds(plan.confirm.seeds, sum(_work(model, side) for side in sides)), sides)
+
+
+def _work(model: CostModel, side: Side) -> float:
+    values = Configuration.from_dict(side.hyperparameters)
+    return 0.0 if side.kind == "logistic" else side.epochs * model.work(model.place(values))
+
+
+def unknown_sides(plan: Plan, model: CostModel, asked: ConfirmSpec, places: Mapping[Place, float]) -> list[Left]:
+    """Fresh seeds and folds of both sides when each of `places` may win, with its share; trained for all epochs."""
+    epochs, left = plan.max_epochs, list[Left]()
+    folds = sum(plan.folds)
+    for place, share in places.items():
         seeds = model.seeds(asked.seeds, epochs * (model.work(place) + model.work(FROZEN)))
         trials = (seeds + folds) * share
-        further = seeds * share * _looks(outline, model)
+        further = seeds * share * _looks(model)
         left += [Left("confirm", trials, trials * epochs + further, (at,), trials) for at in (place, FROZEN)]
     return left
 
 
-def _looks(outline: Outline, model: CostModel) -> float:
-    """Predicting the test photographs once, in epochs: a training step costs about three predictions."""
-    return outline.test / max(1, 3 * model.train_images + model.validation_images)
+def _looks(model: CostModel) -> float:
+    """Predicting the test images once, in epochs: a training step costs about three predictions."""
+    return model.test_images / max(1, 3 * model.train_images + model.validation_images)
 
 
-def _side(
-    outline: Outline, model: CostModel, asked: ConfirmSpec, store: Store, side: Mapping[str, Any], seeds: int
-) -> Left:
+def _side(plan: Plan, facts: Facts, model: CostModel, side: Side, seeds: int) -> Left:
     """What is left of a side that is fixed: how often, at which place and for how many epochs."""
-    query = (
-        "SELECT SUM(fold < 0) AS seeds, SUM(fold >= 0) AS folds FROM confirmations s JOIN trials t "
-        "ON t.configuration = s.configuration WHERE s.source = ? AND status <> 'RUNNING'"
-    )
-    ended = store.rows(query, side["source"])[0]
-    folds = max(0, asked.folds * asked.repeats - int(ended["folds"] or 0)) if asked.folds else 0
-    if side["kind"] == "logistic":
+
+    def ended(kind: str, most: int) -> int:
+        names = [n for n in facts.numbers.get(kind, {}) if ids.source_of(n) == side.source]
+        return min(most, sum((n, 0) in facts.outcomes for n in names))
+
+    folds = sum(plan.folds) - ended("fold", sum(plan.folds))
+    if side.kind == "logistic":
         return Left("confirm", 0, 0, (FROZEN,), logistic=folds)
-    rest = max(0, seeds - int(ended["seeds"] or 0))
-    epochs = rest * (side["epochs"] + _looks(outline, model)) + folds * outline.max_epochs
-    return Left("confirm", rest + folds, epochs, (outline.place(side["hyperparameters"]),), rest + folds)
+    rest = seeds - ended("seed", seeds)
+    epochs = rest * (side.epochs + _looks(model)) + folds * plan.max_epochs
+    place = model.place(Configuration.from_dict(side.hyperparameters))
+    return Left("confirm", rest + folds, epochs, (place,), rest + folds)
 
 
-def seconds_left(
-    outline: Outline, model: CostModel, store: Store, fixed: Callable[[], Mapping[str, Any] | None]
-) -> float | None:
+def seconds_left(plan: Plan, facts: Facts, model: CostModel) -> float | None:
     """Seconds of all that is left, 0 when nothing is; None while some cost is unknown."""
-    each = [model.seconds(part) for part in outstanding(outline, model, store, fixed)]
+    each = [model.seconds(part) for part in outstanding(plan, facts, model)]
     known = [seconds for seconds in each if seconds is not None]
     return float(sum(known)) if len(known) == len(each) else None

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.backbones import cuts
 from tuner.images.mapped import HELD
 from tuner.search import space as spaces
-from tuner.search.costs import FROZEN, CostModel, Left, Place, between, unknown_sides
+from tuner.search.costs import FROZEN, CostModel, Left, Place, between, unknown_sides, winners
+from tuner.search.work import Work
+from tuner.spec.configuration import REFERENCE, Configuration
 
 if TYPE_CHECKING:
-    from tuner.search.planning import Work
     from tuner.search.probe import Probe
 
 LIBRARIES = 300_000_000  # bytes that pandas, scikit-learn and what they load add at the end
@@ -46,33 +45,44 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
     from tuner.search import probe
 
     folder.mkdir()
-    search, dataset = work.search, work.dataset
+    dataset = work.dataset
     train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
-    places = tuple(dict.fromkeys((*search.outline.places, *(p for d in search.outline.drawn.values() for p in d))))
+    every = [Configuration(unfrozen_layers=depth) for depth in spaces.depths(work.space)]
+    every += [draw.values for draw in work.plan.draws]
+    places = tuple(dict.fromkeys(work.cost.place(values) for values in every))
     subject = probe.Subject(
-        work.spec, work.space, len(dataset.classes), train, validation, test, places, work.stored, work.missing
+        work.spec,
+        work.space,
+        work.network,
+        len(dataset.classes),
+        train,
+        validation,
+        test,
+        places,
+        work.stored,
+        work.missing,
     )
     found = probe.run(subject, folder)
     model = _model(work, found)
     phases = {"start": start + _reading(work) + found.backbone + end, "features": found.features}
     phases |= dict.fromkeys(("baseline", "search", "confirm"), 0.0)
-    if not search.confirming:
+    if work.plan.confirm is None:
         del phases["confirm"]
     for part in left:
         phases[part.phase] += model.seconds(part) or 0.0
     for phase, seconds in _networks(work, found, left).items():
         phases[phase] += seconds
-    each = [_confirmed(work, model, place) for place in search.outline.winners()]
+    each = [_confirmed(work, model, place) for place in winners(work.plan, work.cost)]
     known = len([p for p in left if p.phase != "confirm"]) == 0
-    low, high = (phases.get("confirm", 0.0),) * 2 if known or not search.confirming else (min(each), max(each))
-    cache = sum(len(dataset.images) * cuts.feature_bytes(c, work.spec.data.image_size) for c in work.missing)
+    low, high = (phases.get("confirm", 0.0),) * 2 if known or work.plan.confirm is None else (min(each), max(each))
+    cache = sum(len(dataset.images) * work.network.bytes(c) for c in work.missing)
     return Estimate(tuple(phases.items()), low, high, _memory(work, found), cache, _folder(work, found))
 
 
 def _model(work: Work, found: Probe) -> CostModel:
     """The search's own model with what the probe found."""
     model = dataclasses.replace(
-        work.search.cost,
+        work.cost,
         per_trial=found.per_trial,
         per_fit=found.per_fit,
         per_byte=found.per_byte,
@@ -92,58 +102,46 @@ def _reading(work: Work) -> float:
     hashlib.sha256(some)
     per_byte = (time.perf_counter() - began) / len(some)
     size = sum(size for size, _ in work.dataset.stamps) + 2 * work.dataset.images.nbytes
-    size += sum(len(work.dataset.images) * cuts.feature_bytes(c, work.spec.data.image_size) for c in work.stored)
+    size += sum(len(work.dataset.images) * work.network.bytes(c) for c in work.stored)
     return size * per_byte
 
 
 def _networks(work: Work, found: Probe, left: list[Left]) -> dict[str, float]:
     """Seconds to make and trace the networks that will be met, each once; they live as long as the process."""
-    drawn, seconds = work.search.drawn, {"baseline": 0.0, "search": 0.0, "confirm": 0.0}
+    seconds = {"baseline": 0.0, "search": 0.0, "confirm": 0.0}
     phases = {part.phase for part in left}
     heads: dict[tuple[Any, ...], set[tuple[int, bool]]] = {}
 
-    def meet(phase: str, values: Mapping[str, Any]) -> None:
-        place = work.search.place(values)
-        head = (int(values["head_width"]), values["dropout"] > 0)
+    def meet(phase: str, values: Configuration) -> None:
+        place = work.cost.place(values)
+        head = (values.head_width, values.dropout > 0)
         known = heads.setdefault(place, set())
         if head in known:
             return
-        first, further = _trace(found, place)
+        first, further = _trace(work, found, place)
         seconds[phase] += further if known else first
         known.add(head)
 
     if "baseline" in phases:
-        for values in [spaces.REFERENCE, *work.search.frozen]:
+        for values in [REFERENCE, *work.plan.frozen]:
             meet("baseline", values)
     if "search" in phases:
-        for each in drawn.values() if drawn else [_corners(work)]:
-            for values in each:
-                meet("search", values)
+        for draw in work.plan.draws:
+            meet("search", draw.values)
     elif "confirm" in phases:
         for part in left:
             for place in part.places:
-                seconds["confirm"] += _trace(found, place)[0]
+                seconds["confirm"] += _trace(work, found, place)[0]
     return {phase: s for phase, s in seconds.items() if s}
 
 
-def _corners(work: Work) -> list[dict[str, Any]]:
-    """Every depth with every head: what a long search meets."""
-    widths = spaces.head_widths(work.space)[:50]
-    dropout = max(work.space.choices("dropout") or (1.0,))
-    return [
-        {"unfrozen_layers": depth, "head_width": width, "dropout": dropout}
-        for depth in spaces.depths(work.space)
-        for width in widths
-    ]
-
-
-def _trace(found: Probe, place: Place) -> tuple[float, float]:
+def _trace(work: Work, found: Probe, place: Place) -> tuple[float, float]:
     """(seconds of the first network at a place, of another head on it): more layers take longer to trace."""
     if place in found.networks and place in found.heads:
         return found.networks[place], found.heads[place]
 
     def layers(at: Place) -> int:
-        return len(cuts.layer_names()) - cuts.layer_names().index(cuts.cut_layer(at[0]))
+        return work.network.layers_above(at[0])
 
     known = sorted((layers(p), s) for p, s in found.networks.items() if p != FROZEN)
     first = between(layers(place), [(float(n), s) for n, s in known])
@@ -153,7 +151,7 @@ def _trace(found: Probe, place: Place) -> tuple[float, float]:
 
 def _confirmed(work: Work, model: CostModel, place: Place) -> float:
     """Seconds of the confirmation if a configuration at this place wins."""
-    parts = unknown_sides(work.search.outline, model, work.spec.confirm, {place: 1.0})
+    parts = unknown_sides(work.plan, model, work.spec.confirm, {place: 1.0})
     return sum(model.seconds(part) or 0.0 for part in parts)
 
 
@@ -161,13 +159,13 @@ def _memory(work: Work, found: Probe) -> int:
     """Bytes at the peak: the probe's, those of the networks it did not make, mapped features, and libraries."""
     # Of each further suffix: its weights, two slots of the optimizer, and the best epoch's copy.
     further = sum(4 * size for place, size in found.bytes.items() if place not in found.epochs)
-    side, images = work.spec.data.image_size, len(work.dataset.images)
-    held = min(HELD, sum(images * cuts.feature_bytes(cut, side) for cut in work.wanted))
+    images = len(work.dataset.images)
+    held = min(HELD, sum(images * work.network.bytes(cut) for cut in work.wanted))
     return found.memory + further + held + LIBRARIES
 
 
 def _folder(work: Work, found: Probe) -> int:
     """Bytes of the study's folder at most: whole states of a rung that may go on, and the best weights kept."""
-    sizes = [found.bytes[place] for place in work.search.outline.winners()]
-    going = max((max(b.sizes[1:], default=0) for b in work.search.plan), default=0)
+    sizes = [found.bytes[place] for place in winners(work.plan, work.cost)]
+    going = max((max(b.sizes[1:], default=0) for b in work.plan.brackets), default=0)
     return int(4 * going * sum(sizes) / len(sizes) + max(sizes)) if sizes else 0

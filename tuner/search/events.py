@@ -6,24 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.store.store import EpochRow
-
-
-@dataclass(frozen=True)
-class PlannedBracket:
-    """A bracket of a Hyperband iteration: per rung the number of configurations and the epoch they train to."""
-
-    iteration: int
-    bracket: int
-    sizes: tuple[int, ...]
-    epochs: tuple[int, ...]
+from tuner.store.store import Bracket, EpochRow
 
 
 @dataclass(frozen=True)
 class Planned:
     """Said once before training: everything the search is going to do."""
 
-    brackets: tuple[PlannedBracket, ...]
+    brackets: tuple[Bracket, ...]
     baseline: int  # frozen configurations trained for the baseline, reference and logistic regression not counted
     max_epochs: int
     objective: str
@@ -33,7 +23,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Counted:
-    """How many photographs each split has, said before anything is computed from them."""
+    """How many images each split has, said before anything is computed from them."""
 
     train: int
     validation: int
@@ -50,7 +40,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Progress:
-    """Inside a phase: `done` of `total` things (photographs)."""
+    """Inside a phase: `done` of `total` things (images)."""
 
     phase: str
     done: int
@@ -108,4 +98,4 @@ class TrialEnded:
 
 
 Event = Planned | Counted | Phase | Progress | Notice | TrialStarted | EpochEnded | TrialEnded
-Listener = Callable[[Event], None]
+Listener = Callable[[Event], object]

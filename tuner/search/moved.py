@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from tuner.store.store import Store
+from tuner.store.tables import Epoch, Session, holds, rows
 
 
 def notice(store: Store, environment: Mapping[str, Any]) -> str | None:
     """What is to be said when something was trained, and the session before this one (which has begun) ran on another
     processor.
     """
-    rows = store.rows("SELECT environment FROM sessions ORDER BY id DESC LIMIT 1 OFFSET 1")
-    before = json.loads(rows[0][0]) if rows and store.rows("SELECT 1 FROM epochs LIMIT 1") else {}
+    sessions = rows(store, Session)
+    before = sessions[-2].environment if len(sessions) > 1 and holds(store, Epoch) else {}
     if "processor" not in before or _words(before) == _words(environment):
         return None
     return (

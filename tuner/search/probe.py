@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import resource
 import sys
-import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from tuner.backbones import cuts
-from tuner.backbones.resnet import Backbone
+from tuner.backbones.architecture import Architecture
+from tuner.backbones.backbone import Backbone
+from tuner.backbones.loading import load
 from tuner.backbones.weights import Weights
 from tuner.errors import RunError
-from tuner.features import bank as features
-from tuner.search import candidates
+from tuner.features import bank
+from tuner.search import session
 from tuner.search.costs import FROZEN, Place
-from tuner.search.session import compiled
-from tuner.search.space import REFERENCE, Space, head_widths
+from tuner.search.schedule import NEVER
+from tuner.search.space import Space, head_widths
+from tuner.spec.configuration import LOGISTIC, REFERENCE
+from tuner.spec.rules import NUMERICS, rules_of
 from tuner.spec.spec import Spec
 from tuner.store.store import Store, TrialRow
 from tuner.training import trial
+from tuner.training.context import Context
 from tuner.training.network import Networks
-from tuner.training.trial import TrialTask, Workshop
+from tuner.training.trial import TrialSpec
 
 STEPS = 2
 """Training steps of an epoch of the probe at most, where there are convolutions; a search's epoch is that many times
@@ -37,7 +39,6 @@ longer as it has more.
 """
 HEAD_STEPS = 50
 FITTED = 500  # photographs at most that logistic regression is fitted to here
-NOTHING_BEATS = (float("-inf"),)
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Subject:
 
     spec: Spec
     space: Space
+    network: Architecture
     classes: int
     train: int
     validation: int
@@ -85,23 +87,22 @@ def run(subject: Subject, folder: Path) -> Probe:
     draw = np.random.default_rng(0)
 
     def images() -> np.ndarray:
-        return draw.normal(0, 50, (2, spec.data.image_size, spec.data.image_size, 3)).astype(np.float32)
+        return draw.integers(0, 256, (2, spec.data.image_size, spec.data.image_size, 3), np.uint8)
 
     began = time.perf_counter()
-    backbone = Backbone(spec.data.image_size, Weights("random", "probe", None, "probe"), folder, images)
+    backbone = load(subject.network, Weights("random", "probe", None, "probe"), folder, images)
     backbone.parameters()
     found.backbone = time.perf_counter() - began
     if subject.missing:
         found.features = _features(subject, backbone, folder)
-    networks = compiled(spec, subject.space, backbone, subject.classes)
+    networks = session.compiled(spec, subject.space, backbone, subject.classes)
     with Store(folder / "probe.db") as store:
         bench = _Bench(subject, networks, folder, store)
         bench.frozen(found)
         for place in _ends(subject):
             bench.place(found, place)
     for place in {FROZEN, *subject.places}:
-        trained = cuts.trained_layers(place[1], spec.backbone.batch_norm)
-        found.bytes[place] = 4 * sum(a.size for name in trained for a in backbone.numbers[name])
+        found.bytes[place] = subject.network.weight_bytes(place[1], spec.backbone.batch_norm)
     found.memory = most_memory()
     return found
 
@@ -117,29 +118,29 @@ def _ends(subject: Subject) -> list[Place]:
     spec = subject.spec
     found = sorted(
         {p for p in subject.places if p != FROZEN},
-        key=lambda p: cuts.step_cost(p[0], p[1], spec.data.image_size, spec.backbone.batch_norm),
+        key=lambda p: subject.network.step_macs(p[0], p[1], spec.backbone.batch_norm),
     )
     return list(dict.fromkeys([*found[:1], *found[-1:]]))
 
 
 def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
     """Seconds to compute and to write the missing features of all photographs: of two batches here."""
-    rows, side = min(subject.images, features.BATCH + 1), subject.spec.data.image_size
+    rows, side = min(subject.images, bank.BATCH + 1), subject.spec.data.image_size
     images = np.random.default_rng(1).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
     at = [time.perf_counter()]
-    wanted = tuple(c for c in cuts.CUTS if c in {*subject.stored, *subject.missing} and c != "image")
-    features.ensure(backbone, images, "probe", wanted, folder, lambda done, total: at.append(time.perf_counter()))
+    network = subject.network
+    wanted = tuple(c for c in network.cuts if c in {*subject.stored, *subject.missing} and c != "image")
+    bank.ensure(backbone, images, "probe", wanted, folder, lambda done, total: at.append(time.perf_counter()))
     at.append(time.perf_counter())
     if rows == subject.images:
         whole = at[-1] - at[0]
     else:
         batch = at[2] - at[1]
-        batches = -(-subject.images // features.BATCH)
+        batches = -(-subject.images // bank.BATCH)
         whole = (at[1] - at[0] - batch) + batches * batch + (at[3] - at[2]) * subject.images / rows
-    start = next(
-        c for c in reversed(cuts.CUTS[: cuts.CUTS.index(subject.missing[0])]) if c in {*subject.stored, "image"}
-    )
-    share = cuts.multiply_adds(start, subject.missing[-1], side) / cuts.multiply_adds("image", wanted[-1], side)
+    below = network.cuts[network.index(subject.missing[0]) - 1]
+    start = network.nearest(below, subject.stored)
+    share = network.macs(start, subject.missing[-1]) / network.macs("image", wanted[-1])
     return whole * share
 
 
@@ -155,28 +156,27 @@ class _Bench:
 
     def frozen(self, found: Probe) -> None:
         """An epoch of a head, what is written around it, and a fit of logistic regression."""
-        workshop, scale = self._workshop(FROZEN, HEAD_STEPS)
-        cold, _ = self._trial(workshop, FROZEN, 1)
-        short, _ = self._trial(workshop, FROZEN, 1)
-        long, seconds = self._trial(workshop, FROZEN, 6)
-        other, _ = self._trial(workshop, FROZEN, 1, self._other)
+        context, scale = self._context(FROZEN, HEAD_STEPS)
+        cold, _ = self._trial(context, FROZEN, 1)
+        short, _ = self._trial(context, FROZEN, 1)
+        long, seconds = self._trial(context, FROZEN, 6)
+        other, _ = self._trial(context, FROZEN, 1, self._other)
         epoch = max((long - short) / 5, 1e-4)
         self._record = max(0.0, epoch - float(np.median(seconds)))
         found.epochs[FROZEN] = (epoch - self._record) * scale + self._record
         found.per_trial = max(0.0, short - epoch)
         found.networks[FROZEN], found.heads[FROZEN] = max(0.0, cold - short), max(0.0, other - short)
-        rows = workshop.train[:FITTED]
-        task = replace(self._task(FROZEN, 1, 0), folder=str(self.folder))
+        rows = context.train[:FITTED]
         began = time.perf_counter()
-        logistic = candidates.fit_of("logistic")
-        logistic(task, replace(workshop, train=rows), lambda done: None, threading.Event())
+        for _ in trial.train(TrialSpec("probe", "probe", LOGISTIC, 1), replace(context, train=rows)):
+            pass
         found.per_fit = (time.perf_counter() - began) * self.subject.train / len(rows)
 
     def place(self, found: Probe, place: Place) -> None:
         """An epoch with convolutions, its trace, another head's, and a checkpoint."""
-        workshop, scale = self._workshop(place, STEPS)
-        cold, _ = self._trial(workshop, place, 1)
-        long, seconds = self._trial(workshop, place, 2)
+        context, scale = self._context(place, STEPS)
+        cold, _ = self._trial(context, place, 1)
+        long, seconds = self._trial(context, place, 2)
         epoch = min(seconds) * scale
         found.epochs[place] = epoch + self._record
         warm = long - sum(seconds) + float(np.mean(seconds))
@@ -186,34 +186,37 @@ class _Bench:
         size = sum(v.nbytes for v in state.values())
         found.per_loaded_byte = max(0.0, long - sum(seconds) - found.per_trial) / size
         if not found.per_byte:
-            other, _ = self._trial(workshop, place, 1, self._other)
+            other, _ = self._trial(context, place, 1, self._other)
             found.heads[place] = max(0.0, other - warm)
             began = time.perf_counter()
-            trial.save_arrays(str(self.folder), "probe", "best", 1, state)
+            trial.save_arrays(self.folder, "probe", "best", 1, state)
             found.per_byte = (time.perf_counter() - began) / size
 
-    def _workshop(self, place: Place, steps: int) -> tuple[Workshop, float]:
+    def _context(self, place: Place, steps: int) -> tuple[Context, float]:
         """Made photographs for at most so many steps, and how many times longer a search's epoch is."""
         s, batch = self.subject, min(self.subject.spec.search.batch_size, self.subject.train)
         train = min(s.train, steps * batch)
         validation = min(s.validation, max(1, steps // 2) * trial.EVALUATION_BATCH)
         rows = train + validation
-        shape = cuts.feature_shape(place[0], s.spec.data.image_size)
+        shape = s.network.shape(place[0])
         draw = np.random.default_rng(2)
         # One batch's numbers again and again: a search reads its rows from disk, a batch at a time.
         some = min(rows, max(batch, trial.EVALUATION_BATCH))
         image = place[0] == "image"
         made = draw.integers(0, 256, (some, *shape), np.uint8) if image else draw.random((some, *shape), np.float32)
         labels = np.arange(rows) % s.classes
-        workshop = Workshop(
-            features.Features({place[0]: made}, ()),
+        context = Context(
+            bank.Features({place[0]: made}, ()),
             labels[:some],
             np.arange(train) % some,
             np.arange(train, rows) % some,
             self.networks,
             s.classes,
+            session.recipe(s.spec, rules_of(NUMERICS)),
+            s.network,
+            self.folder,
         )
-        each, checked = cuts.step_cost(*place, s.spec.data.image_size, s.spec.backbone.batch_norm)
+        each, checked = s.network.step_macs(*place, s.spec.backbone.batch_norm)
         each, checked = max(each, 3), max(checked, 1)  # a head alone: forward and twice that back
 
         def work(of: int, asked: int) -> int:
@@ -221,54 +224,38 @@ class _Bench:
             per = -(-asked // -(-asked // trial.EVALUATION_BATCH))
             return -(-of // batch) * batch * each + -(-asked // per) * per * checked
 
-        return workshop, work(s.train, s.validation) / work(train, validation)
+        return context, work(s.train, s.validation) / work(train, validation)
 
     def _trial(
-        self, workshop: Workshop, place: Place, epochs: int, width: int | None = None
+        self, context: Context, place: Place, epochs: int, width: int | None = None
     ) -> tuple[float, list[float]]:
         """Seconds of a whole recorded trial, and of each of its epochs. Raises RunError when it fails."""
         self._number += 1
-        id, store, seconds = f"p{self._number}", self.store, list[float]()
-        task = self._task(place, epochs, self._width if width is None else width)
-
-        def record(done: trial.EpochDone) -> None:
-            seconds.append(done.row.seconds)
-            store.record_epoch(id, id, done.row, b"", done.saved)
-
+        name, seconds = f"p{self._number}", list[float]()
+        values = replace(
+            REFERENCE,
+            unfrozen_layers=place[1],
+            head_width=self._width if width is None else width,
+            learning_rate=1e-6,
+        )
         began = time.perf_counter()
-        with store.transaction():
-            store.add_configuration(id, "search", self._number, task.hyperparameters, place[0], None)
-            store.begin_trial(TrialRow(id, id, 0, 0, 0, 0, epochs, None), None)
-        result = trial.run(task, workshop, record, threading.Event())
-        with store.transaction():
-            store.end_trial(id, result.status, 0.0, 1, None, result.seconds, None)
+        with self.store.transaction():
+            self.store.add_configuration(name, "search", self._number, values.to_dict(), place[0], None)
+            self.store.begin_trial(TrialRow(name, name, 0, 0, 0, 0, epochs, None))
+        training = trial.train(TrialSpec(name, "probe", values, epochs, best_bar=NEVER), context)
+        while True:
+            try:
+                done = next(training)
+            except StopIteration as end:
+                result = end.value
+                break
+            seconds.append(done.row.seconds)
+            self.store.record_epoch(name, name, done.row, b"", done.saved)
+        with self.store.transaction():
+            self.store.end_trial(name, result.status, 0.0, 1, None, result.seconds)
         if result.status != "COMPLETED":
             raise RunError(
                 f"Training cannot be tried here ({result.reason}). Use a smaller data.image_size or search.batch_size, "
                 "fewer unfrozen layers, or more memory."
             )
         return time.perf_counter() - began, seconds
-
-    def _task(self, place: Place, epochs: int, width: int) -> TrialTask:
-        search = self.subject.spec.search
-        values: Mapping[str, int | float] = REFERENCE | {
-            "unfrozen_layers": place[1],
-            "head_width": width,
-            "learning_rate": 1e-6,
-        }
-        return TrialTask(
-            trial="probe",
-            configuration="probe",
-            hyperparameters=values,
-            start=place[0],
-            first_epoch=0,
-            start_epoch=0,
-            last_epoch=epochs,
-            seed=0,
-            batch_size=search.batch_size,
-            objective=search.objective,
-            balanced=False,
-            checkpoint=None,
-            folder=str(self.folder),
-            best_bar=NOTHING_BEATS,
-        )

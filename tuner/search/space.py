@@ -6,28 +6,30 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, cast
 
-from tuner.backbones import cuts
+from tuner.backbones.architecture import Architecture
 from tuner.backends.choosing import sparing
+from tuner.spec.configuration import HYPERPARAMETERS, Configuration
 from tuner.spec.seeds import generator
-from tuner.spec.spec import Range, Searched, SpaceSpec, Spec
+from tuner.spec.spec import Range, Searched, Spec
 
-WHOLE = ("unfrozen_layers", "head_width", "fitted_head")
-NAMES = tuple(f.name for f in fields(SpaceSpec))
-HEAD_NAMES = tuple(n for n in NAMES if n not in ("unfrozen_layers", "backbone_rate"))
-"""What still means something when the backbone is frozen."""
+WHOLE = tuple(h.name for h in HYPERPARAMETERS if h.whole)
+NAMES = tuple(h.name for h in HYPERPARAMETERS)
+HEAD_NAMES = tuple(h.name for h in HYPERPARAMETERS if h.frozen)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The searched values by name, equal depths merged. `notices` says what was merged."""
+    """The searched values by name, equal depths merged. `notices` says what was merged. `drifting`: a stepped range's
+    values as studies under numerics 3 had them, 0.1 + 2 * 0.1 = 0.30000000000000004.
+    """
 
     values: Mapping[str, Searched]
     notices: tuple[str, ...]
+    drifting: bool = False
 
     @property
     def size(self) -> int | None:
@@ -47,9 +49,10 @@ class Space:
             return value if isinstance(value, tuple) else (value,)
         if value.step is None and name not in WHOLE:
             return None
-        step = value.step or 1
-        count = math.floor((value.max - value.min) / step + 1e-9) + 1
-        found = tuple(value.min + i * step for i in range(count))
+        if self.drifting:
+            found = tuple(value.min + i * (value.step or 1) for i in range(value.steps() + 1))
+        else:
+            found = value.grid()
         return tuple(int(v) for v in found) if name in WHOLE else found
 
     def searched(self) -> tuple[str, ...]:
@@ -80,18 +83,18 @@ class Space:
         return hp
 
 
-def build(spec: Spec) -> Space:
+def build(spec: Spec, architecture: Architecture, *, drifting: bool = False) -> Space:
     """The space of a study, with depths that train the same variables merged into the first of them."""
     values: dict[str, Searched] = {n: getattr(spec.space, n) for n in NAMES}
     notices = []
     depths = Space(values, ()).choices("unfrozen_layers") or ()
     kept: dict[int, int] = {}
     for depth in (int(d) for d in depths):
-        same = kept.setdefault(cuts.canonical(depth, spec.backbone.batch_norm), depth)
+        same = kept.setdefault(architecture.canonical(depth, spec.backbone.batch_norm), depth)
         if same != depth and not isinstance(values["unfrozen_layers"], Range):
             notices.append(f"unfrozen_layers {depth} trains the same variables as {same} and is searched as {same}.")
     values["unfrozen_layers"] = tuple(kept.values()) if len(kept) > 1 else next(iter(kept.values()))
-    return Space(values, tuple(notices))
+    return Space(values, tuple(notices), drifting)
 
 
 def depths(space: Space) -> tuple[int, ...]:
@@ -104,7 +107,7 @@ def head_widths(space: Space) -> tuple[int, ...]:
     return tuple(int(w) for w in space.choices("head_width") or ())
 
 
-def frozen_configurations(space: Space, count: int, seed: int) -> list[dict[str, int | float]]:
+def frozen_configurations(space: Space, count: int, seed: int) -> list[Configuration]:
     """`count` distinct configurations of the frozen backbone, spread over the head's part of the space.
 
     A Latin hypercube (McKay, Beckman and Conover 1979): each continuous range is cut into `count` equal parts (in the
@@ -127,30 +130,10 @@ def frozen_configurations(space: Space, count: int, seed: int) -> list[dict[str,
             else:
                 column = [float(limits.min + (limits.max - limits.min) * p) for p in points]
         columns[name] = [column[i] for i in draw.permutation(count)]
-    found: list[dict[str, int | float]] = []
-    for i in range(count):
-        row: dict[str, int | float] = {"unfrozen_layers": 0, "backbone_rate": 1.0} | {
-            n: columns[n][i] for n in HEAD_NAMES
-        }
-        if row not in found:
-            found.append(row)
+    every: list[dict[str, int | float]] = [{n: columns[n][i] for n in HEAD_NAMES} for i in range(count)]
     heads = [space.choices(n) for n in HEAD_NAMES]
     if all(c is not None for c in heads):
-        for values in itertools.product(*[c for c in heads if c is not None]):
-            row = {"unfrozen_layers": 0, "backbone_rate": 1.0} | dict(zip(HEAD_NAMES, values, strict=True))
-            if len(found) < count and row not in found:
-                found.append(row)
-    return [{n: row[n] for n in NAMES} for row in found]
-
-
-REFERENCE: dict[str, int | float] = {
-    "unfrozen_layers": 0,
-    "learning_rate": 1e-3,
-    "head_width": 0,
-    "dropout": 0.0,
-    "weight_decay": 0.0,
-    "label_smoothing": 0.0,
-    "backbone_rate": 1.0,
-    "fitted_head": 0,
-}
-"""The tutorial's own recipe: pooled features straight to the classes, Adam at 1e-3."""
+        products = itertools.product(*[c for c in heads if c is not None])
+        every += [dict(zip(HEAD_NAMES, values, strict=True)) for values in itertools.islice(products, 2 * count)]
+    found = list(dict.fromkeys(Configuration.from_dict(values) for values in every))
+    return found[:count]

@@ -21,8 +21,9 @@ AUTO_TEST = 0.2
 LEAST_TEST = 50
 
 
-def _key(default: Any, help: str, check: Callable[[Any], Any]) -> Any:
-    return field(default=default, metadata={"help": help, "check": check})
+def _key(default: Any, help: str, check: Callable[[Any], Any], *, answer: bool = True) -> Any:
+    """`answer`: whether another value makes another study; False for where things lie and what they may take."""
+    return field(default=default, metadata={"help": help, "check": check, "answer": answer})
 
 
 # ---- the sections --------------------------------------------------------------------------------------------------
@@ -38,6 +39,7 @@ class DataSpec:
         "or class folders alone, split by the fractions below; relative to this file;\n"
         '"drawn:towns-and-countryside" is the demo that tlstudy draws itself',
         values.data_path,
+        answer=False,  # whether the images are the same is told by their bytes
     )
     validation_fraction: float = _key(
         0.2, "share of each class held out for validation when the data come unsplit", values.real(0.0, 0.9, above=True)
@@ -151,6 +153,7 @@ class SearchSpec:
         "disk for stored features, GB: cuts beyond it are recomputed from the nearest stored one,\n"
         "and what other studies left and is unused for longest goes",
         values.real(0.0, 1e6),
+        answer=False,
     )
 
 
@@ -259,14 +262,16 @@ def load(path: Path) -> Spec:
     return spec
 
 
-def differences(old: Spec, new: Spec) -> list[str]:
-    """One line for each key whose value differs: `search.seed: 0 -> 1`."""
+def differences(old: Spec, new: Spec, *, all_keys: bool = False) -> list[str]:
+    """One line for each key whose value differs: `search.seed: 0 -> 1`; of all keys, or of those that change an answer:
+    where the images lie and how much disk features take do not.
+    """
     before, after = old.to_dict(), new.to_dict()
     return [
-        f"{s}.{k}: {before[s][k]!r} -> {after[s][k]!r}"
-        for s in SECTIONS
-        for k in after[s]
-        if before[s].get(k) != after[s][k]
+        f"{s}.{f.name}: {before[s][f.name]!r} -> {after[s][f.name]!r}"
+        for s, kind in SECTIONS.items()
+        for f in fields(kind)
+        if before[s][f.name] != after[s][f.name] and (all_keys or f.metadata["answer"])
     ]
 
 

@@ -6,8 +6,10 @@ A check raises ValueError with what is expected; `tuner/study/spec.py` adds the 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 
@@ -19,6 +21,17 @@ class Range:
     max: float
     sampling: str = "linear"
     step: float | None = None
+
+    def grid(self) -> tuple[float, ...]:
+        """The values `min`, `min + step`, ... up to `max`, counted as written: 0.1, 0.2, 0.3, not 0.30000000000000004.
+        Without a step it is 1.
+        """
+        low, each = Decimal(str(self.min)), Decimal(str(self.step or 1))
+        return tuple(float(low + i * each) for i in range(self.steps() + 1))
+
+    def steps(self) -> int:
+        """How often the step goes into the range; a hair's breadth may be missing at the end."""
+        return math.floor((self.max - self.min) / (self.step or 1) + 1e-9)
 
 
 Searched = int | float | tuple[int | float, ...] | Range
@@ -131,9 +144,10 @@ def searched(check: Callable[[Any], int | float]) -> Callable[[Any], Searched]:
 def holds(wider: Searched, narrower: Searched) -> bool:
     """Whether every value of `narrower` is one of `wider`, and every one that stays keeps its place."""
     if isinstance(narrower, Range):
-        same = isinstance(wider, Range) and (wider.sampling, wider.step) == (narrower.sampling, narrower.step)
-        grid = narrower.step is None or (isinstance(wider, Range) and (narrower.min - wider.min) % narrower.step == 0)
-        return isinstance(wider, Range) and same and grid and wider.min <= narrower.min and narrower.max <= wider.max
+        if not isinstance(wider, Range) or (wider.sampling, wider.step) != (narrower.sampling, narrower.step):
+            return False
+        inside = wider.min <= narrower.min and narrower.max <= wider.max
+        return inside and (narrower.step is None or set(narrower.grid()) <= set(wider.grid()))
     values = narrower if isinstance(narrower, tuple) else (narrower,)
     if isinstance(wider, Range):
         return wider.step is None and all(wider.min <= v <= wider.max for v in values)

@@ -6,12 +6,13 @@ of every format that was ever released stands in tests/golden, with the program 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
-FORMAT = 2
+FORMAT = 3
 APPLICATION = 0x746C7374  # "tlst", SQLite's application_id
 
-CONFIRMATION = """
+CONFIRMATION_2 = """
 CREATE TABLE confirmations (
     configuration TEXT PRIMARY KEY REFERENCES configurations, source TEXT NOT NULL REFERENCES configurations,
     side TEXT NOT NULL CHECK (side IN ('winner', 'baseline')), seed INTEGER NOT NULL,
@@ -24,10 +25,17 @@ CREATE TABLE held_out (
     photographs TEXT NOT NULL, probabilities BLOB NOT NULL) STRICT;
 """
 
+PLAN = """
+CREATE TABLE draws (
+    number INTEGER PRIMARY KEY, iteration INTEGER NOT NULL, bracket INTEGER NOT NULL, hyperparameters TEXT NOT NULL,
+    seed INTEGER NOT NULL) STRICT;
+CREATE TABLE environments (id INTEGER PRIMARY KEY, facts TEXT NOT NULL UNIQUE) STRICT;
+"""
+
 SCHEMA = (
     """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE photographs (
+CREATE TABLE images (
     number INTEGER PRIMARY KEY, path TEXT NOT NULL, split TEXT NOT NULL, label INTEGER NOT NULL,
     sha256 TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL) STRICT;
 CREATE TABLE left_out (path TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT;
@@ -40,7 +48,8 @@ CREATE TABLE trials (
     id TEXT PRIMARY KEY, position INTEGER NOT NULL UNIQUE, configuration TEXT NOT NULL REFERENCES configurations,
     iteration INTEGER, bracket INTEGER, rung INTEGER, first_epoch INTEGER NOT NULL, last_epoch INTEGER NOT NULL,
     parent TEXT REFERENCES trials, status TEXT NOT NULL CHECK (status IN ('RUNNING', 'COMPLETED', 'FAILED')),
-    attempts INTEGER NOT NULL, score REAL, best_epoch INTEGER, reason TEXT, seconds REAL) STRICT;
+    attempts INTEGER NOT NULL, score REAL, best_epoch INTEGER, reason TEXT, seconds REAL,
+    environment INTEGER REFERENCES environments) STRICT;
 CREATE TABLE epochs (
     configuration TEXT NOT NULL REFERENCES configurations, epoch INTEGER NOT NULL,
     trial TEXT NOT NULL REFERENCES trials, loss REAL, accuracy REAL, val_loss REAL, val_accuracy REAL,
@@ -53,12 +62,12 @@ CREATE TABLE checkpoints (
     configuration TEXT NOT NULL REFERENCES configurations, role TEXT NOT NULL CHECK (role IN ('last', 'best')),
     epoch INTEGER NOT NULL, file TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
     PRIMARY KEY (configuration, role)) STRICT;
-CREATE TABLE oracle (one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL) STRICT;
 CREATE TABLE sessions (
     id INTEGER PRIMARY KEY, started TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL,
     environment TEXT NOT NULL, seconds REAL, outcome TEXT, phases TEXT) STRICT;
 """
-    + CONFIRMATION
+    + PLAN
+    + CONFIRMATION_2.replace("photographs", "images")
 )
 
 MIGRATIONS: dict[int, str] = {
@@ -73,7 +82,13 @@ INSERT INTO wider SELECT id, kind, number, hyperparameters, cut, trained_paramet
 DROP TABLE configurations;
 ALTER TABLE wider RENAME TO configurations;
 """
-    + CONFIRMATION,
+    + CONFIRMATION_2,
+    2: PLAN
+    + """
+ALTER TABLE photographs RENAME TO images;
+ALTER TABLE held_out RENAME COLUMN photographs TO images;
+ALTER TABLE trials ADD COLUMN environment INTEGER REFERENCES environments;
+""",
 }
 """Statements that turn a format into the next one, by the format they start from."""
 
@@ -91,7 +106,30 @@ def migrate(database: sqlite3.Connection, version: int) -> None:
     """
     for step in range(version, FORMAT):
         _execute(database, MIGRATIONS[step])
+        if step == 2:
+            _draws_of_the_oracle(database)
     database.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def _draws_of_the_oracle(database: sqlite3.Connection) -> None:
+    """Format 2 kept the whole state of KerasTuner's oracle: what it had drawn, and where its sequence stood, is what
+    stays. What it had not drawn yet is drawn by the next search, from there on.
+    """
+    for (text,) in database.execute("SELECT state FROM oracle").fetchall():
+        state = json.loads(text)
+        drawn = [values for id in state["start_order"] if not (values := state["trials"][id]["values"])["tuner/round"]]
+        database.executemany(
+            "INSERT INTO draws VALUES (?, ?, ?, ?, ?)",
+            [
+                (number, values["tuner/iteration"], values["tuner/bracket"], _plain(values), state["seed_state"])
+                for number, values in enumerate(drawn)
+            ],
+        )
+    database.execute("DROP TABLE oracle")
+
+
+def _plain(values: dict[str, object]) -> str:
+    return json.dumps({k: v for k, v in values.items() if not k.startswith("tuner/")}, sort_keys=True)
 
 
 def migrated_copy(database: sqlite3.Connection, version: int) -> sqlite3.Connection:

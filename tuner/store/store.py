@@ -14,11 +14,12 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from tuner.errors import NoResultsError, StoreError
+from tuner.spec.configuration import Configuration
 from tuner.store import schema
 
 ADVICE = "Move it away, or name another study folder."
@@ -51,7 +52,9 @@ class EpochRow:
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial as it is started; `parent` is the trial it goes on from."""
+    """A trial as it is started. `iteration`, `bracket` and `rung` are Hyperband's, None for what it does not draw;
+    `parent` is the trial it goes on from.
+    """
 
     id: str
     configuration: str
@@ -61,6 +64,68 @@ class TrialRow:
     first_epoch: int
     last_epoch: int
     parent: str | None
+
+
+@dataclass(frozen=True)
+class StartedTrial:
+    """A trial that the store holds. `status`: RUNNING, COMPLETED or FAILED."""
+
+    row: TrialRow
+    kind: str
+    number: int
+    status: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """A planned bracket of a Hyperband iteration: per rung the number of configurations and the epoch they train to."""
+
+    iteration: int
+    bracket: int
+    sizes: tuple[int, ...]
+    epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A configuration that was drawn for a bracket; `seed`: where KerasTuner's sequence of seeds stands after it."""
+
+    number: int
+    iteration: int
+    bracket: int
+    values: Configuration
+    seed: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is confirmed: a configuration of the search and the fixed number of epochs, its best one by validation."""
+
+    name: str  # "winner" or "baseline"
+    source: str
+    kind: str
+    hyperparameters: Mapping[str, int | float]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What winner and baseline are, and from how many fresh seeds they are trained again: fixed before the first."""
+
+    seeds: int
+    sides: tuple[Side, Side]
+
+
+@dataclass(frozen=True)
+class Confirms:
+    """What a configuration that is trained once more stands for; seeds count from 1, a fold of -1 is none."""
+
+    source: str
+    side: str
+    seed: int
+    fold: int = -1
+    repeat: int = -1
 
 
 class Store:
@@ -178,24 +243,75 @@ class Store:
     def set_meta(self, **facts: Any) -> None:
         with self.transaction():
             for key, value in facts.items():
-                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _json(value)))
 
     def meta(self, key: str, default: Any = None) -> Any:
         found = self.rows("SELECT value FROM meta WHERE key = ?", key)
         with self._explained():
             return json.loads(found[0][0]) if found else default
 
-    def record_photographs(
-        self, photographs: Iterable[tuple[str, str, int, str, int, int]], left_out: Iterable[tuple[str, str]]
+    def record_images(
+        self, images: Iterable[tuple[str, str, int, str, int, int]], left_out: Iterable[tuple[str, str]]
     ) -> None:
         """Rows of (path, split, label, sha256, width, height) in the order of the image array, and (path, reason)."""
         with self.transaction():
-            self._db.execute("DELETE FROM photographs")
+            self._db.execute("DELETE FROM images")
             self._db.execute("DELETE FROM left_out")
-            numbered = ((i, _text(path), *rest) for i, (path, *rest) in enumerate(photographs))
-            self._db.executemany("INSERT INTO photographs VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
+            numbered = ((i, _text(path), *rest) for i, (path, *rest) in enumerate(images))
+            self._db.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
             texts = ((_text(path), _text(reason)) for path, reason in left_out)
             self._db.executemany("INSERT OR REPLACE INTO left_out VALUES (?, ?)", texts)
+
+    # ---- the plan ----
+
+    def brackets(self) -> tuple[Bracket, ...]:
+        """Those that earlier sessions recorded."""
+        return tuple(
+            Bracket(b["iteration"], b["bracket"], tuple(b["sizes"]), tuple(b["epochs"])) for b in self.meta("plan", [])
+        )
+
+    def draws(self) -> tuple[Draw, ...]:
+        """Every configuration that was drawn, in the order of drawing."""
+        return tuple(
+            Draw(r["number"], r["iteration"], r["bracket"], self._configuration(r["hyperparameters"]), r["seed"])
+            for r in self.rows("SELECT * FROM draws ORDER BY number")
+        )
+
+    def baseline(self) -> tuple[Configuration, ...]:
+        """The frozen configurations that earlier sessions planned."""
+        return tuple(Configuration.from_dict(values) for values in self.meta("baseline", []))
+
+    def record_plan(
+        self, brackets: Iterable[Bracket], draws: Iterable[Draw], baseline: Iterable[Configuration], iterations: int
+    ) -> None:
+        """Fixes what is going to be trained: a later session, also one with a wider space, keeps it."""
+        with self.transaction():
+            self.set_meta(
+                plan=[asdict(b) for b in brackets],
+                planned_iterations=iterations,
+                baseline=[values.to_dict() for values in baseline],
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO draws VALUES (?, ?, ?, ?, ?)",
+                [(d.number, d.iteration, d.bracket, _json(d.values.to_dict()), d.seed) for d in draws],
+            )
+
+    def confirmation(self) -> Confirmation | None:
+        """What an earlier session fixed."""
+        found = self.meta("confirmation")
+        if found is None:
+            return None
+        values = (Configuration.from_dict(side["hyperparameters"]).to_dict() for side in found["sides"])
+        first, second = (Side(**side | {"hyperparameters": v}) for side, v in zip(found["sides"], values, strict=True))
+        return Confirmation(found["seeds"], (first, second))
+
+    def fix_confirmation(self, confirmation: Confirmation) -> None:
+        """Before the first of its trials begins."""
+        self.set_meta(confirmation=asdict(confirmation))
+
+    def _configuration(self, text: str) -> Configuration:
+        with self._explained():
+            return Configuration.from_dict(json.loads(text))
 
     # ---- sessions ----
 
@@ -203,7 +319,7 @@ class Store:
         with self.transaction():
             cursor = self._db.execute(
                 "INSERT INTO sessions (started, host, pid, command, environment) VALUES (?, ?, ?, ?, ?)",
-                (started, host, pid, _text(command), json.dumps(environment, sort_keys=True)),
+                (started, host, pid, _text(command), _json(environment)),
             )
         return int(cursor.lastrowid or 0)
 
@@ -220,12 +336,12 @@ class Store:
         with self.transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO configurations VALUES (?, ?, ?, ?, ?, ?)",
-                (id, kind, number, json.dumps(hyperparameters, sort_keys=True), cut, trained),
+                (id, kind, number, _json(hyperparameters), cut, trained),
             )
 
-    def begin_trial(self, trial: TrialRow, oracle: str | None) -> int:
+    def begin_trial(self, trial: TrialRow, environment: Mapping[str, Any] | None = None) -> int:
         """Records a trial as running and counts the attempt; returns the attempts since its last new epoch, this one
-        included.
+        included. `environment`: what its numbers depend on besides the study.
         """
         with self.transaction():
             self._db.execute(
@@ -235,8 +351,40 @@ class Store:
                 "ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1, status = 'RUNNING'",
                 astuple(trial),
             )
-            self._save_oracle(oracle)
+            if environment is not None:
+                facts = _json(environment)
+                self._db.execute("INSERT OR IGNORE INTO environments (facts) VALUES (?)", (facts,))
+                self._db.execute(
+                    "UPDATE trials SET environment = (SELECT id FROM environments WHERE facts = ?) WHERE id = ?",
+                    (facts, trial.id),
+                )
             return int(self.rows("SELECT attempts FROM trials WHERE id = ?", trial.id)[0][0])
+
+    def trials(self) -> list[StartedTrial]:
+        """Every trial, in the order they were started."""
+        return [
+            StartedTrial(
+                TrialRow(*(r[name] for name in TrialRow.__dataclass_fields__)),
+                r["kind"],
+                r["number"],
+                r["status"],
+                r["reason"],
+            )
+            for r in self.rows(
+                "SELECT t.*, c.kind, c.number FROM trials t JOIN configurations c ON c.id = t.configuration "
+                "ORDER BY t.position"
+            )
+        ]
+
+    def epochs(self) -> dict[str, list[EpochRow]]:
+        """The finished epochs of each configuration in order, those with a number that was not finite left out."""
+        found: dict[str, list[EpochRow]] = {}
+        for name, *row in self.rows(
+            "SELECT configuration, epoch, loss, accuracy, val_loss, val_accuracy, seconds, images FROM epochs "
+            "WHERE loss + accuracy + val_loss + val_accuracy IS NOT NULL ORDER BY configuration, epoch"
+        ):
+            found.setdefault(name, []).append(EpochRow(*row))
+        return found
 
     def excuse_attempt(self, trial: str) -> None:
         """An attempt that ended because somebody asked for it does not count."""
@@ -280,10 +428,9 @@ class Store:
         best_epoch: int | None,
         reason: str | None,
         seconds: float,
-        oracle: str | None,
         trained_parameters: int | None = None,
     ) -> None:
-        """The trial's end and what the oracle made of it; the seconds of its attempts add up."""
+        """The trial's end; the seconds of its attempts add up."""
         with self.transaction():
             self._db.execute(
                 "UPDATE trials SET status = ?, score = ?, best_epoch = ?, reason = ?, seconds = "
@@ -295,30 +442,19 @@ class Store:
                 "WHERE id = (SELECT configuration FROM trials WHERE id = ?)",
                 (trained_parameters, trial),
             )
-            self._save_oracle(oracle)
-
-    def _save_oracle(self, state: str | None) -> None:
-        if state is not None:
-            self._db.execute("INSERT OR REPLACE INTO oracle VALUES (1, ?)", (state,))
-
-    def oracle_state(self) -> str | None:
-        found = self.rows("SELECT state FROM oracle")
-        return str(found[0][0]) if found else None
 
     # ---- checkpoints ----
 
-    def checkpoint(self, configuration: str, role: str) -> Saved | None:
-        query = "SELECT role, epoch, file, bytes, sha256 FROM checkpoints WHERE configuration = ? AND role = ?"
-        found = self.rows(query, configuration, role)
-        return Saved(*found[0]) if found else None
+    def checkpoints(self) -> dict[tuple[str, str], Saved]:
+        """By configuration and role."""
+        query = "SELECT configuration, role, epoch, file, bytes, sha256 FROM checkpoints"
+        return {(r["configuration"], r["role"]): Saved(*tuple(r)[1:]) for r in self.rows(query)}
 
     def forget_checkpoints(self, configuration: str, roles: Iterable[str]) -> None:
+        """Their files may go."""
         with self.transaction():
             for role in roles:
                 self._db.execute("DELETE FROM checkpoints WHERE configuration = ? AND role = ?", (configuration, role))
-
-    def checkpoint_files(self) -> set[str]:
-        return {row[0] for row in self.rows("SELECT file FROM checkpoints")}
 
 
 def begun(path: Path) -> bool:
@@ -344,6 +480,10 @@ def connect_readonly(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         # WAL needs a shared-memory file beside it; in a read-only folder without a writer there is nothing to share.
         return sqlite3.connect(uri + "?mode=ro&immutable=1", uri=True)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _number(value: float | None) -> float | None:

@@ -6,9 +6,7 @@ A linear probe with a convex fit has no seed, no learning rate and no epochs to 
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +14,8 @@ import numpy as np
 
 from tuner.images.folds import stratified_folds
 from tuner.store.ranking import metric_key
-from tuner.store.store import EpochRow
 from tuner.training.network import log_loss, probabilities
-from tuner.training.trial import EpochDone, TrialResult, TrialTask, Workshop, save_arrays
 
-ID = "log"
-HYPERPARAMETERS: dict[str, int | float] = {"unfrozen_layers": 0, "head_width": 0, "dropout": 0.0}
 NAMES = ("head_logits/kernel", "head_logits/bias")
 """The arrays of its checkpoint: those of a head without a hidden layer."""
 STRENGTHS = np.logspace(-3, 5, 25)
@@ -42,43 +36,13 @@ class Fit:
     strength: float
     folds: int
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a checkpoint holds them, by variable path."""
+        return dict(zip(NAMES, (self.kernel, self.bias), strict=True))
+
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float32 (n, k) of features float32 (n, features)."""
         return np.asarray(features @ self.kernel + self.bias, dtype=np.float32)
-
-
-def run(task: TrialTask, workshop: Workshop, on_epoch: Callable[[EpochDone], None], stop: object) -> TrialResult:
-    """Fits and reports it as one epoch of one trial, with the same metrics as a trained head. Stands in for
-    `trial.run`.
-    """
-    began = time.perf_counter()
-    pooled = workshop.features.arrays["pooled"]
-    train, validation = workshop.train, workshop.validation
-    labels = workshop.labels
-    found = fit_rows(workshop, task.objective, task.balanced, task.seed)
-    on_train, on_validation = found.logits(pooled[train]), found.logits(pooled[validation])
-    chances = probabilities(on_validation)
-    row = EpochRow(
-        1,
-        log_loss(on_train, labels[train]),
-        float(np.mean(probabilities(on_train).argmax(axis=1) == labels[train])),
-        log_loss(on_validation, labels[validation]),
-        float(np.mean(chances.argmax(axis=1) == labels[validation])),
-        time.perf_counter() - began,
-        len(train) + len(validation),
-    )
-    arrays = dict(zip(NAMES, (found.kernel, found.bias), strict=True))
-    saved = save_arrays(task.folder, task.configuration, "best", 1, arrays)
-    on_epoch(EpochDone(row, True, chances, (saved,)))
-    return TrialResult("COMPLETED", row, None, time.perf_counter() - began, found.kernel.size + found.bias.size)
-
-
-def fit_rows(workshop: Workshop, objective: str, balanced: bool, seed: int) -> Fit:
-    """`fit` to the workshop's training photographs."""
-    rows = workshop.train
-    groups = None if workshop.groups is None else workshop.groups[rows]
-    pooled = np.asarray(workshop.features.arrays["pooled"][rows])
-    return fit(pooled, workshop.labels[rows], groups, workshop.classes, objective, balanced, seed)
 
 
 def fit(

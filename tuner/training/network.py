@@ -70,7 +70,7 @@ class Network:
         self.wear(max(key.head_widths))
         groups = self.head.groups + ([(suffix.optimizer, suffix.variables)] if suffix else [])
         one = classes == 2
-        self.stepper = backend.Stepper(
+        self.stepper = backend.stepper(
             self.model, groups, binary_loss if one else categorical_loss, binary_right if one else categorical_right
         )
 

@@ -1,18 +1,16 @@
-"""One trial: a configuration trained from one epoch to another. Plain picklable values in, plain values out.
+"""One trial: a configuration trained for some epochs, exactly as if it had never been interrupted.
 
-Nothing here knows the oracle or the store, so the same function can run in another process: `TrialTask` says
-everything, `on_epoch` reports each finished epoch, `TrialResult` closes. Checkpoints are written by the trial, named by
-the store.
+`train` is a generator: each finished epoch is handed out when its files are written, and the next one begins when the
+caller comes back for it, which is when the epoch is recorded. Nothing here knows the store.
 """
 
 from __future__ import annotations
 
 import errno
-import threading
 import time
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,13 +18,16 @@ import numpy as np
 
 from tuner.artifacts.files import write_atomically
 from tuner.backends import backend
-from tuner.errors import TlstudyError
-from tuner.features.bank import Features
-from tuner.images.mapped import Rows
+from tuner.images.mapped import Rows as Reader
+from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
-from tuner.store.ranking import Key, metric_key
+from tuner.store.ranking import Key, rank_of
 from tuner.store.store import EpochRow, Saved
-from tuner.training.network import Network, Networks, log_loss, probabilities
+from tuner.training import logistic
+from tuner.training.batches import batches
+from tuner.training.context import Context, Rows
+from tuner.training.network import Network, log_loss, probabilities
+from tuner.training.subset import SPLIT, Subset
 
 SAVE_EVERY = 10.0
 """Seconds of training between checkpoints: a kill costs the epoch in flight, or this much of short epochs."""
@@ -35,32 +36,38 @@ OUT_OF_MEMORY = "out of memory; trained again at half the batch with accumulated
 
 
 @dataclass(frozen=True)
-class TrialTask:
-    """All that a trial depends on. `checkpoint` is the file its state after `start_epoch` epochs lies in."""
+class TrialSpec:
+    """All that a trial depends on besides its study's context, and nothing alive.
 
-    trial: str
+    Everything random is named by `configuration`. `state`: the checkpoint it goes on from, `weights`: the one with its
+    best epoch's weights before that; `best`: that epoch. `keep_last`: a later rung may go on from the end, but only if
+    the rank is not worse than `last_bar`; `best_bar`: the same for the best epoch's weights (None: kept anyway).
+    `fixed`: the number of epochs was fixed before, so the last one counts, not the best.
+    """
+
+    id: str
     configuration: str
-    hyperparameters: Mapping[str, int | float]
-    start: str  # the stored cut the network begins at
-    first_epoch: int
-    start_epoch: int  # where this attempt begins: first_epoch, or later after an interruption
+    values: Configuration
     last_epoch: int
-    seed: int
-    batch_size: int
-    objective: str
-    balanced: bool
-    checkpoint: str | None
-    folder: str
-    earlier: tuple[EpochRow, ...] = ()  # the configuration's epochs up to start_epoch
-    keep_last: bool = False  # a later rung may go on from the end
-    last_bar: Key | None = None  # ... but only if the rank key is below this
-    best_bar: Key | None = None  # the best epoch's weights are wanted if the rank key is below this
-    fixed: bool = False  # the number of epochs was fixed before: the last one counts, not the best
+    first_epoch: int = 0
+    subset: Subset = SPLIT
+    state: Saved | None = None
+    weights: Saved | None = None
+    best: EpochRow | None = None
+    keep_last: bool = False
+    last_bar: Key | None = None
+    best_bar: Key | None = None
+    fixed: bool = False
+
+    @property
+    def start_epoch(self) -> int:
+        """Epochs that are trained already."""
+        return self.state.epoch if self.state is not None else 0
 
 
-@dataclass(frozen=True)
-class EpochDone:
-    """A finished epoch. `probabilities` (validation images, classes) float32 when it is the best so far."""
+@dataclass(frozen=True, eq=False)
+class EpochFinished:
+    """`probabilities` float32 (validation images, classes) when it is the best epoch so far; `saved`: files written."""
 
     row: EpochRow
     is_best: bool
@@ -68,93 +75,68 @@ class EpochDone:
     saved: tuple[Saved, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrialResult:
-    """`status` is COMPLETED, FAILED or STOPPED on request, its state saved; `reason`: of a failure, or what was odd."""
+    """`status` is COMPLETED, FAILED or STOPPED on request, its state saved; `reason`: of a failure, or what was odd.
+    `held_out`: float32 (rows held out, classes) by the best epoch's weights, None where nothing was.
+    """
 
     status: str
     best: EpochRow | None
     reason: str | None
     seconds: float
     trained_parameters: int | None
+    held_out: np.ndarray | None = None
 
 
-@dataclass
-class Workshop:
-    """What a process needs to run trials: photographs' features and labels by split, and the compiled networks."""
-
-    features: Features
-    labels: np.ndarray  # int64 (n,), all photographs
-    train: np.ndarray  # int64, rows of the training photographs
-    validation: np.ndarray
-    networks: Networks
-    classes: int
-    test: np.ndarray = field(default_factory=lambda: np.array([], np.int64))  # looked at by the confirmation alone
-    groups: np.ndarray | None = None  # int64 (n,): photographs that look the same have the same number
-    _linear: Mapping[str, np.ndarray] | None = field(default=None, init=False)
-
-    def linear(self, task: TrialTask) -> Mapping[str, np.ndarray]:
-        """The head that logistic regression fits to the training photographs, by variable path; fitted once."""
-        from tuner.training import logistic
-
-        if self._linear is None:
-            found = logistic.fit_rows(self, task.objective, task.balanced, task.seed)
-            self._linear = dict(zip(logistic.NAMES, (found.kernel, found.bias), strict=True))
-        return self._linear
+Training = Generator[EpochFinished, None, TrialResult]
 
 
 class NotFinite(Exception):
     """The loss became NaN or infinite."""
 
 
-def rank_key(row: EpochRow, objective: str) -> Key:
-    """Smaller is better: the objective, then the other metric."""
-    return metric_key(objective, row.val_loss, row.val_accuracy)
-
-
-def best_of(rows: tuple[EpochRow, ...], objective: str) -> EpochRow | None:
-    """The best epoch by the objective; the earlier one of equals."""
-    return min(rows, key=lambda r: (*rank_key(r, objective), r.epoch), default=None)
-
-
-def run(
-    task: TrialTask, workshop: Workshop, on_epoch: Callable[[EpochDone], None], stop: threading.Event
-) -> TrialResult:
-    """Trains the task's epochs. A loss that is not finite and any exception of a step end it as FAILED with the reason.
+def train(spec: TrialSpec, context: Context, should_stop: Callable[[], bool] = lambda: False) -> Training:
+    """Trains the spec's epochs. A loss that is not finite and any exception of a step end it as FAILED with the reason.
 
     Out of memory, it begins again at half the batch with accumulated gradients, once, and says so as the reason.
-    On `stop` it finishes the epoch, saves its state and returns STOPPED.
+    When `should_stop` says so it finishes the epoch, saves its state and returns STOPPED. Raises OSError when a
+    checkpoint cannot be written: no fault of the trial.
     """
+    if spec.values.learning_rate is None:
+        return (yield from _fit(spec, context, should_stop))
     began = time.perf_counter()
-    hp = task.hyperparameters
-    network: Network | None = None
+    trained: int | None = None
     note: str | None = None
-
-    def ended(status: str, reason: str | None) -> TrialResult:
-        trained = network.trained_parameters if network else None
-        return TrialResult(status, trainer.best, reason, time.perf_counter() - began, trained)
-
     for parts in (1, 2):
-        trainer = _Trainer(task, parts)
+        trainer = _Trainer(spec, context, parts)
+        held_out: np.ndarray | None = None
+        status, reason = "COMPLETED", note
         try:
-            network = workshop.networks.get(
-                task.start, int(hp["unfrozen_layers"]), int(hp["head_width"]), hp["dropout"] > 0
-            )
-            trainer.prepare(network, workshop)
-            for epoch in range(task.start_epoch + 1, task.last_epoch + 1):
-                if trainer.epoch(network, workshop, epoch, on_epoch, stop):
-                    return ended("STOPPED", None)
-            return ended("COMPLETED", note)
+            network = context.network(spec.values)
+            trained = network.trained_parameters
+            trainer.prepare(network)
+            for epoch in range(spec.start_epoch + 1, spec.last_epoch + 1):
+                done, leaving = trainer.epoch(network, epoch, should_stop)
+                yield done
+                if leaving:
+                    status, reason = "STOPPED", None
+                    break
+            else:
+                held_out = trainer.predict(network)
         except NotFinite as error:
-            return ended("FAILED", str(error))
-        except (OSError, TlstudyError):  # of the disk or the store, which `on_epoch` writes to: no fault of the trial
+            status, reason = "FAILED", str(error)
+        except OSError:
             raise
         except Exception as error:  # whatever a backend raises: the trial failed, the search goes on
-            reason = f"{type(error).__name__}: {_telling_line(str(error))}"
-            if not backend.out_of_memory(error):
-                return ended("FAILED", reason)
-            note = OUT_OF_MEMORY
-    return ended("FAILED", f"out of memory, at half the batch too; {reason}")
+            status, reason = "FAILED", f"{type(error).__name__}: {_telling_line(str(error))}"
+            if backend.out_of_memory(error):
+                if parts == 1:
+                    note = OUT_OF_MEMORY
+                    continue
+                reason = f"out of memory, at half the batch too; {reason}"
+        break
+    return TrialResult(status, trainer.best, reason, time.perf_counter() - began, trained, held_out)
 
 
 def _telling_line(text: str) -> str:
@@ -163,117 +145,173 @@ def _telling_line(text: str) -> str:
     return next((line for line in reversed(lines) if "OOM" in line or "Error" in line), lines[-1])[:200]
 
 
+def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> Training:
+    """Logistic regression as one epoch of one trial, with the same metrics as a trained head."""
+    began = time.perf_counter()
+    rows, labels = context.rows(spec.subset), context.labels
+    pooled = context.features.arrays["pooled"]
+    found = fit_rows(context, rows)
+    on_train, on_validation = found.logits(pooled[rows.train]), found.logits(pooled[rows.validation])
+    chances = probabilities(on_validation)
+    row = EpochRow(
+        1,
+        log_loss(on_train, labels[rows.train]),
+        _accuracy(probabilities(on_train), labels[rows.train]),
+        log_loss(on_validation, labels[rows.validation]),
+        _accuracy(chances, labels[rows.validation]),
+        time.perf_counter() - began,
+        len(rows.train) + len(rows.validation),
+    )
+    saved: tuple[Saved, ...] = ()
+    if spec.best_bar is None or rank_of(row, context.recipe.objective) <= spec.best_bar:
+        arrays = found.arrays()
+        saved = (save_arrays(context.checkpoints, spec.configuration, "best", 1, arrays),)
+    yield EpochFinished(row, True, chances, saved)
+    held_out = probabilities(found.logits(pooled[rows.held_out])) if len(rows.held_out) else None
+    seconds = time.perf_counter() - began
+    return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out)
+
+
+def fit_rows(context: Context, rows: Rows) -> logistic.Fit:
+    """Logistic regression on the pooled features of the training rows."""
+    groups = None if context.groups is None else context.groups[rows.train]
+    recipe = context.recipe
+    return logistic.fit(
+        np.asarray(context.features.arrays["pooled"][rows.train]),
+        context.labels[rows.train],
+        groups,
+        context.classes,
+        recipe.objective,
+        recipe.balanced,
+        recipe.seed,
+    )
+
+
 class _Trainer:
-    def __init__(self, task: TrialTask, parts: int = 1) -> None:
-        self.task, self.parts = task, parts
-        self.best = None if task.fixed else best_of(task.earlier, task.objective)
+    def __init__(self, spec: TrialSpec, context: Context, parts: int = 1) -> None:
+        self.spec, self.context, self.parts = spec, context, parts
+        self.rows = context.rows(spec.subset)
+        self.data = context.features.arrays[context.start(spec.values)]
+        self.best = None if spec.fixed else spec.best
         self._best_weights: dict[str, np.ndarray] | None = None
+        self._saved_best = 0
         self._saved_at = time.perf_counter()
 
-    def prepare(self, network: Network, workshop: Workshop) -> None:
-        task, hp = self.task, self.task.hyperparameters
-        if task.checkpoint is None:
-            network.reset(task.seed, task.configuration)
-            if hp.get("fitted_head"):
-                network.set_head(workshop.linear(task))
+    def prepare(self, network: Network) -> None:
+        spec, values = self.spec, self.spec.values
+        if spec.state is None:
+            network.reset(self.context.recipe.seed, spec.configuration)
+            if values.fitted_head:
+                network.set_head(self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows).arrays()))
         else:
-            with np.load(task.checkpoint, allow_pickle=False) as arrays:
-                network.load(dict(arrays))
-        network.set_rates(float(hp["learning_rate"]), float(hp["backbone_rate"]), float(hp["dropout"]))
+            network.load(self._read(spec.state))
+        network.set_rates(values.rate, float(values.backbone_rate), float(values.dropout))
 
-    def epoch(
-        self,
-        network: Network,
-        workshop: Workshop,
-        epoch: int,
-        on_epoch: Callable[[EpochDone], None],
-        stop: threading.Event,
-    ) -> bool:
-        """Trains and reports one epoch. True when the trial is to end here before its last epoch, its state saved."""
-        task = self.task
+    def epoch(self, network: Network, epoch: int, should_stop: Callable[[], bool]) -> tuple[EpochFinished, bool]:
+        """Trains one epoch. True when the trial is to end here before its last epoch, its state saved."""
+        spec, objective = self.spec, self.context.recipe.objective
         began = time.perf_counter()
-        loss, accuracy = self._train(network, workshop, epoch)
-        logits = evaluate(network, workshop, task.start, self.parts)
-        truth = workshop.labels[workshop.validation]
+        loss, accuracy = self._train(network, epoch)
+        logits = logits_of(network, self.data, self.rows.validation, self.parts)
+        truth = self.context.labels[self.rows.validation]
         chances = probabilities(logits)
         row = EpochRow(
             epoch,
             loss,
             accuracy,
             log_loss(logits, truth),
-            float(np.mean(chances.argmax(axis=1) == truth)),
+            _accuracy(chances, truth),
             time.perf_counter() - began,
-            len(workshop.train) + len(workshop.validation),
+            len(self.rows.train) + len(self.rows.validation),
         )
         if not np.isfinite([row.loss, row.val_loss]).all():
             which, value = ("validation", row.val_loss) if np.isfinite(row.loss) else ("training", row.loss)
             raise NotFinite(f"the {which} loss was {value} in epoch {epoch}")
-        is_best = self.best is None or rank_key(row, task.objective) < rank_key(self.best, task.objective)
-        if task.fixed:
-            is_best = epoch == task.last_epoch
+        is_best = self.best is None or rank_of(row, objective) < rank_of(self.best, objective)
+        if spec.fixed:
+            is_best = epoch == spec.last_epoch
         if is_best:
             # The last epoch's are written before anything can change them.
-            self.best, self._best_weights = row, network.weights(copied=epoch < task.last_epoch)
+            self.best, self._best_weights = row, network.weights(copied=epoch < spec.last_epoch)
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
-        leaving = stop.is_set() and epoch < task.last_epoch
+        leaving = should_stop() and epoch < spec.last_epoch
         saved = self._save(network, epoch, leaving)
-        on_epoch(EpochDone(row, is_best, chances if is_best else None, saved))
-        return leaving
+        return EpochFinished(row, is_best, chances if is_best else None, saved), leaving
 
-    def _train(self, network: Network, workshop: Workshop, epoch: int) -> tuple[float, float]:
-        task, hp = self.task, self.task.hyperparameters
-        rows, data = workshop.train, Rows(workshop.features.arrays[task.start])
-        order = rows[generator(task.seed, task.configuration, "shuffle", epoch).permutation(len(rows))]
-        network.seed_dropout(task.seed, task.configuration, "dropout", epoch)
-        targets = smoothed_targets(workshop.labels, workshop.classes, float(hp["label_smoothing"]))
+    def _train(self, network: Network, epoch: int) -> tuple[float, float]:
+        spec, values, recipe, context = self.spec, self.spec.values, self.context.recipe, self.context
+        rows, data = self.rows.train, Reader(self.data)
+        order = rows[generator(recipe.seed, spec.configuration, "shuffle", epoch).permutation(len(rows))]
+        network.seed_dropout(recipe.seed, spec.configuration, "dropout", epoch)
+        targets = smoothed_targets(context.labels, context.classes, float(values.label_smoothing))
         weights = (
-            class_weights(workshop.labels[rows], workshop.classes)
-            if task.balanced
-            else np.ones(workshop.classes, np.float32)
+            class_weights(context.labels[rows], context.classes)
+            if recipe.balanced
+            else np.ones(context.classes, np.float32)
         )
-        decay = float(hp["weight_decay"]) * float(hp["learning_rate"])
-        decays = network.decays(decay, float(hp["backbone_rate"]))
-        size = min(task.batch_size, len(rows))
+        decays = network.decays(float(values.weight_decay) * values.rate, float(values.backbone_rate))
+        # A batch of another size is another trace, so the last one is filled with rows that weigh nothing; but those
+        # would enter the statistics of a BatchNorm that is trained.
+        padded = recipe.batch_norm == "frozen" or recipe.rules.padded_batches
         sums = []
-        for first in range(0, len(order), size):
-            batch = order[first : first + size]
-            real = len(batch)
-            if real < size:
-                # A batch of another size would be another trace; the rows added weigh nothing.
-                batch = np.concatenate([batch, order[: size - real]])
-            weight = weights[workshop.labels[batch]]
+        for batch, real in batches(order, min(recipe.batch_size, len(rows)), padded=padded):
+            weight = weights[context.labels[batch]]
             weight[real:] = 0.0
             sums.append(network.stepper.train(data.take(batch), targets[batch], weight, real, decays, self.parts))
-        loss, right = (sum(float(s[i]) for s in sums) for i in (0, 1))
-        return loss / len(order), right / len(order)
+        loss, correct = (sum(float(s[i]) for s in sums) for i in (0, 1))
+        return loss / len(order), correct / len(order)
+
+    def predict(self, network: Network) -> np.ndarray | None:
+        """Class probabilities of the rows held out, by the best epoch's weights; nothing is trained afterwards."""
+        if not len(self.rows.held_out):
+            return None
+        if self.best is not None and self.best.epoch < self.spec.last_epoch:  # else they are in the network
+            if self._best_weights is not None:
+                network.load(self._best_weights)
+            elif self.spec.weights is not None:
+                network.load(self._read(self.spec.weights))
+        return probabilities(logits_of(network, self.data, self.rows.held_out))
 
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
-        task = self.task
-        ending = epoch == task.last_epoch
-        key = rank_key(self.best, task.objective) if self.best else ()
-        promotable = task.keep_last and (task.last_bar is None or key < task.last_bar)
-        if ending:
-            last, best = promotable, promotable or task.best_bar is None or key < task.best_bar
+        spec = self.spec
+        rank = rank_of(self.best, self.context.recipe.objective)
+        if epoch == spec.last_epoch:
+            last = spec.keep_last and _not_worse(rank, spec.last_bar)
+            best = last or _not_worse(rank, spec.best_bar)
         else:
             last = best = leaving or time.perf_counter() - self._saved_at >= SAVE_EVERY
         saved = []
         if last:
             saved.append(self._write("last", epoch, network.state()))
             self._saved_at = time.perf_counter()
-        if best and self._best_weights is not None and self.best is not None:
+        if best and self._best_weights is not None and self.best is not None and self.best.epoch != self._saved_best:
             saved.append(self._write("best", self.best.epoch, self._best_weights))
-            self._best_weights = None
+            self._saved_best = self.best.epoch
+            if not len(self.rows.held_out):
+                self._best_weights = None
         return tuple(saved)
 
     def _write(self, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
-        return save_arrays(self.task.folder, self.task.configuration, role, epoch, arrays)
+        return save_arrays(self.context.checkpoints, self.spec.configuration, role, epoch, arrays)
+
+    def _read(self, saved: Saved) -> dict[str, np.ndarray]:
+        with np.load(self.context.checkpoints / saved.file, allow_pickle=False) as arrays:
+            return dict(arrays)
 
 
-def save_arrays(folder: str, configuration: str, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
+def _not_worse(rank: Key, bar: Key | None) -> bool:
+    return bar is None or rank <= bar
+
+
+def _accuracy(chances: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(chances.argmax(axis=1) == labels))
+
+
+def save_arrays(folder: Path, configuration: str, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
     """Writes a checkpoint, whole or not at all. Raises OSError."""
     name = f"{configuration}-{role}-{epoch:05d}.npz"
-    path = Path(folder) / name
+    path = folder / name
     try:
         size, digest = write_atomically(path, lambda file: write_arrays(file, arrays))
     except OSError:
@@ -285,15 +323,22 @@ def save_arrays(folder: str, configuration: str, role: str, epoch: int, arrays: 
     return Saved(role, epoch, name, size, digest)
 
 
-def evaluate(network: Network, workshop: Workshop, start: str, parts: int = 1) -> np.ndarray:
-    """Logits of the validation photographs, float32 (n, 1) or (n, classes); in batches `parts` times smaller."""
-    return logits_of(network, workshop.features.arrays[start], workshop.validation, parts)
+def predict(values: Configuration, arrays: Mapping[str, np.ndarray], context: Context, rows: np.ndarray) -> np.ndarray:
+    """Class probabilities float32 (rows, classes) by weights as a checkpoint holds them."""
+    start = context.start(values)
+    data = context.features.arrays[start]
+    if set(arrays) == set(logistic.NAMES) and start == "pooled" and not values.head_width:
+        kernel, bias = (arrays[name] for name in logistic.NAMES)
+        return probabilities(np.asarray(data[rows] @ kernel + bias, np.float32))
+    network = context.network(values)
+    network.load(arrays)
+    return probabilities(logits_of(network, data, rows))
 
 
 def logits_of(network: Network, data: np.ndarray, rows: np.ndarray, parts: int = 1) -> np.ndarray:
-    """float32 (rows, k) of the photographs numbered `rows` int64 (n,), in batches of one size: one trace."""
+    """float32 (rows, k) of the images numbered `rows` int64 (n,), in batches of one size: one trace."""
     size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
-    found, reading = [], Rows(data)
+    found, reading = [], Reader(data)
     for first in range(0, len(rows), size):
         batch = rows[first : first + size]
         padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 
-from tuner.evidence.snapshot import Snapshot, Study
 from tuner.evidence.statistics import wilson
+from tuner.evidence.study import Study
+from tuner.spec.spec import SpaceSpec
 from tuner.store.ranking import metric_key, place
+from tuner.store.tables import Configuration, Epoch, Tables, Trial
 
-HYPERPARAMETERS = (
-    "unfrozen_layers",
-    "learning_rate",
-    "head_width",
-    "dropout",
-    "weight_decay",
-    "label_smoothing",
-    "backbone_rate",
-    "fitted_head",
-)
-
+HYPERPARAMETERS = tuple(field.name for field in fields(SpaceSpec))
 BASELINES = ("baseline", "logistic")
 
 WHOLE = (
@@ -51,37 +43,16 @@ WHOLE = (
 
 TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best")
 
-TRIAL_COLUMNS = (
-    "id",
-    "position",
-    "configuration",
-    "kind",
-    "iteration",
-    "bracket",
-    "rung",
-    "first_epoch",
-    "last_epoch",
-    "parent",
-    "status",
-    "attempts",
-    "score",
-    "best_epoch",
-    "reason",
-    "seconds",
-)
-EPOCH_COLUMNS = (
-    "configuration",
-    "kind",
-    "trial",
-    "epoch",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "seconds",
-    "images",
-    *HYPERPARAMETERS,
-)
+
+def _columns(row: type[Trial | Epoch]) -> tuple[str, ...]:
+    """The row's fields, and after its configuration that one's kind."""
+    names = [field.name for field in fields(row)]
+    after = names.index("configuration") + 1
+    return (*names[:after], "kind", *names[after:])
+
+
+TRIAL_COLUMNS = _columns(Trial)
+EPOCH_COLUMNS = (*_columns(Epoch), *HYPERPARAMETERS)
 CONFIGURATION_COLUMNS = (
     "id",
     "kind",
@@ -112,26 +83,39 @@ CONFIGURATION_COLUMNS = (
 )
 
 
-def configurations(snapshot: Snapshot) -> pd.DataFrame:
+def configurations(tables: Tables, study: Study) -> pd.DataFrame:
     """One row a configuration with at least `CONFIGURATION_COLUMNS`; see `Results.configurations`."""
-    epochs: dict[str, list[sqlite3.Row]] = {}
-    trials: dict[str, list[sqlite3.Row]] = {}
-    for row in snapshot.epochs:
-        epochs.setdefault(row["configuration"], []).append(row)
-    for row in snapshot.trials:
-        trials.setdefault(row["configuration"], []).append(row)
-    merged = [
-        _merge(snapshot.study, r, trials.get(r["id"], []), epochs.get(r["id"], [])) for r in snapshot.configurations
-    ]
+    epochs: dict[str, list[Epoch]] = {}
+    trials: dict[str, list[Trial]] = {}
+    for epoch in tables.epochs:
+        epochs.setdefault(epoch.configuration, []).append(epoch)
+    for trial in tables.trials.values():
+        trials.setdefault(trial.configuration, []).append(trial)
+    merged = [_merged(study, c, trials.get(c.id, []), epochs.get(c.id, [])) for c in tables.configurations.values()]
     result = table(merged, CONFIGURATION_COLUMNS)
-    objective = snapshot.study.spec.search.objective
     candidates = result[result["kind"].isin(BASELINES)].to_dict(orient="records")
-    baseline = min(candidates, key=lambda row: rank(row, objective), default=None)
+    baseline = min(candidates, key=lambda row: rank(row, study.spec.search.objective), default=None)
     if baseline is not None and usable(baseline):
         result["accuracy_over_baseline"] = result["val_accuracy"] - baseline["val_accuracy"]
         result["images_over_baseline"] = result["correct"] - baseline["correct"]
         result["loss_over_baseline"] = result["val_loss"] - baseline["val_loss"]
     return result
+
+
+def ranked(table: pd.DataFrame, objective: str) -> pd.DataFrame:
+    """The same rows, best first."""
+    rows = table.to_dict(orient="records")
+    order = sorted(range(len(rows)), key=lambda i: rank(rows[i], objective))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def best_epoch(epochs: Iterable[Epoch], objective: str) -> Epoch | None:
+    """The best by the objective, then by the other metric, the earliest of equals; None where none has a loss."""
+    return min(
+        (epoch for epoch in epochs if epoch.val_loss is not None),
+        key=lambda epoch: (metric_key(objective, epoch.val_loss, epoch.val_accuracy), epoch.epoch),
+        default=None,
+    )
 
 
 def rank(row: Any, objective: str) -> tuple[Any, ...]:
@@ -169,28 +153,24 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
     return made
 
 
-def _merge(study: Study, stored: sqlite3.Row, trials: list[sqlite3.Row], epochs: list[sqlite3.Row]) -> dict[str, Any]:
+def _merged(study: Study, configuration: Configuration, trials: list[Trial], epochs: list[Epoch]) -> dict[str, Any]:
     n, search = study.validation, study.spec.search
-    row: dict[str, Any] = {k: stored[k] for k in ("id", "kind", "number", "cut", "trained_parameters")}
-    row |= json.loads(stored["hyperparameters"])
+    row: dict[str, Any] = {k: getattr(configuration, k) for k in ("id", "kind", "number", "cut", "trained_parameters")}
+    row |= configuration.hyperparameters
     row |= {"epochs": len(epochs), "full": len(epochs) >= search.max_epochs, "validation": n}
-    row["full"] |= stored["kind"] == "logistic" and bool(epochs)  # it has no more than one
+    row["full"] |= configuration.kind == "logistic" and bool(epochs)  # it has no more than one
     row |= {"seconds": _seconds(trials, epochs), "status": "not started"}
     if trials:
-        row |= {k: trials[-1][k] for k in ("iteration", "bracket", "rung", "reason")}
-        row["status"] = status(trials[-1]["status"], study)
-    seen = [e for e in epochs if e["val_loss"] is not None]
-    best = min(
-        seen,
-        key=lambda e: (metric_key(search.objective, e["val_loss"], e["val_accuracy"]), e["epoch"]),
-        default=None,
-    )
-    if stored["kind"] == "seed" and seen:
-        best = seen[-1]  # its number of epochs was fixed before
+        row |= {k: getattr(trials[-1], k) for k in ("iteration", "bracket", "rung", "reason")}
+        row["status"] = status(trials[-1].status, study)
+    best = best_epoch(epochs, search.objective)
+    if configuration.kind == "seed" and best is not None:
+        best = [e for e in epochs if e.val_loss is not None][-1]  # its number of epochs was fixed before
     if best is not None:
-        row |= {k: best[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")} | {"best_epoch": best["epoch"]}
-        if n and best["val_accuracy"] is not None:
-            row["correct"] = round(best["val_accuracy"] * n)
+        row |= {k: getattr(best, k) for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        row["best_epoch"] = best.epoch
+        if n and best.val_accuracy is not None:
+            row["correct"] = round(best.val_accuracy * n)
             row["low"], row["high"] = wilson(row["correct"], n)
     return row
 
@@ -199,8 +179,8 @@ def _known(value: Any) -> float | None:
     return None if value is None or pd.isna(value) else float(value)
 
 
-def _seconds(trials: list[sqlite3.Row], epochs: list[sqlite3.Row]) -> float:
+def _seconds(trials: list[Trial], epochs: list[Epoch]) -> float:
     """What its trials took; a trial that has not ended counts its epochs."""
-    ended = sum(t["seconds"] for t in trials if t["seconds"] is not None)
-    going = {t["id"] for t in trials if t["seconds"] is None}
-    return float(ended + sum(e["seconds"] for e in epochs if e["trial"] in going))
+    ended = sum(t.seconds for t in trials if t.seconds is not None)
+    going = {t.id for t in trials if t.seconds is None}
+    return float(ended + sum(e.seconds for e in epochs if e.trial in going))

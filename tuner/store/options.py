@@ -1,4 +1,4 @@
-"""What a study asks once changes are put on top of study.toml, and whose folder the paths in them count from."""
+"""study.toml with changes on top, and which folder the paths in them count from."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tuner.store.store import Store
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The question as it is searched; `changes` go into the store with it, `kept` are those of an earlier session."""
+class Resolved:
+    """The spec as it is searched; `changes` go into the store with it, `kept` are those of an earlier session."""
 
     spec: Spec
     changes: Mapping[str, Any]
@@ -27,7 +27,7 @@ class Asked:
     dropped: Mapping[str, Any]  # what an earlier session was started with and this one, being fresh, is not
 
 
-def resolve(folder: StudyFolder, changes: Mapping[str, Any], fresh: bool = False) -> Asked:
+def resolve(folder: StudyFolder, changes: Mapping[str, Any], fresh: bool = False) -> Resolved:
     """study.toml with dotted changes on top; a resumed study keeps the changes it was started with.
 
     `fresh`: the results there are about to be moved aside and count for nothing. Raises SpecError, StoreError.
@@ -43,7 +43,7 @@ def resolve(folder: StudyFolder, changes: Mapping[str, Any], fresh: bool = False
     together = dict(changes) if fresh else earlier | dict(changes)
     others = {k: v for k, v in earlier.items() if k not in changes}
     kept, dropped = ({}, others) if fresh else (others, {})
-    return Asked(spec.override(together), together, kept, dropped)
+    return Resolved(spec.override(together), together, kept, dropped)
 
 
 def dotted(options: Mapping[str, Any], source: str = "option") -> dict[str, Any]:

@@ -1,0 +1,228 @@
+"""What runs next is a function of what the store holds: any number of workers, any order, any loss, the same table."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from faults import costless
+from hypothesis import Phase, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from made_study import FINISHED, INTERRUPTED, MANY, SIX_CLASSES, UNTRAINED, Made, make_study
+from search.scheduling import end, planning, played
+from search.slots import Slots
+from search.studies import facts as held
+
+from tuner.evidence.results import Results
+from tuner.search import facts as known
+from tuner.search import schedule
+from tuner.search.facts import Facts
+from tuner.search.plan import Plan, Trial
+from tuner.spec.configuration import Configuration
+from tuner.spec.seeds import generator
+from tuner.store.folder import StudyFolder
+from tuner.store.ranking import place
+from tuner.store.store import Draw, Store
+
+# ---- promotion ----
+
+
+def searched(trials: list[Trial]) -> dict[tuple[int | None, int | None, int | None], list[Trial]]:
+    found: dict[tuple[int | None, int | None, int | None], list[Trial]] = {}
+    for t in trials:
+        if t.kind == "search":
+            found.setdefault((t.iteration, t.bracket, t.rung), []).append(t)
+    return found
+
+
+@given(
+    pair=st.sampled_from([(9, 3), (27, 3), (10, 4), (8, 2)]),
+    failing=st.sets(st.integers(0, 40), max_size=20),
+    salt=st.integers(0, 1000),
+    ties=st.sampled_from([3, 1000]),
+)
+@hypothesis_settings(max_examples=40)
+def test_the_best_of_a_complete_rung_are_promoted_and_failed_ones_rank_last(
+    pair: tuple[int, int], failing: set[int], salt: int, ties: int
+) -> None:
+    plan, facts = planning(*pair), Facts("val_loss")
+    trials: list[Trial] = []
+    while ready := schedule.ready(plan, facts):
+        trials.append(ready[0])
+        end(plan, facts, ready[0], len(trials) in failing and ready[0].kind == "search", salt, ties)
+    by_rung = searched(trials)
+    for bracket in plan.brackets:
+        for rung, size in enumerate(bracket.sizes):
+            here = by_rung.get((bracket.iteration, bracket.bracket, rung), [])
+            if rung == 0:
+                assert [t.number for t in here] == [d.number for d in plan.drawn(bracket)], "drawn order"
+                continue
+            below = by_rung.get((bracket.iteration, bracket.bracket, rung - 1), [])
+            order = [
+                (facts.outcomes[t.key].rank, i, t.configuration)
+                for i, t in enumerate(below)
+                if facts.outcomes[t.key].status == "COMPLETED"
+            ]
+            assert [t.configuration for t in here] == [name for _, _, name in sorted(order)[:size]]
+            assert all(t.values == next(b.values for b in below if b.configuration == t.configuration) for t in here)
+    assert schedule.stage(plan, facts) is None and schedule.unfinished(plan, facts) == 0
+
+
+@given(
+    pair=st.sampled_from([(9, 3), (8, 2), (27, 3)]),
+    failing=st.sets(st.integers(0, 40), max_size=12),
+    salt=st.integers(0, 1000),
+    workers=st.integers(1, 5),
+)
+@hypothesis_settings(max_examples=40)
+def test_a_checkpoint_that_is_let_go_is_never_needed_again(
+    pair: tuple[int, int], failing: set[int], salt: int, workers: int
+) -> None:
+    """One worker or several, scores with many ties; and what runs is what one worker runs."""
+    plan, facts, turn = planning(*pair), Facts("val_loss"), generator(salt, "turns")
+    bad = {f"c{n:03d}" for n in failing}
+    running: dict[tuple[str, int], Trial] = {}
+    trained = set()
+    while True:
+        ready = schedule.ready(plan, facts, running)
+        if ready and len(running) < workers:
+            trial = ready[0]
+            if trial.rung:
+                assert (trial.configuration, "last") in facts.checkpoints, "promoted from a state that was let go"
+            running[trial.key] = trial
+            continue
+        if not running:
+            break
+        trial = running.pop(list(running)[int(turn.integers(len(running)))])
+        end(plan, facts, trial, trial.configuration in bad and trial.rung == len(bad) % 2, salt, ties=4)
+        trained.add(trial.key)
+        needed = schedule.needed(plan, facts, running)
+        facts.checkpoints = {key: saved for key, saved in facts.checkpoints.items() if key in needed}
+    assert not [key for key in facts.checkpoints if key[1] == "last"], "when all is done no state is kept"
+    alone = played(plan, lambda t: t.configuration in bad and t.rung == len(bad) % 2, salt, ties=4)
+    assert trained == {t.key for t in alone}
+
+
+# ---- the real driver, several workers ----
+
+FINITE = costless.QUESTION.override(
+    {"space.learning_rate": [0.03, 0.01], "space.head_width": [0, 8], "space.unfrozen_layers": [0, 10]}
+)
+QUESTIONS = {"endless": costless.QUESTION, "finite": FINITE}
+ALONE: dict[tuple[str, frozenset[str]], dict[str, Any]] = {}
+
+
+def fail_in(configurations: frozenset[str]) -> Any:
+    """Makes those configurations fail in their second epoch, deterministically."""
+    original = costless.Costless.seed_dropout
+
+    def failing(self: costless.Costless, *names: int | str) -> None:
+        original(self, *names)
+        if names[1] in configurations and names[-1] == 2:
+            raise ValueError("made to fail")
+
+    return failing
+
+
+def result(question: str, failing: frozenset[str], executor: Any = None) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costless.Costless, "seed_dropout", fail_in(failing))
+        options = {} if executor is None else {"executor": executor}
+        costless.run(Path(folder) / "study", question=QUESTIONS[question], **options)
+        found = held(StudyFolder(Path(folder) / "study"))
+        found["files"] = sorted(p.name for p in (Path(folder) / "study" / "checkpoints").iterdir())
+        return found
+
+
+@given(
+    question=st.sampled_from(sorted(QUESTIONS)),
+    failing=st.frozensets(st.sampled_from(["c000", "c002", "b01", "c005", "ref"]), max_size=2),
+    workers=st.integers(2, 6),
+    seed=st.integers(0, 10_000),
+    losing=st.sampled_from([0.0, 0.15]),
+)
+@hypothesis_settings(max_examples=20, phases=[Phase.generate])  # a smaller example says no more here
+def test_workers_in_any_order_with_any_loss_give_the_table_of_one(
+    question: str, failing: frozenset[str], workers: int, seed: int, losing: float
+) -> None:
+    """Configurations, trials, epochs, predictions, checkpoints, seeds, folds, the test set: all that is a result."""
+    if (question, failing) not in ALONE:
+        ALONE[question, failing] = result(question, failing)
+    made: list[Slots] = []
+
+    def several(context: Any, should_stop: Any) -> Slots:
+        folder = context.checkpoints.parent
+        made.append(Slots([costless.context(folder) for _ in range(workers)], np.random.default_rng(seed), losing))
+        return made[0]
+
+    assert result(question, failing, several) == ALONE[question, failing]
+    again = sum(n - 1 for n in made[0].trained.values())
+    assert again <= 4 * made[0].lost, "an epoch is trained once, unless its worker was lost"
+
+
+# ---- who leads ----
+
+VARIANTS = {"finished": FINISHED, "many": MANY, "six": SIX_CLASSES, "untrained": UNTRAINED, "cut off": INTERRUPTED}
+
+
+def agree(database: Path, kind: str) -> None:
+    results = Results.open(database)
+    search = results.study.spec.search
+    with Store(database, readonly=True) as store:
+        rows = store.rows("SELECT * FROM configurations ORDER BY number")
+        trials = store.trials()
+        facts = known.read(store, search.objective)
+        brackets = store.brackets()
+    at = {t.row.configuration: (t.row.iteration, t.row.bracket) for t in trials}
+    drawn = [
+        Draw(r["number"], *at[r["id"]], Configuration(), 0)  # type: ignore[arg-type]
+        for r in rows
+        if r["kind"] == "search" and r["id"] in at
+    ]
+    frozen = tuple(Configuration(learning_rate=1.0 + r["number"]) for r in rows if r["kind"] == "baseline")
+    plan = Plan(brackets, tuple(drawn), frozen, search.objective, search.max_epochs)
+    leaders = [trial.configuration for _, trial in schedule.leaders(plan, facts, kind)]
+    running = {t.row.configuration for t in trials if t.status == "RUNNING"}
+    ranked = results.ranking(kind)
+    ended = ranked[ranked["status"] == "completed"]
+    # What runs keeps its weights anyway.
+    assert [name for name in leaders if name not in running] == list(ended["id"])
+
+
+@pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
+@pytest.mark.parametrize("made", VARIANTS.values(), ids=VARIANTS.keys())
+@pytest.mark.parametrize("kind", ["search", "baseline"])
+def test_the_search_and_the_report_rank_alike(tmp_path: Path, made: Made, kind: str, objective: str) -> None:
+    database = make_study(tmp_path, made)
+    with Store(database) as store, store.transaction():
+        spec = store.meta("spec")
+        spec["search"]["objective"] = objective
+        store.set_meta(spec=spec)
+        # Ties in everything that is measured, as twenty images make them.
+        store._db.execute("UPDATE epochs SET val_loss = round(val_loss, 1), val_accuracy = round(val_accuracy, 1)")
+    agree(database, kind)
+
+
+def test_a_leader_that_fails_in_a_later_rung_leads_neither(tmp_path: Path) -> None:
+    database = make_study(tmp_path)
+    winner = Results.open(database).winner()
+    assert winner is not None
+    with Store(database) as store, store.transaction():
+        store._db.execute(
+            "UPDATE trials SET status = 'FAILED' WHERE configuration = ? AND last_epoch = "
+            "(SELECT MAX(last_epoch) FROM trials WHERE configuration = ?)",
+            (winner["id"], winner["id"]),
+        )
+    agree(database, "search")
+    second = Results.open(database).winner()
+    assert second is not None and second["id"] != winner["id"]
+
+
+def test_equal_figures_are_ranked_to_the_end() -> None:
+    full = place((0.5, -0.5), failed=False, full=True, epochs=9, number=4)
+    assert full < place((0.4, -0.5), failed=False, full=False, epochs=3, number=0)
+    assert full < place((0.5, -0.5), failed=False, full=True, epochs=9, number=5)

@@ -1,0 +1,334 @@
+"""Things that are made once, kept on disk and shared by all studies of a user: images, features, weights, archives.
+
+    <cache>/<kind>/<key>/             one entry, published whole or not at all
+                     <its files>
+                     manifest.json    what was said of it, and of each file the checksums and the stamp
+                     lock             held, shared, by every process that uses the entry
+                   .lock-<key>        while one process makes an entry that others wait for
+                   .part-<random>/    while an entry is made or removed
+
+**What is believed.** An entry counts only with a whole manifest of this LAYOUT, and when each of its files is a plain
+file with the size, the time of change and the inode that the manifest has (its stamp). Where a stamp differs (a copied
+cache, another program's hand) the file is read once and held against its checksums, one for each CHUNK: if they are
+right the new stamp is written down, if not the entry is removed and made again. So a start reads no entry whose stamps
+are known, however large, and bytes that change under an unchanged stamp (a failing disk, somebody who sets the time
+back) are seen by `verify` alone, which `tlstudy doctor --verify` calls: it reads everything.
+
+**Who may remove.** Nobody removes what a live process holds: an entry that is mapped, or one that is being made; the
+kernel lets go of the locks of a process that dies. Pruning also leaves what was used within the last LEASE seconds.
+
+No symbolic link is followed below <cache>.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tuner.artifacts import locks
+from tuner.artifacts.files import prune, put, sync_folder, write_atomically
+
+LAYOUT = 3
+"""Entries of an earlier layout are not believed: features and images of layout 2 can hold rows that nobody wrote."""
+CHUNK = 64 << 20
+"""Bytes of a file that one checksum covers."""
+KINDS = ("images", "archives", "features", "weights")
+
+_MANIFEST = "manifest.json"
+_DAMAGE = (ValueError, KeyError, TypeError)  # what a manifest or a file that is not ours raises
+_PIECE = 1 << 20
+_SYNCED = 32  # files: of more it is quicker to have the system write all that it holds
+_OURS = (locks.PART, ".lock-", ".tlstudy-tmp-")  # the last one: of earlier versions, as what ends in .part
+
+Said = Callable[[str], object]
+
+
+def silent(text: str) -> None:
+    """Says nothing."""
+
+
+class Entry:
+    """An entry in use: `folder` with its files, which stay for as long as this object, or a map made of it, lives.
+
+    about: what was said when it was published.
+    """
+
+    def __init__(self, folder: Path, about: Any, handle: int) -> None:
+        self.folder, self.about = folder, about
+        self.close = weakref.finalize(self, os.close, handle)
+
+
+class Staged:
+    """An entry that is being made: write its files into `folder`, then `publish`."""
+
+    def __init__(self, folder: Path, handle: int) -> None:
+        self.folder, self.handle = folder, handle
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any]:
+        """A writable .npy map, its blocks reserved: a full disk is an OSError here, on writing it would kill us."""
+        path = self.folder / name
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array
+
+
+class Artifacts:
+    """The entries of one kind, in `folder`. Keys are the caller's: plain names that say all an entry depends on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def listed(self) -> list[str]:
+        """All that lies where entries lie, whole or not, sorted."""
+        try:
+            return sorted(name for name in os.listdir(self.folder) if not name.startswith("."))
+        except OSError:
+            return []
+
+    def about(self, key: str) -> Any:
+        """What was said of an entry, from its manifest and its files' sizes alone; None when it is not whole."""
+        try:
+            body = self._body(key)
+            sizes = {name: _stamp(self.folder / key / name)[0] for name in body["files"]}
+            return body["about"] if all(sizes[n] == f["stamp"][0] for n, f in body["files"].items()) else None
+        except (OSError, *_DAMAGE):
+            return None
+
+    def open(self, key: str) -> Entry | None:
+        """The entry, checked as the module says, marked as used and held; None when there is none. Removes damage."""
+        try:
+            return self._open(key)
+        except OSError:  # none, or one that comes or goes right now, or the disk fails
+            return None
+        except _DAMAGE:
+            locks.sweep([self.folder / key])
+            return None
+
+    def map(self, key: str, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any] | None:
+        """A file of an entry as a read-only map, which holds the entry; None unless it is whole and as expected."""
+        if (entry := self.open(key)) is None:
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            array = np.load(entry.folder / name, mmap_mode="r", allow_pickle=False)
+            if array.shape == shape and array.dtype == dtype:
+                weakref.finalize(array._mmap, lambda kept: None, entry)
+                return array  # type: ignore[no-any-return]
+        entry.close()
+        locks.sweep([self.folder / key])
+        return None
+
+    def made(
+        self, key: str, make: Callable[[Path], Any], doing: str, said: Said, stop: threading.Event | None
+    ) -> Entry:
+        """The entry; where there is none `make` writes it into a folder and returns what is to be said about it."""
+        if (found := self.open(key)) is None:
+            with self.alone(key, doing, said, stop):
+                if (found := self.open(key)) is None:  # else another process made it meanwhile
+                    with self.staging() as staged:
+                        self.publish(staged, key, make(staged.folder))
+                    found = self.open(key)
+        if found is None:
+            raise OSError(errno.EIO, "what was just written cannot be read back", str(self.folder / key))
+        return found
+
+    def alone(
+        self, key: str, doing: str, said: Said, stop: threading.Event | None
+    ) -> contextlib.AbstractContextManager[None]:
+        """One process at a time under the same key. Who has to wait says so, once: for another that is `doing` it.
+
+        Raises KeyboardInterrupt when `stop` is set meanwhile. Look again for what is missing once inside.
+        """
+        self._make_folder()
+        text = f"Another process is {doing}; waiting for it, so that it is done once."
+        return locks.alone(self.folder / f".lock-{key}", lambda: said(text), stop)
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Staged]:
+        """A new entry, or a place to work in: removed at the end unless published. Sweeps what killed ones left."""
+        self._make_folder()
+        self._sweep()
+        with locks.part_of(self.folder) as (folder, handle):
+            yield Staged(folder, handle)
+
+    def publish(self, staged: Staged, key: str, about: Any) -> None:
+        """Checksums, syncs and renames. An entry of this key that is whole stays: another process was quicker.
+
+        The entry is held until the staging ends. about: plain JSON.
+        """
+        folder, target = staged.folder, self.folder / key
+        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        names.remove(locks.LOCK)
+        if len(names) > _SYNCED:
+            os.sync()
+        else:
+            for name in names:
+                with open(folder / name, "rb") as file:
+                    os.fsync(file.fileno())
+        sums = _checksums(folder, names)
+        files = {name: {"stamp": _stamp(folder / name), "sha256": sums[name]} for name in names}
+        _write(folder, {"layout": LAYOUT, "about": about, "files": files})
+        while True:
+            try:
+                os.rename(folder, target)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+                if self.open(key) is not None:
+                    return
+                with contextlib.suppress(FileNotFoundError):
+                    locks.move_away(target)
+        sync_folder(self.folder)
+        with contextlib.suppress(OSError):
+            fcntl.flock(staged.handle, fcntl.LOCK_SH)
+
+    def amend(self, key: str, about: Any) -> None:
+        """Says something else of an entry that the caller holds; its files stay what they are."""
+        _write(self.folder / key, {**self._body(key), "about": about})
+
+    def prune(self, budget: float) -> None:
+        """Removes entries that are not whole and, until at most `budget` bytes are left, those unused for longest.
+
+        Never one that a process holds, nor one that was used within the lease. Sweeps as `staging`. Never raises.
+        """
+        self._sweep()
+        paths = [self.folder / key for key in self.listed()]
+        locks.sweep(path for path in paths if self.about(path.name) is None)
+        prune(paths, budget, locks.remove)
+
+    def verify(self) -> Iterator[tuple[Path, str]]:
+        """Reads every byte of every entry; (entry, "" or what was done about it), one after another.
+
+        A damaged entry is not believed from then on, and it is removed unless a live process uses it.
+        """
+        for key in self.listed():
+            path = self.folder / key
+            try:
+                self._open(key, thorough=True).close()
+                yield path, ""
+            except (BlockingIOError, FileNotFoundError):
+                continue  # just published, or just gone
+            except (OSError, *_DAMAGE) as error:
+                with contextlib.suppress(OSError, ValueError):
+                    (self._folder(key) / _MANIFEST).unlink()
+                try:
+                    locks.remove(path)
+                    yield path, f"{error}; removed, the next search makes it again"
+                except OSError:
+                    yield path, f"{error}; no longer believed, but a process may use it, with wrong numbers: stop it"
+
+    def _open(self, key: str, thorough: bool = False) -> Entry:
+        """As `open`; raises BlockingIOError for one that comes or goes right now, another error for a damaged one."""
+        folder = self._folder(key)
+        try:
+            handle, _ = locks.lock(folder / locks.LOCK, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            raise ValueError("made by an earlier version, or damaged") from None
+        try:
+            body = self._body(key)
+            stamps = {name: _stamp(folder / name) for name in body["files"]}
+            known = {name: told["stamp"] for name, told in body["files"].items()}
+            changed = sorted(name for name in stamps if thorough or stamps[name] != known[name])
+            if changed:
+                if any(stamps[name][0] != known[name][0] for name in changed):
+                    raise ValueError("a file of another size")
+                sums = _checksums(folder, changed)
+                if wrong := [name for name in changed if sums[name] != body["files"][name]["sha256"]]:
+                    raise ValueError(f"another checksum of {wrong[0]}")
+                if stamps != known:
+                    files = {name: {**told, "stamp": stamps[name]} for name, told in body["files"].items()}
+                    with contextlib.suppress(OSError):  # another user's cache, perhaps: it is read again next time
+                        _write(folder, {**body, "files": files})
+            with contextlib.suppress(OSError):
+                os.utime(folder)
+            return Entry(folder, body["about"], handle)
+        except BaseException as error:
+            os.close(handle)
+            if isinstance(error, FileNotFoundError):
+                raise ValueError(f"{os.path.basename(error.filename)} is missing") from None
+            raise
+
+    def _body(self, key: str) -> dict[str, Any]:
+        """The manifest without its checksum. Raises OSError or ValueError when it is missing, torn or changed."""
+        with open(self._folder(key) / _MANIFEST, "rb", opener=_plain) as file:
+            document = json.load(file)
+        body: dict[str, Any] = document["body"]
+        if document["sha256"] != _digest(body):
+            raise ValueError("a damaged manifest")
+        if body["layout"] != LAYOUT:
+            raise ValueError("of an earlier version")
+        return body
+
+    def _folder(self, key: str) -> Path:
+        folder = self.folder / key
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise ValueError("not a folder")
+        return folder
+
+    def _sweep(self) -> None:
+        with contextlib.suppress(OSError):
+            hidden = [path for path in self.folder.iterdir() if path.name.startswith(".")]
+            locks.sweep(path for path in hidden if path.name.startswith(_OURS) or path.name.endswith(".part"))
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.folder.is_symlink():
+            raise OSError(errno.ELOOP, "a symbolic link; expected a folder, TLSTUDY_CACHE moves it", str(self.folder))
+
+
+def _write(folder: Path, body: Mapping[str, Any]) -> None:
+    data = json.dumps({"body": body, "sha256": _digest(body)}, sort_keys=True).encode()
+    write_atomically(folder / _MANIFEST, lambda file: put(file, data))
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(path: str, flags: int) -> int:
+    """Opens a plain file: no link, and no pipe, on which a reader would wait for ever."""
+    _stamp(path)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _stamp(path: Path | str) -> list[int]:
+    about = os.lstat(path)
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError(f"{os.path.basename(path)} is not a plain file")
+    return [about.st_size, about.st_mtime_ns, about.st_ino]
+
+
+def _checksums(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """Of each file the hex SHA-256 of each chunk, in order; chunks are read side by side."""
+    jobs = [(name, at) for name in names for at in range(0, max(1, _stamp(folder / name)[0]), CHUNK)]
+    found: dict[str, list[str]] = {}
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for (name, _), digest in zip(jobs, pool.map(lambda job: _checksum(folder / job[0], job[1]), jobs), strict=True):
+            found.setdefault(name, []).append(digest)
+    return found
+
+
+def _checksum(path: Path, first: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb", opener=_plain) as file:
+        file.seek(first)
+        left = CHUNK
+        while left and (piece := file.read(min(_PIECE, left))):
+            digest.update(piece)
+            left -= len(piece)
+    return digest.hexdigest()

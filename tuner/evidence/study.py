@@ -1,0 +1,122 @@
+"""The facts of a study, computed from its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.spec.spec import Spec
+from tuner.store.tables import Image, Session, Tables
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """One planned Hyperband bracket: per rung the number of configurations and the last epoch they train to."""
+
+    iteration: int
+    bracket: int
+    sizes: tuple[int, ...]
+    epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The facts of one study; what was not recorded yet is empty, never invented."""
+
+    state: str  # "finished", "running", "interrupted" or "not started"
+    spec: Spec
+    classes: tuple[str, ...]
+    counts: Mapping[str, tuple[int, ...]]  # split -> images of each class
+    val_labels: tuple[int, ...]  # of the validation images, in the order of the stored predictions
+    weights: str
+    pretrained: bool
+    layout: str
+    data_path: str
+    backbone_parameters: int | None
+    leaked: int  # images of the same content as one in another split
+    warnings: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]  # (file, reason)
+    plan: tuple[Bracket, ...]
+    sessions: int
+    seconds: float  # of all sessions together
+    phases: Mapping[str, float]  # seconds of all sessions together
+    started: str  # when the first session began, ISO 8601
+    commands: tuple[str, ...]  # one a session, as typed
+    environment: Mapping[str, Any]  # versions and devices of the last session
+
+    @property
+    def validation(self) -> int:
+        """How many validation images every accuracy here is counted on."""
+        return len(self.val_labels)
+
+    @property
+    def ground(self) -> str:
+        """What a verdict is counted on: "test" where the study has test images, else "validation"."""
+        return "test" if "test" in self.counts else "validation"
+
+
+def study_of(tables: Tables) -> Study:
+    """The facts. Raises SpecError, ValueError, TypeError or KeyError for rows that no search has written."""
+    meta, sessions = tables.meta, tables.sessions
+    classes = tuple(str(name) for name in meta.get("classes", ()))
+    labels = meta.get("val_labels")
+    return Study(
+        state=_state(tables),
+        spec=Spec.from_dict(meta.get("spec", {}), str(tables.path)),
+        classes=classes,
+        counts=_counts(tables.images, len(classes)),
+        val_labels=tuple(int(label) for label in labels)
+        if labels is not None
+        else tuple(image.label for image in tables.images if image.split == "val"),
+        weights=str(meta.get("weights", "")),
+        pretrained=bool(meta.get("pretrained", True)),
+        layout=str(meta.get("layout", "")),
+        data_path=str(meta.get("data_path", "")),
+        backbone_parameters=meta.get("backbone_parameters"),
+        leaked=_leaked(tables.images),
+        warnings=tuple(str(warning) for warning in meta.get("warnings", ())),
+        left_out=tuple((row.path, row.reason) for row in tables.left_out),
+        plan=tuple(
+            Bracket(int(b["iteration"]), int(b["bracket"]), tuple(b["sizes"]), tuple(b["epochs"]))
+            for b in meta.get("plan", ())
+        ),
+        sessions=len(sessions),
+        seconds=float(sum(session.seconds or 0.0 for session in sessions)),
+        phases=_phases(sessions),
+        started=str(sessions[0].started) if sessions else "",
+        commands=tuple(str(session.command) for session in sessions),
+        environment=sessions[-1].environment if sessions else {},
+    )
+
+
+def _state(tables: Tables) -> str:
+    if tables.running:
+        return "running"
+    if tables.sessions and tables.sessions[-1].outcome == "finished":
+        return "finished"
+    return "interrupted" if tables.sessions or tables.trials else "not started"
+
+
+def _counts(images: Sequence[Image], classes: int) -> dict[str, tuple[int, ...]]:
+    width = max([classes, *(1 + image.label for image in images)])
+    found: dict[str, list[int]] = {}
+    for image in images:
+        found.setdefault(image.split, [0] * width)[image.label] += 1
+    known = [split for split in ("train", "val", "test") if split in found]
+    return {split: tuple(found[split]) for split in [*known, *sorted(found.keys() - set(known))]}
+
+
+def _leaked(images: Sequence[Image]) -> int:
+    splits: dict[str, set[str]] = {}
+    for image in images:
+        splits.setdefault(image.sha256, set()).add(image.split)
+    return sum(len(found) > 1 for found in splits.values())
+
+
+def _phases(sessions: Sequence[Session]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for session in sessions:
+        for name, seconds in (session.phases or {}).items():
+            total[name] = total.get(name, 0.0) + float(seconds)
+    return total

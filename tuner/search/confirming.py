@@ -1,0 +1,95 @@
+"""After the search: winner and baseline trained again from fresh seeds, folds if asked for, the test set opened once.
+
+What is trained, for how many epochs and with how many seeds is fixed in the store before the first of them begins;
+each is a trial like any other (`schedule.confirmation`), so it resumes as one. The test images are looked at when all
+of that has ended, in one transaction that records the opening too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from tuner.errors import RunError
+from tuner.search import schedule
+from tuner.search.checkpoints import Checkpoints
+from tuner.search.costs import CostModel, planned
+from tuner.search.events import Notice, Phase
+from tuner.search.facts import Facts
+from tuner.search.plan import Plan
+from tuner.spec.configuration import Configuration
+from tuner.store import held_out
+from tuner.store.store import Store
+from tuner.training.context import Context
+from tuner.training.subset import Subset
+from tuner.training.trial import predict
+
+
+@dataclass
+class Confirming:
+    """What the driver does for the confirmation beside its trials."""
+
+    store: Store
+    context: Context
+    checkpoints: Checkpoints
+    cost: CostModel
+
+    def fix(self, plan: Plan, facts: Facts) -> None:
+        """Records what is going to be confirmed, unless that stands already."""
+        if (now := planned(plan, facts, self.cost)) == facts.confirmation or now is None:
+            return
+        with self.store.transaction():
+            self.store.fix_confirmation(now)
+            for side in now.sides:
+                if side.kind == "logistic":  # it has no seed: itself is what is confirmed
+                    held_out.confirms(self.store, side.source, schedule.itself(side))
+        facts.confirmation = now
+
+    def announcement(self, plan: Plan, facts: Facts) -> Phase | Notice:
+        """What is going to be confirmed, or why nothing is."""
+        if facts.confirmation is None or plan.confirm is None or schedule.sides(plan, facts) is None:
+            return Notice("Nothing to confirm: no configuration reached max_epochs.", warning=True)
+        text = " against ".join(
+            f"{side.source} ({side.epochs} epochs)" if side.epochs > 1 else side.source
+            for side in facts.confirmation.sides
+        )
+        folds = plan.confirm.folds
+        more = f", {folds} folds {plan.confirm.repeats} times" if folds else ""
+        return Phase("confirm", f"{text}, {facts.confirmation.seeds} fresh seeds{more}")
+
+    def held_out(self, subset: Subset) -> np.ndarray:
+        """Rows of the images that a trial of this subset predicts at its end, int64."""
+        return self.context.rows(subset).held_out
+
+    def open_test(self, plan: Plan, facts: Facts, pause: Callable[[], None]) -> None:
+        """Predicts the test images with every seed and records that they were looked at. `pause` is asked in between
+        and may raise.
+        """
+        if facts.confirmation is None:
+            return
+        values = {side.source: Configuration.from_dict(side.hyperparameters) for side in facts.confirmation.sides}
+        source = {t.configuration: t.confirms.source for t in schedule.confirmation(plan, facts) if t.confirms}
+        found = {}
+        for name in schedule.unpredicted(plan, facts):
+            found[name] = self._predict(name, values[source.get(name, name)], facts)
+            pause()
+        winner, baseline = (side.source for side in facts.confirmation.sides)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        with self.store.transaction():
+            opening = held_out.open_test(self.store, now, winner, baseline)
+            for name, chances in found.items():
+                held_out.record(self.store, name, opening, self.context.test, chances)
+        facts.predicted |= set(found)
+
+    def _predict(self, name: str, values: Configuration, facts: Facts) -> np.ndarray:
+        saved = facts.checkpoints.get((name, "best"))
+        if saved is None or not self.checkpoints.whole(saved):
+            raise RunError(
+                f"{self.checkpoints.folder}: the weights of {name} are missing or damaged, so the photographs that "
+                "were held out cannot be predicted. Run the same command again: what is lost is trained again."
+            )
+        with np.load(self.checkpoints.folder / saved.file, allow_pickle=False) as arrays:
+            return predict(values, dict(arrays), self.context, self.context.test)

@@ -1,0 +1,80 @@
+"""What the store holds, as the schedule asks for it. The driver reads it once and keeps it up to date as it records."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+
+from tuner.search.plan import Key
+from tuner.store import held_out
+from tuner.store.ranking import Key as Rank
+from tuner.store.ranking import best_of, rank_of
+from tuner.store.store import Confirmation, EpochRow, Saved, Store
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended. `best`: its configuration's best epoch by then; `rank`: that epoch's, smaller is better."""
+
+    status: str  # COMPLETED or FAILED
+    last_epoch: int
+    reason: str | None
+    best: EpochRow | None
+    rank: Rank
+
+
+@dataclass
+class Facts:
+    """`lost`: configurations whose kept weights are missing or damaged, to be trained again."""
+
+    objective: str
+    outcomes: dict[Key, Outcome] = field(default_factory=dict)
+    ids: dict[Key, str] = field(default_factory=dict)  # of every trial that was started
+    numbers: dict[str, dict[str, int]] = field(default_factory=dict)  # kind -> configuration -> its number
+    epochs: dict[str, list[EpochRow]] = field(default_factory=dict)
+    checkpoints: dict[tuple[str, str], Saved] = field(default_factory=dict)
+    confirmation: Confirmation | None = None
+    predicted: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+
+    def best(self, configuration: str, up_to: int | None = None) -> EpochRow | None:
+        """The best of the finished epochs, of the first `up_to` only if given; the earlier one of equals."""
+        rows = self.epochs.get(configuration, ())
+        return best_of([row for row in rows if up_to is None or row.epoch <= up_to], self.objective)
+
+    def ended(self, configuration: str) -> Outcome | None:
+        """How the last of its trials that ended did; None while none has."""
+        return self.outcomes.get((configuration, len(self.rungs(configuration)) - 1))
+
+    def rungs(self, configuration: str) -> list[Outcome]:
+        """Its trials that ended, in order."""
+        found: list[Outcome] = []
+        while (outcome := self.outcomes.get((configuration, len(found)))) is not None:
+            found.append(outcome)
+        return found
+
+    def add_epoch(self, configuration: str, row: EpochRow) -> None:
+        """Takes an epoch for finished; one that was trained again takes its own place."""
+        rows = self.epochs.setdefault(configuration, [])
+        at = bisect.bisect_left(rows, row.epoch, key=lambda known: known.epoch)
+        rows[at : at + (at < len(rows) and rows[at].epoch == row.epoch)] = [row]
+
+    def conclude(self, key: Key, status: str, last_epoch: int, reason: str | None) -> Outcome:
+        """Takes a trial for ended."""
+        best = self.best(key[0], last_epoch)
+        self.outcomes[key] = Outcome(status, last_epoch, reason, best, rank_of(best, self.objective))
+        self.lost.discard(key[0])
+        return self.outcomes[key]
+
+
+def read(store: Store, objective: str) -> Facts:
+    """Everything that earlier sessions recorded; a trial that was cut off has not ended."""
+    found = Facts(objective, epochs=store.epochs(), checkpoints=store.checkpoints())
+    found.confirmation, found.predicted = store.confirmation(), held_out.predicted(store)
+    for trial in store.trials():
+        key = (trial.row.configuration, trial.row.rung or 0)
+        found.ids[key] = trial.row.id
+        found.numbers.setdefault(trial.kind, {})[trial.row.configuration] = trial.number
+        if trial.status != "RUNNING":
+            found.conclude(key, trial.status, trial.row.last_epoch, trial.reason)
+    return found

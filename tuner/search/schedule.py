@@ -1,0 +1,292 @@
+"""What may be trained next: pure functions of the plan and of what the store holds.
+
+A promotion depends on a complete rung only, never on the order in which trials end, so one worker and forty give the
+same table (synchronous successive halving; Li et al., JMLR 18, 2018). Failed trials rank last and their rung fills with
+who is left. Three stages follow one another: the baseline and Hyperband's search may overlap, the confirmation begins
+when both have ended.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from tuner.search.facts import Facts, Outcome
+from tuner.search.plan import Key, Plan, Trial
+from tuner.spec.configuration import Configuration
+from tuner.store import ids
+from tuner.store.ranking import Key as Rank
+from tuner.store.ranking import place
+from tuner.store.store import Bracket, Confirms, Draw, Side
+from tuner.training.subset import SPLIT, Subset
+
+STAGES = ("baseline", "search", "confirm")
+
+NEVER: Rank = (-math.inf,)
+"""No rank is as good."""
+
+
+def ready(plan: Plan, facts: Facts, running: Collection[Key] = ()) -> list[Trial]:
+    """What may start now besides `running`, in the order in which one worker takes it: lost weights, the baseline, the
+    first rungs of every bracket and the promotions of complete ones, then the confirmation.
+    """
+    found = [*repairs(plan, facts), *_waiting(plan.baseline, facts)]
+    found += [trial for bracket in plan.brackets for trial in waiting_in(plan, facts, bracket)]
+    if not found:
+        found = confirming(plan, facts)
+    return [trial for trial in found if trial.key not in running]
+
+
+def stage(plan: Plan, facts: Facts) -> str | None:
+    """The first of `STAGES` that has not ended, None when all have. A confirmation that is not fixed has not ended."""
+    if repairs(plan, facts) or _waiting(plan.baseline, facts):
+        return "baseline"
+    if any(waiting_in(plan, facts, bracket) for bracket in plan.brackets):
+        return "search"
+    if plan.confirm is None or (now := sides(plan, facts)) is None:
+        return None
+    fixed = facts.confirmation is not None and facts.confirmation.sides == now
+    return None if fixed and not confirming(plan, facts) and not unpredicted(plan, facts) else "confirm"
+
+
+def unfinished(plan: Plan, facts: Facts) -> int:
+    """Trials of baseline and search that have not ended; of a rung that is not determined yet, as many as planned."""
+    left = len(_waiting(plan.baseline, facts))
+    for bracket in plan.brackets:
+        sizes = [*bracket.sizes]
+        for rung, members in enumerate(rungs(plan, facts, bracket)):
+            sizes[rung] = len(members)
+        left += sum(sizes) - sum(ended_in(plan, facts, bracket))
+    return left
+
+
+# ---- Hyperband ----
+
+
+def rungs(plan: Plan, facts: Facts, bracket: Bracket) -> Iterator[list[Draw]]:
+    """The configurations of each rung, best of the rung below first, as far up as complete rungs determine them."""
+    members = plan.drawn(bracket)
+    for rung in range(len(bracket.sizes)):
+        yield members
+        ended = [facts.outcomes.get((ids.searched(d.number), rung)) for d in members]
+        if any(outcome is None for outcome in ended):
+            return
+        if rung + 1 < len(bracket.sizes):
+            ranked = sorted((o.rank, i) for i, o in enumerate(ended) if o is not None and o.status == "COMPLETED")
+            members = [members[i] for _, i in ranked[: bracket.sizes[rung + 1]]]
+
+
+def waiting_in(plan: Plan, facts: Facts, bracket: Bracket) -> list[Trial]:
+    """What may start in a bracket: the trials of its highest rung that is determined and that have not ended."""
+    *_, (rung, members) = enumerate(rungs(plan, facts, bracket))
+    return _waiting([_trial(bracket, rung, draw) for draw in members], facts)
+
+
+def ended_in(plan: Plan, facts: Facts, bracket: Bracket) -> list[int]:
+    """How many trials of each rung have ended."""
+    drawn = [ids.searched(d.number) for d in plan.drawn(bracket)]
+    return [sum((name, rung) in facts.outcomes for name in drawn) for rung in range(len(bracket.sizes))]
+
+
+def failed_rung(plan: Plan, facts: Facts, trial: Trial) -> list[str]:
+    """The reasons when every configuration of the trial's rung has failed: something is wrong with all of them.
+
+    A later rung of a single configuration is no such sign: its failure is its own.
+    """
+    for bracket in plan.brackets:
+        if (bracket.iteration, bracket.bracket) == (trial.iteration, trial.bracket) and trial.rung is not None:
+            members = list(rungs(plan, facts, bracket))[trial.rung]
+            ended = [facts.outcomes.get((ids.searched(d.number), trial.rung)) for d in members]
+            if trial.rung and len(members) == 1:
+                return []
+            return [str(o.reason) for o in ended if o] if all(o and o.status == "FAILED" for o in ended) else []
+    return []
+
+
+def _trial(bracket: Bracket, rung: int, draw: Draw) -> Trial:
+    return Trial(
+        "search",
+        ids.searched(draw.number),
+        draw.number,
+        draw.values,
+        bracket.epochs[rung],
+        bracket.epochs[rung - 1] if rung else 0,
+        bracket.iteration,
+        bracket.bracket,
+        rung,
+        bracket.sizes[rung + 1] if rung + 1 < len(bracket.sizes) else None,
+    )
+
+
+def _waiting(trials: Sequence[Trial], facts: Facts) -> list[Trial]:
+    return [trial for trial in trials if trial.key not in facts.outcomes]
+
+
+def repairs(plan: Plan, facts: Facts) -> list[Trial]:
+    """Configurations that ended and are kept, and whose weights are missing or damaged: their last trial again."""
+    if not facts.lost:
+        return []
+    every = [*plan.baseline]
+    every += [_trial(b, rung, d) for b in plan.brackets for d in plan.drawn(b) for rung in range(len(b.sizes))]
+    last = {t.configuration: t for t in every if t.key in facts.outcomes}
+    return [_repaired(t) for name, t in last.items() if name in facts.lost]
+
+
+def _repaired(trial: Trial) -> Trial:
+    return replace(trial, repairs=True, next_size=None)
+
+
+# ---- who leads ----
+
+
+def leaders(plan: Plan, facts: Facts, kind: str, full: bool = False) -> list[tuple[Rank, Trial]]:
+    """The configurations of a kind that ended a trial and failed none, best first by the study's rule; with `full`,
+    only those that reached `max_epochs`.
+    """
+    found = []
+    for trial in _of_kind(plan, kind):
+        ended = facts.rungs(trial.configuration)
+        if not ended or any(outcome.status == "FAILED" for outcome in ended):
+            continue
+        epochs = ended[-1].last_epoch
+        reached = epochs == plan.max_epochs or kind == "logistic"  # it has no epochs to be trained for
+        if reached or not full:
+            rank = ended[-1].rank
+            order = place(rank, failed=False, full=reached, epochs=epochs, number=trial.number)
+            found.append((order, rank, trial))
+    return [(rank, trial) for _, rank, trial in sorted(found, key=lambda one: one[0])]
+
+
+def _of_kind(plan: Plan, kind: str) -> list[Trial]:
+    if kind == "search":
+        return [_trial(b, 0, d) for b in plan.brackets for d in plan.drawn(b)]
+    return [trial for trial in plan.baseline if trial.kind == kind]
+
+
+def bars(plan: Plan, facts: Facts, trial: Trial) -> tuple[Rank | None, Rank | None]:
+    """What a trial must not be worse than for its files to be wanted: (its best epoch's weights, its last epoch's
+    state). None: wanted anyway.
+    """
+    if trial.confirms is not None:
+        return (None if plan.test and trial.fixed else NEVER), None
+    if trial.repairs:
+        return None, None
+    first = leaders(plan, facts, trial.kind, full=trial.last_epoch == plan.max_epochs)[:1]
+    best = first[0][0] if first and first[0][1].configuration != trial.configuration else None
+    if trial.next_size is None:
+        return best, None
+    here = [
+        facts.outcomes.get((ids.searched(d.number), trial.rung or 0))
+        for b in plan.brackets
+        if (b.iteration, b.bracket) == (trial.iteration, trial.bracket)
+        for d in plan.drawn(b)
+    ]
+    ranks = sorted(o.rank for o in here if o is not None and o.status == "COMPLETED")
+    return best, ranks[trial.next_size - 1] if len(ranks) >= trial.next_size else None
+
+
+def needed(plan: Plan, facts: Facts, running: Collection[Key]) -> set[tuple[str, str]]:
+    """The checkpoints, by configuration and role, that a running trial, a later rung, the confirmation or an export of
+    winner, baseline or reference can need.
+    """
+    whole = {name for name, _ in running} | _may_be_promoted(plan, facts)
+    found = {(name, role) for name in whole for role in ("last", "best")}
+    for kind in ("search", "baseline", "reference", "logistic"):
+        found |= {(trial.configuration, "best") for _, trial in leaders(plan, facts, kind)[:1]}
+    return found | {(name, "best") for name in unpredicted(plan, facts)}
+
+
+def _may_be_promoted(plan: Plan, facts: Facts) -> set[str]:
+    found = set[str]()
+    for bracket in plan.brackets:
+        for rung, members in enumerate(rungs(plan, facts, bracket)):
+            if rung + 1 == len(bracket.sizes):
+                continue
+            names = [ids.searched(d.number) for d in members]
+            ended = [(o.rank, i) for i, n in enumerate(names) if (o := _completed(facts, n, rung)) is not None]
+            for _, i in sorted(ended)[: bracket.sizes[rung + 1]]:
+                if (names[i], rung + 1) not in facts.outcomes:
+                    found.add(names[i])
+    return found
+
+
+def _completed(facts: Facts, name: str, rung: int) -> Outcome | None:
+    outcome = facts.outcomes.get((name, rung))
+    return outcome if outcome is not None and outcome.status == "COMPLETED" else None
+
+
+# ---- the confirmation ----
+
+
+def sides(plan: Plan, facts: Facts) -> tuple[Side, Side] | None:
+    """Winner and baseline by the study's rule; None while either has no full training."""
+    found = []
+    for name, kinds in (("winner", ("search",)), ("baseline", ("baseline", "logistic"))):
+        first = [one for kind in kinds for one in leaders(plan, facts, kind, full=True)[:1]]
+        if not first:
+            return None
+        _, trial = min(first, key=lambda one: (one[0], one[1].configuration))
+        best = facts.best(trial.configuration)
+        values = trial.values.to_dict()
+        found.append(Side(name, trial.configuration, trial.kind, values, best.epoch if best else 0))
+    return found[0], found[1]
+
+
+def confirming(plan: Plan, facts: Facts) -> list[Trial]:
+    """The trials of the confirmation that is fixed and that have not ended: fresh seeds, then folds, side by side."""
+    return [t for t in confirmation(plan, facts) if t.key not in facts.outcomes or t.configuration in facts.lost]
+
+
+def confirmation(plan: Plan, facts: Facts) -> list[Trial]:
+    """All trials of the confirmation that is fixed. Logistic regression has no seed: itself is what is confirmed."""
+    fixed = facts.confirmation
+    if fixed is None or plan.confirm is None or fixed.sides != sides(plan, facts):
+        return []
+    found = []
+    for side in fixed.sides:
+        for seed in range(1, 1 + (0 if side.kind == "logistic" else fixed.seeds)):
+            what = Confirms(side.source, side.name, seed)
+            found.append(_again(side, "seed", ids.seed(side.source, seed), what, side.epochs, SPLIT))
+    for side in fixed.sides:
+        for repeat, folds in enumerate(plan.folds):
+            for fold in range(folds):
+                what = Confirms(side.source, side.name, 0, fold, repeat)
+                subset = Subset("fold", plan.confirm.folds, repeat, fold)
+                found.append(_again(side, "fold", ids.fold(side.source, repeat, fold), what, plan.max_epochs, subset))
+    return _numbered(found, facts)
+
+
+def itself(side: Side) -> Confirms:
+    """What a side without a seed stands for."""
+    return Confirms(side.source, side.name, 1)
+
+
+def _again(side: Side, kind: str, id: str, what: Confirms, epochs: int, subset: Subset) -> Trial:
+    values = Configuration.from_dict(side.hyperparameters)
+    epochs = 1 if side.kind == "logistic" else epochs
+    return Trial(kind, id, 0, values, epochs, subset=subset, confirms=what, fixed=kind == "seed")
+
+
+def _numbered(trials: list[Trial], facts: Facts) -> list[Trial]:
+    """With the number each has among those of its kind: its own, or in this order the next that nobody has."""
+    found = []
+    taken = {kind: set(facts.numbers.get(kind, {}).values()) for kind in ("seed", "fold")}
+    for trial in trials:
+        number = facts.numbers.get(trial.kind, {}).get(trial.configuration)
+        if number is None:
+            number = next(n for n in itertools.count() if n not in taken[trial.kind])
+            taken[trial.kind].add(number)
+        found.append(replace(trial, number=number))
+    return found
+
+
+def unpredicted(plan: Plan, facts: Facts) -> list[str]:
+    """The sides' trainings whose test images are to be predicted, and are not: those that ended well."""
+    fixed = facts.confirmation
+    if not plan.test or fixed is None or plan.confirm is None or fixed.sides != sides(plan, facts):
+        return []
+    names = [t.configuration for t in confirmation(plan, facts) if t.kind == "seed"]
+    names += [side.source for side in fixed.sides if side.kind == "logistic"]
+    return [n for n in names if n not in facts.predicted and _completed(facts, n, 0) is not None]

@@ -1,0 +1,150 @@
+"""What a search would train and what of it is done, by the search's own plan and facts: for `tlstudy plan`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tuner.artifacts.files import cache_root
+from tuner.backbones.architecture import architecture
+from tuner.backbones.weights import Weights
+from tuner.features.bank import stored
+from tuner.images.dataset import Dataset
+from tuner.search import facts, schedule, session
+from tuner.search import space as spaces
+from tuner.search.costs import FROZEN, Left, outstanding, planned, winners
+from tuner.spec.rules import rules_of
+from tuner.spec.spec import Spec
+from tuner.store.store import Bracket, Store
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Configurations of one kind: how many, the trials and epochs they are trained for, and how much of it is done.
+
+    Of the confirmation at most, while it is not known who wins.
+    """
+
+    name: str  # "reference", "baseline", "logistic", "search" or "confirm"
+    configurations: int
+    trials: int
+    epochs: int
+    trials_done: int
+    epochs_done: int
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """A bracket, and how many trials of each rung have ended."""
+
+    bracket: Bracket
+    done: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where networks begin: `depths` of the space begin at `cut`, whose features take so many bytes if they are stored.
+
+    `state`: "cached", "missing", or "recomputed" from the stored cut `start` in every epoch because
+    search.feature_budget_gb is too small.
+    """
+
+    cut: str
+    depths: tuple[int, ...]
+    bytes: int
+    state: str
+    start: str
+
+
+def searching(left: list[Left]) -> bool:
+    """Whether anything but the confirmation is left."""
+    return any(part.phase != "confirm" for part in left)
+
+
+class Work:
+    """What a search would train, by the same plan and facts, and what its parts say."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        dataset: Dataset,
+        store: Store,
+        weights: Weights,
+        numerics: int,
+        confirm: bool,
+    ) -> None:
+        self.spec, self.dataset = spec, dataset
+        self.network = architecture(image_size=spec.data.image_size)
+        rules = rules_of(numerics)
+        self.space = spaces.build(spec, self.network, drifting=rules.drifting_steps)
+        backbone = session.load_backbone(spec, dataset, weights)
+        images = len(dataset.images)
+        self.needed, self.wanted = session.needed_cuts(spec, self.network, self.space, images)
+        self.stored = stored(backbone, dataset.key, self.wanted, cache_root())
+        self.missing = tuple(c for c in self.wanted if c not in self.stored)
+        self.plan = session.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
+        self.facts = facts.read(store, spec.search.objective)
+        self.cost = session.cost_model(spec, self.network, dataset, ("image", *self.wanted))
+
+    def outstanding(self) -> list[Left]:
+        """What has not been trained yet."""
+        return outstanding(self.plan, self.facts, self.cost)
+
+    # ---- counts ----
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """What there is to train, by kind, and how much of it the database holds."""
+        brackets, whole, frozen = self.plan.brackets, self.plan.max_epochs, len(self.plan.frozen)
+        each = [b.epochs[r] - (b.epochs[r - 1] if r else 0) for b in brackets for r in range(len(b.sizes))]
+        sizes = [size for b in brackets for size in b.sizes]
+        counted = {
+            "reference": (1, 1, whole),
+            "baseline": (frozen, frozen, frozen * whole),
+            "logistic": (1, 1, 1),
+            "search": (
+                sum(b.sizes[0] for b in brackets),
+                sum(sizes),
+                sum(s * e for s, e in zip(sizes, each, strict=True)),
+            ),
+        }
+        found = [Kind(name, *counts, *self._done(name)) for name, counts in counted.items()]
+        return (*found, self._confirmation()) if self.plan.confirm is not None else tuple(found)
+
+    def _done(self, kind: str) -> tuple[int, int]:
+        """Trials of a kind that ended, and epochs that were trained."""
+        names = self.facts.numbers.get(kind, {})
+        return (
+            sum(name in names for name, _ in self.facts.outcomes),
+            sum(len(self.facts.epochs.get(name, ())) for name in names),
+        )
+
+    def _confirmation(self) -> Kind:
+        """Seeds and folds of both sides: at most, or just so many once the search has ended."""
+        ended = tuple(self._done("seed")[i] + self._done("fold")[i] for i in (0, 1))
+        cost, whole, folds = self.cost, self.plan.max_epochs, sum(self.plan.folds)
+        if not searching(self.outstanding()) and (known := planned(self.plan, self.facts, self.cost)):
+            seeds = [0 if side.kind == "logistic" else known.seeds for side in known.sides]
+            trials = sum(seeds) + folds * len(known.sides)
+            epochs = sum(n * side.epochs for n, side in zip(seeds, known.sides, strict=True))
+            epochs += sum(folds * (1 if side.kind == "logistic" else whole) for side in known.sides)
+        else:
+            work = (whole * (cost.work(place) + cost.work(FROZEN)) for place in winners(self.plan, cost))
+            trials = 2 * (max(cost.seeds(self.spec.confirm.seeds, w) for w in work) + folds)
+            epochs = trials * whole
+        return Kind("confirm", trials, trials, epochs, *ended)
+
+    def rungs(self) -> tuple[Rungs, ...]:
+        """Each bracket with the trials that ended."""
+        return tuple(Rungs(b, tuple(schedule.ended_in(self.plan, self.facts, b))) for b in self.plan.brackets)
+
+    def cuts(self) -> tuple[Cut, ...]:
+        """The cuts that the space needs, the deepest unfreezing last."""
+        depths: dict[str, list[int]] = {"pooled": []}
+        for depth in spaces.depths(self.space):
+            depths.setdefault(self.network.cut_for(depth, self.spec.backbone.batch_norm), []).append(depth)
+        found = []
+        for cut in sorted(depths, key=self.network.cuts.index, reverse=True):
+            here = cut in ("image", *self.stored)
+            state = "cached" if here else "missing" if cut in self.wanted else "recomputed"
+            size = len(self.dataset.images) * self.network.bytes(cut)
+            found.append(Cut(cut, tuple(depths[cut]), size, state, self.network.nearest(cut, self.wanted)))
+        return tuple(found)

@@ -1,0 +1,26 @@
+"""What a change of this program does to numbers: a study goes on under the rules it began with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NUMERICS = 4
+"""Counts the changes of this program after which the same study rounds, or draws, other numbers."""
+OLDEST = 3
+"""Studies that began under an older one are read and exported, not searched further."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """One flag for each change since `OLDEST`; True is the older way."""
+
+    padded_batches: bool  # the last batch is filled with rows of weight 0 under trained BatchNorm too
+    draws_by_trial_count: bool  # what is left of a finite space is drawn by the number of trials, not of draws
+    drifting_steps: bool  # the values of a stepped range carry the remainders of float addition
+    old_logistic: bool  # logistic regression with today's threads and the tolerances of 2025
+
+
+def rules_of(numerics: int) -> Rules:
+    """The rules of a study that began under `numerics`."""
+    old = numerics < 4
+    return Rules(padded_batches=old, draws_by_trial_count=old, drifting_steps=old, old_logistic=old)

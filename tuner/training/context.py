@@ -1,0 +1,97 @@
+"""What a process needs to run trials of a study: features and labels by row, and the compiled networks. Built once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from tuner.backbones.architecture import Architecture
+from tuner.features.bank import Features
+from tuner.images.folds import cross_validation
+from tuner.spec.configuration import Configuration
+from tuner.spec.rules import Rules
+from tuner.training.network import Network, Networks
+from tuner.training.subset import Subset
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all trials of a study share. `balanced`: each class weighs the same in the training loss."""
+
+    seed: int
+    batch_size: int
+    objective: str
+    balanced: bool
+    batch_norm: str
+    rules: Rules
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a subset, int64 (k,) each; `held_out`: predicted when the trial has ended."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    held_out: np.ndarray
+
+
+NO_ROWS = np.array([], np.int64)
+
+
+@dataclass
+class Context:
+    """`labels` int64 (n,), `groups` int64 (n,) with the same number for images that look the same; `train`,
+    `validation` and `test` are rows, int64; test images are looked at by the confirmation alone. `checkpoints`: the
+    folder that trained weights are written to.
+    """
+
+    features: Features
+    labels: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    networks: Networks
+    classes: int
+    recipe: Recipe
+    architecture: Architecture
+    checkpoints: Path
+    test: np.ndarray = field(default_factory=lambda: NO_ROWS)
+    groups: np.ndarray | None = None
+    _folds: dict[Subset, Rows] = field(default_factory=dict, init=False)
+    _linear: dict[Subset, Mapping[str, np.ndarray]] = field(default_factory=dict, init=False)
+
+    def start(self, values: Configuration) -> str:
+        """The stored cut that the network of a configuration begins at."""
+        cut = self.architecture.cut_for(values.unfrozen_layers, self.recipe.batch_norm)
+        return self.architecture.nearest(cut, self.features.arrays)
+
+    def network(self, values: Configuration) -> Network:
+        """The compiled network of a configuration; it may hold what was trained last."""
+        return self.networks.get(self.start(values), values.unfrozen_layers, values.head_width, values.dropout > 0)
+
+    def rows(self, subset: Subset) -> Rows:
+        """The rows that a subset names."""
+        if subset.name == "split":
+            return Rows(self.train, self.validation, NO_ROWS)
+        if subset.name == "all":
+            return Rows(np.concatenate([self.train, self.validation]), self.validation, NO_ROWS)
+        if subset not in self._folds:
+            found = cross_validation(
+                self.labels,
+                self.groups,
+                self.train,
+                self.validation,
+                folds=subset.folds,
+                seed=self.recipe.seed,
+                repeat=subset.repeat,
+            )
+            self._folds |= {replace(subset, fold=n): Rows(f.train, f.validation, f.out) for n, f in enumerate(found)}
+        return self._folds[subset]
+
+    def linear(self, subset: Subset, fit: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+        """The head that logistic regression fits to a subset's training images, by variable path; fitted once."""
+        if subset not in self._linear:
+            self._linear[subset] = fit()
+        return self._linear[subset]
