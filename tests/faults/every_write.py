@@ -22,6 +22,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kinds", default=",".join(injection.KINDS), help="one named twice is drawn twice")
     parser.add_argument("--double", type=int, default=50, help="pairs of crashes, at random")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--first", action="store_true", help="a subject is left when one has gone wrong")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -83,7 +85,8 @@ def disturbed(name: str, scratch: Path, options: argparse.Namespace) -> dict[str
     total = undisturbed(scratch / "expected", subject)
     expected = subject.state(scratch / "expected")
     points = list(wanted(options, total))
-    wrong = spread(points, options.jobs, lambda point, where: disturb(point, where, subject, expected), scratch)
+    work = partial(disturb, subject=subject, expected=expected)
+    wrong = spread(points, options.jobs, work, scratch, first=options.first)
     return {"writes": total, "points": len(points), "wrong": wrong}
 
 
@@ -243,7 +246,7 @@ def child(work: Callable[[], int]) -> tuple[int, str]:
 
 
 def spread(
-    points: list[Point], jobs: int, work: Callable[[Point, Path], str | None], scratch: Path
+    points: list[Point], jobs: int, work: Callable[[Point, Path], str | None], scratch: Path, *, first: bool
 ) -> list[dict[str, Any]]:
     """Does every point, each `jobs`-th in a process of its own; returns those that went wrong."""
     children = []
@@ -255,6 +258,8 @@ def spread(
             for number, point in enumerate(points[job::jobs]):
                 if (said := work(point, scratch / f"{job}-{number}")) is not None:
                     wrong.append(asdict(point) | {"said": said})
+                    if first:
+                        break
             report.write_text(json.dumps(wrong))
             return DONE
 

@@ -19,7 +19,17 @@ def disturbed() -> dict[str, Any]:
     of the disk's failures once and from then on, and two crashes with a second one in the recovery.
     """
     subjects = ("search", "cache", "documents", "search without named randomness", "search without whole files")
-    options = ("--jobs", "1", "--points", "1", "--double", "2", "--kinds", "crash,crash,crash,ENOSPC,EIO,short")
+    options = (
+        "--first",
+        "--jobs",
+        "1",
+        "--points",
+        "1",
+        "--double",
+        "2",
+        "--kinds",
+        "crash,crash,crash,ENOSPC,EIO,short",
+    )
     done = subprocess.run(
         [sys.executable, str(PROGRAM), "--subject", ",".join(subjects), *options],
         capture_output=True,
