@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.artifacts.files import cache_root, put, write_atomically
+from tuner.artifacts.files import cache_root, home, put, write_atomically
 from tuner.backbones.architecture import Architecture, architecture
 from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
 from tuner.spec import spec as specs
@@ -329,35 +329,31 @@ class Study:
         baseline: bool = False,
         refit: bool = False,
         force: bool = False,
+        progress: Callable[[str], object] | None = None,
     ) -> Exported:
         """Writes the best configuration (or the frozen baseline) as a model file, and its model card beside it.
 
         It is loaded again in a process of its own and compared with the stored predictions before it is put in place;
         what that found is returned. `format`: keras, savedmodel, onnx or litert, else by the ending. `refit`: trained
-        on train and validation together, so that no image is left to judge it by. `force`: an existing file is
-        replaced. Raises UsageError, ExportError.
+        on train and validation together, so that no image is left to judge it by, for as many epochs as the folds of
+        its cross-validation took to their best (the median). `force`: an existing file is replaced. `progress` gets a
+        line of text for every step. Raises UsageError, ExportError.
         """
-        from tuner.export.formats import FORMATS, card_path, check_installed, check_target, choose
-        from tuner.export.study import export_study
+        from tuner.export import checking
+        from tuner.export.formats import card_path, writable
+        from tuner.export.study import candidate
         from tuner.report.card import card
 
-        if format not in (None, *FORMATS):
-            raise UsageError(f"format {format!r}: expected one of {', '.join(FORMATS)}.")
-        target, results = place(path), self.results
-        kind = choose(target, format)
-        check_target(target, kind, force)
-        check_installed(kind, kind.writes)
-        done = export_study(
-            self._folder,
-            results,
-            target,
-            baseline=baseline,
-            force=force,
-            say=lambda _text: None,
-            kind=kind,
-            again=refit,
-        )[1]
-        text = card(results, done, study=self.name, baseline=baseline, verdict=self.verdict.sentence)
+        def say(text: str) -> None:
+            if progress:
+                progress(text)
+
+        target, results = home(path), self.results
+        kind = writable(target, format, force)
+        found = candidate(self._folder, results, target, kind=kind, baseline=baseline, refit=refit, say=say)
+        done = checking.export([found], force=force, say=say)[0]
+        verdict = None if self.verdict.kind == "open" else self.verdict.sentence
+        text = card(results, done, study=_as_typed(self.path), baseline=baseline, verdict=verdict)
         write_atomically(card_path(target), lambda file: put(file, text.encode(errors="backslashreplace")))
         return done
 
@@ -417,3 +413,9 @@ def _folder_for(study: str | os.PathLike[str]) -> Path:
     if isinstance(study, str) and text == studies.name_for(Path(text)):
         return Path.cwd() / studies.STUDIES / text
     return place(text)
+
+
+def _as_typed(folder: Path) -> str:
+    """How a user in the working folder names it on the command line."""
+    relative = os.path.relpath(folder)
+    return str(folder) if relative.startswith(os.path.join(os.pardir, os.pardir)) else relative

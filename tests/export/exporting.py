@@ -1,4 +1,4 @@
-"""Exports of tiny studies, and what a process far from here reads out of a file."""
+"""Exports of tiny studies, and what a process far from here reads out of files."""
 
 from __future__ import annotations
 
@@ -7,65 +7,29 @@ import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tuner.evidence.results import Results
-from tuner.export import checking
-from tuner.export.formats import Contents, choose
+from tuner.export.checking import Candidate, Exported
+from tuner.export.formats import choose
+from tuner.export.study import candidate
 from tuner.store.folder import StudyFolder
 
 
 @dataclass(frozen=True)
 class Case:
-    """A study and one of its configurations as a file, with what the export said."""
+    """One configuration of a study on its way to a file, and what the export said. results: as the study's store is."""
 
-    folder: StudyFolder
-    target: Path
-    model: Any
-    exported: checking.Exported
-    squares: np.ndarray
-    photographs: list[Path]
-    expected: np.ndarray
-    classes: tuple[str, ...]
-    depth: int
+    results: Results
+    candidate: Candidate
+    exported: Exported = field(repr=False)
 
 
-def export(folder: StudyFolder, target: Path, *, baseline: bool = False, force: bool = False) -> Case:
-    """The whole way, as the command line goes it."""
-    from tuner.export.study import export_study
-    from tuner.search.session import photographs
-
-    results = Results.open(folder.database)
-    model, exported = export_study(folder, results, target, baseline=baseline, force=force, say=lambda text: None)
-    dataset = photographs(results.study.spec, folder)
-    row = results.baseline() if baseline else results.winner()
-    assert row is not None and row["id"] == exported.configuration
-    expected = results.predictions(row["id"])
-    assert expected is not None
-    rows = dataset.indices("val")
-    paths = [dataset.root / dataset.photographs[i].path for i in rows]
-    squares = np.array(dataset.images[rows])
-    return Case(folder, target, model, exported, squares, paths, expected, dataset.classes, int(row["unfrozen_layers"]))
-
-
-def again(case: Case, target: Path, *, force: bool = False, expected: np.ndarray | None = None) -> checking.Exported:
-    """The saving, loading and checking half of an export."""
-    return checking.export(
-        case.model,
-        target,
-        choose(target),
-        Contents(case.classes, 32, case.exported.contents.resize),
-        squares=case.squares,
-        photographs=case.photographs,
-        expected=case.expected if expected is None else expected,
-        labels=np.zeros(len(case.expected), int),
-        force=force,
-        configuration="c000",
-    )
+def model_of(folder: StudyFolder, target: Path, **options: Any) -> Candidate:
+    """A study's model for `target`, by the name's ending, before it is saved."""
+    return candidate(folder, Results.open(folder.database), target, kind=choose(target), **options)
 
 
 def elsewhere(code: str, place: Path, *arguments: object) -> Any:

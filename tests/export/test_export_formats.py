@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from tuner.errors import UsageError
 from tuner.export.formats import FORMATS, Contents, Format, card_path, check_installed, check_target, choose, recipe
+from tuner.export.saving import put_in_place
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,7 @@ def test_the_ending_says_the_format(name: str, asked: str | None, meant: str) ->
         ("model", "onnx", "found no ending, expected .onnx for --format onnx: model.onnx"),
         ("model.tflite", "savedmodel", "expected a folder's name for --format savedmodel: model$"),
         ("model.pb", "savedmodel", "expected a folder's name"),
+        ("model.keras", "h5", "format 'h5': expected one of keras, savedmodel, onnx, litert"),
     ],
 )
 def test_a_contradiction_is_one_message(name: str, asked: str | None, said: str) -> None:
@@ -81,6 +85,26 @@ def test_a_folder_in_a_files_place_is_refused(tmp_path: Path) -> None:
     card_path(tmp_path / "model.onnx").mkdir()
     with pytest.raises(UsageError, match="is a folder"):
         check_target(tmp_path / "model.onnx", FORMATS["onnx"], force=True)
+
+
+def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("target", "old"), ("beside/new", "new")):
+        (tmp_path / name / "variables").mkdir(parents=True)
+        (tmp_path / name / "variables" / text).write_text(text)
+    rename = os.replace
+
+    def fails_once(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            raise OSError(errno.EIO, "the disk failed")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_once)
+    with pytest.raises(OSError, match="the disk failed"):
+        put_in_place(tmp_path / "beside" / "new", tmp_path / "target")
+    assert (tmp_path / "target" / "variables" / "old").read_text() == "old"
+    monkeypatch.setattr(os, "replace", rename)
+    put_in_place(tmp_path / "beside" / "new", tmp_path / "target")
+    assert [p.name for p in (tmp_path / "target" / "variables").iterdir()] == ["new"]
 
 
 def test_a_missing_package_is_told_with_what_installs_it() -> None:

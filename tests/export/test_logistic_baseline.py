@@ -10,8 +10,7 @@ import numpy as np
 
 from tuner.evidence.results import Results
 from tuner.export.formats import FORMATS
-from tuner.export.refit import train
-from tuner.export.study import _as_searched, _build, _chosen
+from tuner.export.study import candidate
 from tuner.store.folder import StudyFolder
 
 
@@ -23,18 +22,15 @@ class Linear(Results):
 
 
 def test_the_model_says_what_the_trial_said_and_a_refit_something_else(finished: StudyFolder, tmp_path: Path) -> None:
-    chosen = _chosen(finished, Linear.open(finished.database), baseline=True)
-    assert chosen.configuration == "log" and "learning_rate" not in chosen.hyperparameters
-    dataset, backbone = _as_searched(finished, chosen)
-    squares = dataset.images[dataset.indices("val")]
-
-    def says(refit: Any) -> np.ndarray:
-        return np.asarray(_build(chosen, dataset, backbone, FORMATS["keras"], refit)(squares, training=False))
-
-    assert np.abs(says(None) - chosen.expected).max() < 1e-3
-    values = (chosen.spec, dataset, backbone, chosen.configuration, chosen.hyperparameters, 1, tmp_path)
-    refit = train(*values, lambda text: None)
-    assert refit.photographs == 18 and "photographs: no image is left to judge it by" in refit.sentence()
-    assert np.abs(says(refit) - refit.expected).max() < 1e-3
-    assert np.abs(refit.expected - chosen.expected).max() > 1e-4
-    assert "no image" not in replace(refit, tested=True).sentence()
+    results = Linear.open(finished.database)
+    trial, again = (
+        candidate(finished, results, tmp_path / "m.keras", kind=FORMATS["keras"], baseline=True, refit=refit)
+        for refit in (False, True)
+    )
+    assert trial.configuration == again.configuration == "log"
+    for one in (trial, again):
+        assert np.abs(np.asarray(one.model(one.images, training=False)) - one.expected).max() < 1e-3
+    assert np.abs(again.expected - trial.expected).max() > 1e-4
+    assert again.refit is not None and again.refit.epochs == 0 and again.refit.photographs == 18
+    assert "photographs: no image is left to judge it by" in again.refit.sentence()
+    assert "no image" not in replace(again.refit, tested=True).sentence()

@@ -1,11 +1,12 @@
 """Fails every write of a costless search in turn, goes on, and compares with the search that nothing disturbed.
 
-    python tests/faults/every_write.py [--subject search|cache|documents] [--stride 1] [--kinds crash,ENOSPC,EIO,short]
+    python tests/faults/every_write.py [--subject search,cache,documents] [--points 0] [--kinds crash,ENOSPC,EIO,short]
                                        [--double 50] [--jobs 2]
 
-For N = 1, 2, 3 ... the N-th write crashes the process, or fails once, or fails from then on; the next process goes on
-without a fault. Ends with status 1 if one of them ended differently, left files behind, or said anything but an error
-of ours. `--double`: crashes in the run that recovers, too.
+For N = 1, 2, 3 ... (or `--points` of them) the N-th write crashes the process, or fails once, or fails from then
+on; the next process goes on without a fault. Ends with status 1 if one of them ended differently, left files behind, or
+said anything but an error of ours. `--double`: crashes in the run that recovers, too. Subjects "without" a safeguard
+have it taken away: they must not pass.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,34 +55,40 @@ class Point:
 
 def main() -> None:
     options = parse()
-    if options.without:
-        TEETH[options.without]()
     scratch = Path(tempfile.mkdtemp(prefix="every-write-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     try:
-        subject = SUBJECTS[options.subject]
         photographs(PHOTOS, train=4, val=4)
         documents.prepare(MADE)
-        total = undisturbed(scratch / "expected", subject)
-        expected = subject.state(scratch / "expected")
-        points = list(wanted(options, total))
-        wrong = spread(points, options.jobs, lambda point, where: disturb(point, where, subject, expected), scratch)
-        print(json.dumps({"writes": total, "points": len(points), "wrong": wrong}))
+        found = {name: disturbed(name, scratch / str(n), options) for n, name in enumerate(options.subject)}
+        print(json.dumps(found))
     finally:
         for made in (scratch, PHOTOS, MADE):
             shutil.rmtree(made, ignore_errors=True)
-    sys.exit(bool(wrong))
+    sys.exit(any(subject["wrong"] for subject in found.values()))
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subject", choices=SUBJECTS, default="search")
-    parser.add_argument("--stride", type=int, default=1, help="every so many-th write only")
-    parser.add_argument("--kinds", default=",".join(injection.KINDS))
+    parser.add_argument("--subject", type=lambda names: names.split(","), default=["search"], help=", ".join(SUBJECTS))
+    parser.add_argument("--points", type=int, default=0, help="so many writes of each kind only")
+    parser.add_argument("--kinds", default=",".join(injection.KINDS), help="one named twice is drawn twice")
     parser.add_argument("--double", type=int, default=50, help="pairs of crashes, at random")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--without", choices=TEETH, help="take a safeguard away: then it must not pass")
+    parser.add_argument("--first", action="store_true", help="a subject is left when one has gone wrong")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def disturbed(name: str, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """How many writes a subject takes, how many were disturbed, and what went wrong then."""
+    scratch.mkdir()
+    subject = SUBJECTS[name]
+    total = undisturbed(scratch / "expected", subject)
+    expected = subject.state(scratch / "expected")
+    points = list(wanted(options, total))
+    work = partial(disturb, subject=subject, expected=expected)
+    wrong = spread(points, options.jobs, work, scratch, first=options.first)
+    return {"writes": total, "points": len(points), "wrong": wrong}
 
 
 def stream() -> None:
@@ -109,15 +117,13 @@ def in_place() -> None:
     Checkpoints.remove = lambda self, saved: None  # type: ignore[method-assign]
 
 
-TEETH = {"named randomness": stream, "whole files": in_place}
-
-
 def wanted(o: argparse.Namespace, total: int) -> Iterator[Point]:
     draw = random.Random(o.seed)
     for kind, persistent in itertools.product(o.kinds.split(","), (False, True)):
         if kind == "crash" and persistent:
             continue
-        for at in range(1 + draw.randrange(o.stride), total + 1, o.stride):
+        stride = max(1, total // o.points) if o.points else 1
+        for at in range(1 + draw.randrange(stride), total + 1, stride):
             yield Point(kind, at, persistent)
     for _ in range(o.double):
         at = draw.randrange(1, total + 1)
@@ -155,8 +161,21 @@ def cached(root: Path) -> dict[str, Any]:
 
 MADE = Path(tempfile.gettempdir()) / f"every-write-study-{os.getpid()}"
 
+
+def without(take_away: Callable[[], None]) -> Subject:
+    """A search that lacks a safeguard in every process."""
+
+    def run(root: Path) -> None:
+        take_away()
+        costless.run(root)
+
+    return Subject(run, searched)
+
+
 SUBJECTS = {
     "search": Subject(costless.run, searched),
+    "search without named randomness": without(stream),
+    "search without whole files": without(in_place),
     "cache": Subject(run_caching, cached),
     "documents": Subject(lambda root: documents.run(root, MADE), documents.state),
 }
@@ -227,7 +246,7 @@ def child(work: Callable[[], int]) -> tuple[int, str]:
 
 
 def spread(
-    points: list[Point], jobs: int, work: Callable[[Point, Path], str | None], scratch: Path
+    points: list[Point], jobs: int, work: Callable[[Point, Path], str | None], scratch: Path, *, first: bool
 ) -> list[dict[str, Any]]:
     """Does every point, each `jobs`-th in a process of its own; returns those that went wrong."""
     children = []
@@ -239,6 +258,8 @@ def spread(
             for number, point in enumerate(points[job::jobs]):
                 if (said := work(point, scratch / f"{job}-{number}")) is not None:
                     wrong.append(asdict(point) | {"said": said})
+                    if first:
+                        break
             report.write_text(json.dumps(wrong))
             return DONE
 

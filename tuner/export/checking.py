@@ -1,4 +1,4 @@
-"""Saves a model, has a fresh process read it with the format's own runtime, compares, then puts it in place."""
+"""Saves models, has one fresh process read them with their formats' own runtimes, compares, then puts them in place."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tuner import __version__
 from tuner.backends import backend
@@ -29,12 +32,33 @@ COARSE = 0.02
 """Added to both where convolutions round to fewer bits: mixed_bfloat16, and TensorFloat-32 on GPUs."""
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A trained Keras model, the file it is to become, and what that file has to say.
+
+    images: uint8 (n, side, side, 3), the validation images as the trial saw them; files: the same as files. expected:
+    float32 (n, classes) probabilities; labels: int (n,). coarse: convolutions round to fewer bits.
+    """
+
+    model: Any
+    target: Path
+    kind: Format
+    contents: Contents
+    images: NDArray[np.uint8]
+    files: Sequence[Path]
+    expected: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    configuration: str
+    coarse: bool = False
+    refit: Refit | None = None
+
+
 @dataclass(frozen=True)
 class Exported:
     """What the check found: differences are of class probabilities, over `photographs` validation photographs.
 
     largest_raw_difference: on the photographs as they are, None for a format that takes squares. correct: of the
-    validation photographs; means nothing after a refit, which has trained on them.
+    validation photographs; means nothing after a refit, which has trained on them. summary: Keras's, of the model.
     """
 
     path: Path
@@ -48,6 +72,7 @@ class Exported:
     configuration: str
     versions: Mapping[str, str]
     refit: Refit | None = None
+    summary: str = field(default="", repr=False)
 
     def sentence(self, name: str) -> str:
         """What was written and what the check found; `name`: the file as the user knows it."""
@@ -64,60 +89,81 @@ class Exported:
 
 
 def export(
-    model: Any,
-    target: Path,
-    kind: Format,
-    contents: Contents,
-    *,
-    squares: np.ndarray,
-    photographs: Sequence[Path],
-    expected: np.ndarray,
-    labels: np.ndarray,
-    force: bool,
-    configuration: str,
-    coarse: bool = False,
-    refit: Refit | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Exported:
-    """Saves `model`, has the saved file read by a fresh process, compares, then puts it in place.
+    candidates: Sequence[Candidate], *, force: bool = False, say: Callable[[str], None] = lambda text: None
+) -> list[Exported]:
+    """Saves every model, has one fresh process read all files, compares, then puts all of them in place.
 
-    `squares`: uint8 (n, side, side, 3), the validation photographs as the trial saw them; `photographs`: the same as
-    files; `expected`: (n, classes) probabilities; `coarse`: convolutions round to fewer bits. Raises UsageError when
-    `target` exists without `force`, ExportError when they differ; the old file is then still there.
+    Raises UsageError when a target exists without `force`, ExportError when a file does not say what it has to; all
+    older files are then still there.
     """
-    check_target(target, kind, force)
-    raw = [] if kind.squares else list(photographs)
-    with saving.beside(target) as folder:
-        part = folder / "new" / target.name
-        part.parent.mkdir()
-        saving.save(model, kind, part, contents)
-        near, far, found = _answers(folder, part, squares, raw, on_progress, target)
-        if found != contents:
-            raise ExportError(
-                f"{target}: the saved file carries {found}, expected {contents}. It was not put in place."
-            )
-        difference = _largest(near, expected)
-        _agree(target, "the exported model", difference, CLOSE + (COARSE if coarse else 0.0))
-        raw_difference = None if kind.squares else _largest(far, expected)
-        if raw_difference is not None:
-            what = "on raw photographs the exported model"
-            _agree(target, what, raw_difference, CLOSE_RAW + (COARSE if coarse else 0.0))
-        saving.put_in_place(part, target)
-    right = int(((near if kind.squares else far).argmax(axis=1) == labels).sum())
-    size = saving.size_of(target)
+    for one in candidates:
+        check_target(one.target, one.kind, force)
+    with ExitStack() as stack:
+        folders = []
+        for one in candidates:
+            say(f"Saving as {one.kind.name}, loading again and checking")
+            folders.append(stack.enter_context(saving.beside(one.target)).absolute())
+            _write_question(one, folders[-1])
+        _ask_a_fresh_process(candidates, folders, say)
+        found = [_compared(one, folder) for one, folder in zip(candidates, folders, strict=True)]
+        for one, folder in zip(candidates, folders, strict=True):
+            saving.put_in_place(folder / "new" / one.target.name, one.target)
+    return found
+
+
+def _write_question(one: Candidate, folder: Path) -> None:
+    """The saved model and what it is to be asked, as `tuner.export.fresh` reads it."""
+    (folder / "new").mkdir()
+    saving.save(one.model, one.kind, folder / "new" / one.target.name, one.contents)
+    np.save(folder / "squares.npy", one.images)
+    files = [] if one.kind.squares else [str(path.absolute()) for path in one.files]
+    (folder / "files.json").write_text(json.dumps(files))
+
+
+def _compared(one: Candidate, folder: Path) -> Exported:
+    """What the file said against what it has to say. Raises ExportError."""
+    with np.load(folder / "answers.npz", allow_pickle=False) as answers:
+        contents = Contents.from_json(str(answers["contents"]))
+        near, far = answers["squares"], answers["photographs"]
+    if contents != one.contents:
+        raise ExportError(
+            f"{one.target}: the saved file carries {contents}, expected {one.contents}. It was not put in place."
+        )
+    coarse = COARSE if one.coarse else 0.0
+    near_difference = difference(one, near, "the exported model", CLOSE + coarse)
+    raw_difference = None
+    if not one.kind.squares:
+        raw_difference = difference(one, far, "on raw photographs the exported model", CLOSE_RAW + coarse)
+    lines: list[str] = []
+    one.model.summary(print_fn=lambda text, **_: lines.append(str(text)), line_length=80)
     return Exported(
-        target,
-        kind,
-        contents,
-        size,
-        difference,
-        raw_difference,
-        right,
-        len(labels),
-        configuration,
-        _versions(kind),
-        refit,
+        path=one.target,
+        kind=one.kind,
+        contents=contents,
+        bytes=saving.size_of(folder / "new" / one.target.name),
+        largest_difference=near_difference,
+        largest_raw_difference=raw_difference,
+        correct=int(((near if one.kind.squares else far).argmax(axis=1) == one.labels).sum()),
+        photographs=len(one.labels),
+        configuration=one.configuration,
+        versions=_versions(one.kind),
+        refit=one.refit,
+        summary="\n".join(lines),
     )
+
+
+def difference(one: Candidate, found: NDArray[np.float32], what: str, limit: float) -> float:
+    """The largest one between `found`, (n, classes), and what is expected. Raises ExportError where it is not at most
+    `limit`.
+    """
+    same_shape = found.shape == one.expected.shape
+    largest = float(np.abs(found - one.expected).max()) if same_shape else float("inf")
+    if not largest <= limit:  # also when it is NaN
+        raise ExportError(
+            f"{one.target}: {what} differs from the trial it came from by {largest:.2g} in a probability (at most "
+            f"{limit:g} is rounding). It was not put in place; please report this with the study's study.db."
+        )
+    return largest
 
 
 def _versions(kind: Format) -> dict[str, str]:
@@ -128,69 +174,38 @@ def _versions(kind: Format) -> dict[str, str]:
     return found | {package: metadata.version(package) for package in kind.writes.values() if package not in found}
 
 
-def _answers(
-    folder: Path,
-    part: Path,
-    squares: np.ndarray,
-    photographs: Sequence[Path],
-    on_progress: Callable[[int, int], None] | None,
-    target: Path,
-) -> tuple[np.ndarray, np.ndarray, Contents]:
-    """What a fresh process reads out of `part`: probabilities of squares and of photographs, and its contents."""
-    np.save(folder / "squares.npy", squares)
-    request = {
-        "model": str(part.absolute()),
-        "squares": str((folder / "squares.npy").absolute()),
-        "photographs": [str(path.absolute()) for path in photographs],
-        "answers": str((folder / "answers.npz").absolute()),
-    }
-    (folder / "request.json").write_text(json.dumps(request))
-    with open(folder / "errors.txt", "w+b") as errors:
-        code = _fresh_process(folder / "request.json", errors.fileno(), len(photographs), on_progress)
-        errors.seek(0)
-        said = errors.read().decode(errors="replace").strip()
-    if code != 0:
-        raise ExportError(
-            f"{target}: the saved file could not be read in a process of its own (exit code {code}: "
-            f"{said.splitlines()[-1][:400] if said else 'no message'}). It was not put in place."
-        )
-    with np.load(folder / "answers.npz", allow_pickle=False) as answers:
-        contents = Contents.from_json(str(answers["contents"]))
-        return answers["squares"], answers["photographs"], contents
-
-
-def _fresh_process(request: Path, errors: int, total: int, on_progress: Callable[[int, int], None] | None) -> int:
+def _ask_a_fresh_process(candidates: Sequence[Candidate], folders: Sequence[Path], say: Callable[[str], None]) -> None:
+    """Has all answers written. Raises ExportError for the first file that cannot be read."""
     package = str(Path(__file__).resolve().parents[2])  # this package, from wherever the command was run
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH", "")) if p),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # this process may hold the rest of a GPU's memory
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tuner.export.fresh", str(request.absolute())],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        text=True,
-    )
-    try:
-        for line in process.stdout or ():
-            if on_progress and line.strip().isdigit():
-                on_progress(int(line), total)
-        return process.wait()
-    finally:
-        if process.poll() is None:  # interrupted: it must not outlive the folder it reads
-            process.kill()
-            process.wait()
-
-
-def _largest(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(found - expected).max()) if found.shape == expected.shape else float("inf")
-
-
-def _agree(target: Path, what: str, difference: float, limit: float) -> None:
-    if not difference <= limit:  # also when it is NaN
+    total = sum(len(one.files) for one in candidates if not one.kind.squares)
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tuner.export.fresh", *map(str, folders)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        try:
+            for line in process.stdout or ():
+                if line.strip().isdigit():
+                    say(f"Checking on raw photographs: {int(line)} of {total}")
+            code = process.wait()
+        finally:
+            if process.poll() is None:  # interrupted: it must not outlive the folders it reads
+                process.kill()
+                process.wait()
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()
+    if code != 0:
+        answered = sum((folder / "answers.npz").exists() for folder in folders)
         raise ExportError(
-            f"{target}: {what} differs from the trial it came from by {difference:.2g} in a probability "
-            f"(at most {limit:g} is rounding). It was not put in place; please report this with the study's study.db."
+            f"{candidates[min(answered, len(folders) - 1)].target}: the saved file could not be read in a process of "
+            f"its own (exit code {code}: {said.splitlines()[-1][:400] if said else 'no message'}). It was not put in "
+            "place."
         )

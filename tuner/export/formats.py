@@ -86,8 +86,18 @@ class Contents:
             raise ValueError("resize")
 
 
+def writable(target: Path, asked: str | None, force: bool) -> Format:
+    """The format that `choose` says, before anything is loaded: can it be made here and go there? Raises UsageError."""
+    kind = choose(target, asked)
+    check_target(target, kind, force)
+    check_installed(kind, kind.writes)
+    return kind
+
+
 def choose(target: Path, asked: str | None = None) -> Format:
-    """The format that `--format` asks for, else the one the ending says. Raises UsageError when the two differ."""
+    """The format that is asked for, else the one the ending says. Raises UsageError when the two differ."""
+    if asked not in (None, *FORMATS):
+        raise UsageError(f"format {asked!r}: expected one of {', '.join(FORMATS)}.")
     ending = target.suffix
     by_ending = {f.ending: f for f in FORMATS.values()}
     if asked is None:

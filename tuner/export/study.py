@@ -1,8 +1,8 @@
-"""Exports a study's best configuration or its baseline: everything is as the search had it, or it is not exported."""
+"""A study's best configuration or its baseline as a model: everything is as the search had it, or there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,10 @@ import numpy as np
 from tuner.artifacts.files import sha256_of
 from tuner.backbones.backbone import Backbone
 from tuner.errors import UsageError
-from tuner.export import checking, refit, saving
-from tuner.export.checking import Exported
-from tuner.export.formats import Contents, Format, check_installed, check_target, choose
+from tuner.export import saving
+from tuner.export.checking import Candidate
+from tuner.export.formats import Contents, Format
+from tuner.export.refit import median_epoch, train
 from tuner.images.dataset import Dataset
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class _Chosen:
     """A configuration of a study, as its database has it. expected: float32 (validation photographs, classes)."""
 
     configuration: str
@@ -39,87 +40,70 @@ class Chosen:
     data_key: str
 
 
-def export_study(
+def candidate(
     folder: StudyFolder,
     results: Results,
     target: Path,
     *,
-    baseline: bool,
-    force: bool,
-    say: Callable[[str], None],
-    kind: Format | None = None,
-    again: bool = False,
-    best_epochs: Sequence[int] = (),
-) -> tuple[Any, Exported]:
-    """Exports a study's best configuration (or its frozen baseline) from its best epoch; returns the Keras model and
-    the check.
+    kind: Format,
+    baseline: bool = False,
+    refit: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Candidate:
+    """A study's best configuration (or its frozen baseline) as a model of its best epoch, to be checked as `target`.
 
-    kind: what the ending of `target` says unless given. again: trained once more, on training and validation
-    photographs together, for the median of `best_epochs`, which are the configuration's own best epoch unless given.
-    Raises UsageError when there is nothing to export, the photographs changed, `target` is taken or something is not
-    installed; ExportError when the saved file does not agree with the trial.
+    refit: trained once more, on training and validation images together, for the median of the best epochs of the folds
+    of its cross-validation; where none was made, for its own best epoch. Raises UsageError when there is nothing to
+    export, the images changed or Keras's backend does not write `kind`; ExportError when the refit fails.
     """
     from tuner.backends import backend
+    from tuner.export.model import build
 
-    kind = kind or choose(target)
-    check_target(target, kind, force)
-    check_installed(kind, kind.writes)
     chosen = _chosen(folder, results, baseline)
     backend.start()
     saving.check_backend(kind)
     say("Reading the photographs")
     dataset, backbone = _as_searched(folder, chosen)
-    trained: refit.Refit | None = None
-    if again:
-        epochs = refit.median_epoch(best_epochs or [chosen.best_epoch])
+    spec, trained = chosen.spec, None
+    if refit:
+        epochs = median_epoch(results.best_epochs_of_folds(baseline=baseline) or [chosen.best_epoch])
         with saving.beside(target) as passing:
-            trained = refit.train(
-                chosen.spec, dataset, backbone, chosen.configuration, chosen.hyperparameters, epochs, passing, say
-            )
+            trained = train(spec, dataset, backbone, chosen.configuration, chosen.hyperparameters, epochs, passing, say)
     say("Building the model")
-    model = _build(chosen, dataset, backbone, kind, trained)
-    rows = dataset.indices("val")
-    say(f"Saving as {kind.name}, loading again and checking")
-    return model, checking.export(
-        model,
-        target,
-        kind,
-        Contents(dataset.classes, chosen.spec.data.image_size, chosen.spec.data.resize),
-        squares=dataset.images[rows],
-        photographs=[dataset.root / dataset.photographs[row].path for row in rows],
-        expected=chosen.expected if trained is None else trained.expected,
-        labels=dataset.labels[rows],
-        force=force,
-        configuration=chosen.configuration,
-        coarse=chosen.spec.search.precision != "float32" or backend.on_gpu(),
-        refit=trained,
-        on_progress=lambda done, total: say(f"Checking on raw photographs: {done} of {total}"),
-    )
-
-
-def _build(chosen: Chosen, dataset: Dataset, backbone: Backbone, kind: Format, trained: refit.Refit | None) -> Any:
-    from tuner.export.model import build
-
-    if trained is None:
-        with np.load(chosen.checkpoint, allow_pickle=False) as arrays:
-            weights = dict(arrays)
-    else:
-        weights = dict(trained.weights)
-    return build(
+    model = build(
         backbone,
-        weights,
+        _arrays(chosen.checkpoint) if trained is None else trained.weights,
         unfrozen_layers=int(chosen.hyperparameters["unfrozen_layers"]),
         head_width=int(chosen.hyperparameters["head_width"]),
-        batch_norm=chosen.spec.backbone.batch_norm,
+        batch_norm=spec.backbone.batch_norm,
         # The converters to ONNX and LiteRT take float32 alone; the weights are float32 whatever the precision.
-        precision="float32" if kind.squares else chosen.spec.search.precision,
-        resize=chosen.spec.data.resize,
+        precision="float32" if kind.squares else spec.search.precision,
+        resize=spec.data.resize,
         classes=dataset.classes,
         squares=kind.squares,
     )
+    rows = dataset.indices("val")
+    return Candidate(
+        model,
+        target,
+        kind,
+        Contents(dataset.classes, spec.data.image_size, spec.data.resize),
+        images=dataset.images[rows],
+        files=[dataset.root / dataset.photographs[row].path for row in rows],
+        expected=chosen.expected if trained is None else trained.expected,
+        labels=dataset.labels[rows],
+        configuration=chosen.configuration,
+        coarse=spec.search.precision != "float32" or backend.on_gpu(),
+        refit=trained,
+    )
 
 
-def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> Chosen:
+def _arrays(checkpoint: Path) -> dict[str, np.ndarray]:
+    with np.load(checkpoint, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
     """The configuration to export, its weights whole. Raises UsageError."""
     row = results.baseline() if baseline else results.winner()
     if row is None:
@@ -132,7 +116,7 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> Chosen:
     if expected is None:
         raise UsageError(f"{folder.root}: {configuration} has no stored predictions to check an export against.")
     with Store(folder.database, readonly=True) as store:
-        return Chosen(
+        return _Chosen(
             configuration,
             results.hyperparameters(configuration),
             int(row["best_epoch"]),
@@ -145,7 +129,7 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> Chosen:
         )
 
 
-def _as_searched(folder: StudyFolder, chosen: Chosen) -> tuple[Dataset, Backbone]:
+def _as_searched(folder: StudyFolder, chosen: _Chosen) -> tuple[Dataset, Backbone]:
     """The photographs and the backbone the search had. Raises UsageError when either changed."""
     from tuner.backbones import weights
     from tuner.search.session import images, load_backbone, wanted_weights
