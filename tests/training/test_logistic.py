@@ -1,13 +1,24 @@
-"""Logistic regression on pooled features is scikit-learn's, whatever the features' scale, chosen without validation."""
+"""Logistic regression on pooled features is scikit-learn's, whatever the features' scale and the machine's threads."""
 
 from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+from training.trials import task
 
+from tuner.images.folds import stratified_folds
+from tuner.spec.rules import rules_of
 from tuner.training import logistic
 from tuner.training.network import probabilities
+from tuner.training.newton import Problem, Rows
+
+NEW, OLD = rules_of(4), rules_of(3)
 
 
 def made(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,20 +28,133 @@ def made(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.nd
     return (means[labels] + draw.normal(scale=2.0, size=(n, d))).astype(np.float32), labels
 
 
-@pytest.mark.parametrize(("n", "d", "classes"), [(40, 200, 2), (200, 30, 2), (60, 150, 3)])
-def test_it_is_scikit_learns_fit_on_all_features(n: int, d: int, classes: int) -> None:
-    """With fewer photographs than features it is solved in their span; the solution is the same."""
+def fit(x: np.ndarray, y: np.ndarray, classes: int, **options: Any) -> logistic.Fit:
+    given: dict[str, Any] = {"objective": "val_loss", "balanced": False, "seed": 0, "rules": NEW} | options
+    return logistic.fit(x, y, None, classes, **given)
+
+
+def scaled(x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1, dtype=np.float64)))
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(("n", "d", "classes"), [(40, 200, 2), (200, 30, 2), (61, 150, 3), (202, 20, 4)])
+def test_it_is_scikit_learns_fit_on_all_features(n: int, d: int, classes: int, balanced: bool) -> None:
+    """With fewer images than features it is solved in their span; the solution is the same."""
     x, y = made(n, d, classes)
-    found = logistic.fit(x, y, None, classes, "val_loss", False, seed=0)
-    scale = np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1)))
-    wanted = LogisticRegression(C=found.strength, max_iter=5000, tol=1e-8).fit(x.astype(np.float64) / scale, y)
-    np.testing.assert_allclose(probabilities(found.logits(x)), wanted.predict_proba(x / scale), atol=2e-3)
+    found = fit(x, y, classes, balanced=balanced)
+    reference = LogisticRegression(
+        C=found.strength, max_iter=20000, tol=1e-9, class_weight="balanced" if balanced else None
+    ).fit(scaled(x).astype(np.float64), y)
+    np.testing.assert_allclose(probabilities(found.logits(x)), reference.predict_proba(scaled(x)), atol=1e-3)
     assert found.folds == 5 and found.kernel.shape == (d, 1 if classes == 2 else classes)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("strength", [1e-3, 1.0, 1e5])
+def test_it_converges_at_every_strength_to_no_more_than_scikit_learns_objective(classes: int, strength: float) -> None:
+    x, y = made(60, 20, classes)
+    x = scaled(x).astype(np.float64)
+    rows = Rows.of(x)
+    problem = Problem(rows, y, classes, np.ones((60, 1)))
+    at = problem.solve(strength, problem.begin(), 1e-9)
+    assert problem.gradient(at, strength).max() <= 1e-9
+    model = LogisticRegression(C=strength, max_iter=20000, tol=1e-10).fit(x, y)
+
+    def objective(kernel: np.ndarray, bias: np.ndarray) -> float:
+        logits = (x @ kernel + bias).astype(np.float64)
+        return logistic.log_loss(logits, y) * len(y) + 0.5 / strength * float(np.sum(kernel**2))
+
+    kernel, bias = rows.back(at[0][:, 0], at[1][0])
+    assert objective(kernel, bias) <= objective(model.coef_.T, model.intercept_) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
+def test_threads_change_nothing(objective: str) -> None:
+    """Not a bit from outside; and if its own sums were another machine's, the strength would be the same."""
+    x, y = made(150, 400, 3, seed=4)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(fit(x, y, 3, objective=objective))
+    assert found[0].strength == found[1].strength
+    assert np.array_equal(found[0].kernel, found[1].kernel) and np.array_equal(found[0].bias, found[1].bias)
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(400, 400)))[0]  # the same problem, other roundings
+    other = fit((x @ turned).astype(np.float32), y, 3, objective=objective)
+    assert other.strength == found[0].strength
+    np.testing.assert_allclose(turned @ other.kernel, found[0].kernel, atol=1e-4 * np.abs(found[0].kernel).max())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_path_is_left_where_the_loss_is_least(seed: int) -> None:
+    """By val_loss the rest of the path has nothing better."""
+    draw = np.random.default_rng(seed)
+    classes = int(draw.integers(2, 5))
+    x, y = made(int(draw.integers(20, 90)), int(draw.integers(5, 120)), classes, seed)
+    x *= np.arange(1, x.shape[1] + 1, dtype=np.float32) ** -draw.uniform(0, 1)
+    parts = stratified_folds(y, None, 5, 0, "logistic folds")
+    with threadpool_limits(1, user_api="blas"):
+        rows, tried = Rows.of(scaled(x).astype(np.float64)), []
+        early, _ = logistic.choose(
+            rows, y, parts, classes, "val_loss", True, on_progress=lambda done, most: tried.append((done, most))
+        )
+        whole, _ = logistic.choose(rows, y, parts, classes, "val_loss", True, whole=True)
+    assert early == whole
+    assert [done for done, _ in tried] == list(range(1, len(tried) + 1)) and len(tried) <= tried[0][1]
+
+
+def test_a_stop_ends_it_between_steps_and_nothing_is_written(workshop: Any, tmp_path: Path) -> None:
+    x, y = made(40, 60, 2)
+    asked = []
+
+    def should_stop() -> bool:
+        asked.append(1)
+        return len(asked) > 5
+
+    with pytest.raises(logistic.FitStopped):
+        fit(x, y, 2, should_stop=should_stop)
+    assert len(asked) == 6
+    stop = threading.Event()
+    stop.set()
+    shop = workshop()
+    result = logistic.run(task(shop, tmp_path, unfrozen_layers=0), shop, lambda done: None, stop)
+    assert (result.status, list(tmp_path.iterdir())) == ("STOPPED", [])
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "classes", "objective", "balanced", "strength", "sums"),
+    [
+        (40, 200, 2, "val_loss", False, 1e5, [-0.459402, 11.727102, -0.753878]),
+        (200, 30, 2, "val_accuracy", True, 46.41588833612773, [1.652725, 8.443773, -0.826797]),
+        (60, 150, 3, "val_loss", True, 1e5, [0.0, 20.864124, 0.39511, -0.055057, -0.340053]),
+    ],
+)
+def test_a_study_that_began_before_goes_on_with_its_numbers(
+    n: int, d: int, classes: int, objective: str, balanced: bool, strength: float, sums: list[float]
+) -> None:
+    """Those of the code before numerics 4: the kernel's sum, its absolute sum, the bias."""
+    x, y = made(n, d, classes)
+    found = fit(x, y, classes, objective=objective, balanced=balanced, rules=OLD)
+    assert found.strength == strength
+    numbers = [found.kernel.sum(), np.abs(found.kernel).sum(), *found.bias]
+    np.testing.assert_allclose(np.array(numbers, float), sums, atol=2e-5)
+
+
+def test_a_fold_that_lacks_a_class_still_has_an_end() -> None:
+    """All of a class look like images of another one, so that they are left out together."""
+    x, y = made(30, 10, 3)
+    groups = np.arange(30)
+    groups[y == 2], groups[y == 1] = groups[y == 0], np.where(np.arange(30)[y == 1] < 15, 1000, 1001)
+    for classes, labels in ((3, y), (2, np.minimum(y, 1))):
+        found = logistic.fit(x, labels, groups, classes, "val_loss", True, 0, rules=NEW)
+        assert np.isfinite(found.kernel).all() and np.isfinite(found.bias).all()
+    nothing = fit(np.ones((20, 4), np.float32), np.arange(20) % 2, 2)
+    assert nothing.strength == 10.0 ** logistic.EXPONENTS[0], "what makes no difference is penalised most"
 
 
 def test_the_features_scale_does_not_matter() -> None:
     x, y = made(50, 100, 2)
-    one, other = (logistic.fit(x * s, y, None, 2, "val_loss", False, seed=0) for s in (1.0, 1000.0))
+    one, other = (fit(x * s, y, 2) for s in (1.0, 1000.0))
     assert one.strength == other.strength
     np.testing.assert_allclose(one.logits(x), other.logits(x * 1000.0), atol=1e-3)
 
@@ -38,20 +162,21 @@ def test_the_features_scale_does_not_matter() -> None:
 def test_noise_gets_a_strong_penalty_and_signal_a_weak_one() -> None:
     x, y = made(100, 50, 2)
     noise = np.random.default_rng(1).permutation(y)
-    clear = logistic.fit(x, y, None, 2, "val_loss", False, seed=0).strength
-    assert logistic.fit(x, noise, None, 2, "val_loss", False, seed=0).strength < clear
+    assert fit(x, noise, 2).strength < fit(x, y, 2).strength
 
 
-def test_one_photograph_of_a_class_has_no_folds_to_choose_by() -> None:
+@pytest.mark.parametrize("rules", [NEW, OLD])
+def test_one_image_of_a_class_has_no_folds_to_choose_by(rules: Any) -> None:
     x, y = made(6, 10, 2)
     y[:] = 0
     y[0] = 1
-    found = logistic.fit(x, y, None, 2, "val_loss", False, seed=0)
+    found = fit(x, y, 2, rules=rules)
     assert (found.folds, found.strength) == (1, 1.0)
 
 
-def test_a_class_that_is_not_there_never_wins() -> None:
+@pytest.mark.parametrize("rules", [NEW, OLD])
+def test_a_class_that_is_not_there_never_wins(rules: Any) -> None:
     x, y = made(30, 10, 2)
-    found = logistic.fit(x, y, None, 3, "val_accuracy", True, seed=0)
+    found = fit(x, y, 3, objective="val_accuracy", balanced=True, rules=rules)
     chances = probabilities(found.logits(x))
     assert chances.shape == (30, 3) and chances[:, 2].max() < 1e-6 and (chances.argmax(axis=1) == y).mean() > 0.8

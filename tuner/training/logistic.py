@@ -6,25 +6,36 @@ A linear probe with a convex fit has no seed, no learning rate and no epochs to 
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from tuner.images.folds import stratified_folds
-from tuner.store.ranking import metric_key
+from tuner.spec.rules import NUMERICS, Rules, rules_of
+from tuner.store.ranking import Key, metric_key
+from tuner.training import old_logistic
 from tuner.training.network import log_loss, probabilities
+from tuner.training.newton import Pair, Problem, Rows
 
 NAMES = ("head_logits/kernel", "head_logits/bias")
 """The arrays of its checkpoint: those of a head without a hidden layer."""
-STRENGTHS = np.logspace(-3, 5, 25)
-"""scikit-learn's C, the inverse of the penalty, on features of mean squared norm 1."""
+NEWEST = rules_of(NUMERICS)
 FOLDS = 5
-ITERATIONS = 1000
-NEWTON = 1500  # features times classes
-NEVER = 30.0
-"""A logit that never wins, and whose loss is finite."""
+EXPONENTS = (-3.0, -2.0, *np.arange(-1.0, 5.5, 0.5).tolist())
+"""Powers of ten of the strengths: scikit-learn's C, the inverse of the penalty, on features of mean squared norm 1."""
+TOLERANCE = 1e-6, 1e-9
+"""Gradients, over that at zero coefficients, at which the fits that strengths are compared by and the last one end."""
+PATIENCE = {"val_loss": 1, "val_accuracy": 4}
+"""How many weaker penalties in a row may be worse before the path is left: the loss has one valley, accuracies jump."""
+CLOSE = 1e-6
+"""What a metric has to be better by, as a share, to count as better: less is for the other metric to decide, and if it
+does not, the stronger penalty is taken."""
+
+
+class FitStopped(Exception):
+    """`should_stop` said so; nothing of the fit is kept."""
 
 
 @dataclass(frozen=True)
@@ -53,96 +64,105 @@ def fit(
     objective: str,
     balanced: bool,
     seed: int,
+    *,
+    rules: Rules = NEWEST,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[int, int], None] = lambda done, most: None,
 ) -> Fit:
     """The penalised fit to features float32 (n, d) and labels int64 (n,) at the strength that cross-validation likes
     best by the objective; ties go to the other metric, then to the stronger penalty.
 
-    `groups` int64 (n,): photographs that look the same, kept together. Folds are fewer where a class has few groups;
-    with fewer than two the strength is 1.
+    `groups` int64 (n,): images that look the same, kept together. Folds are fewer where a class has few groups; with
+    fewer than two the strength is 1. `on_progress` hears how many strengths were tried, and of how many at most.
+    Raises FitStopped soon after `should_stop` says yes.
     """
     scale = (
         float(np.sqrt(np.mean(np.sum(np.square(features - features.mean(axis=0), dtype=np.float64), axis=1)))) or 1.0
     )
-    rows, basis = _reduced(features.astype(np.float64) / scale)
+    scaled = features.astype(np.float64) / scale
     parts = stratified_folds(labels, groups, FOLDS, seed, "logistic folds")
-    count = int(parts.max()) + 1
-    strength = 1.0
-    if count > 1:
-        scores = _cross_validated(rows, labels, parts, classes, balanced)
-        keys = [
-            (metric_key(objective, loss, accuracy), c) for (loss, accuracy), c in zip(scores, STRENGTHS, strict=True)
-        ]
-        strength = float(min(keys)[1])
-    _, kernel, bias = _solve(rows, labels, classes, strength, balanced)
-    return Fit(np.asarray(basis @ kernel / scale, np.float32), np.asarray(bias, np.float32), strength, count)
-
-
-def _reduced(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows in an orthonormal basis, the basis): exact, because the penalised solution lies in the rows' span."""
-    if len(rows) >= rows.shape[1]:
-        return rows, np.eye(rows.shape[1])
-    left, sizes, basis = np.linalg.svd(rows, full_matrices=False)
-    return left * sizes, basis.T
-
-
-def _cross_validated(
-    rows: np.ndarray, labels: np.ndarray, parts: np.ndarray, classes: int, balanced: bool
-) -> list[tuple[float, float]]:
-    """(loss, accuracy) over all left-out rows for each of `STRENGTHS`."""
-    loss, right = np.zeros(len(STRENGTHS)), np.zeros(len(STRENGTHS))
-    for part in range(int(parts.max()) + 1):
-        out = parts == part
-        model: Any = None
-        for i, strength in enumerate(STRENGTHS):
-            # From the weakest fit on each begins where the one before ended.
-            model, kernel, bias = _solve(rows[~out], labels[~out], classes, float(strength), balanced, model, 1e-4)
-            logits = rows[out] @ kernel + bias
-            loss[i] += log_loss(logits, labels[out]) * out.sum()
-            right[i] += float(np.sum(probabilities(logits).argmax(axis=1) == labels[out]))
-    return list(zip((loss / len(rows)).tolist(), (right / len(rows)).tolist(), strict=True))
-
-
-def _solve(
-    rows: np.ndarray,
-    labels: np.ndarray,
-    classes: int,
-    strength: float,
-    balanced: bool,
-    model: Any = None,
-    tolerance: float = 1e-6,
-) -> tuple[Any, np.ndarray, np.ndarray]:
-    """(scikit-learn's model, kernel (d, k), bias (k,)), float64; a class without rows gets a bias that never wins.
-    `model`: one of the same rows, to go on from.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    known = np.unique(labels)
-    if len(known) == 1:  # the others' photographs all look like ones that were left out
-        return None, np.zeros((rows.shape[1], 1 if classes == 2 else classes)), _sure_of(int(known[0]), classes)
-    # Newton's steps where their matrix is small: a tenth of L-BFGS's time, and converged to the last digit.
-    newton = rows.shape[1] * classes <= NEWTON
-    if model is None:
-        model = LogisticRegression(
-            solver="newton-cholesky" if newton else "lbfgs",
-            max_iter=ITERATIONS,
-            class_weight="balanced" if balanced else None,
-            warm_start=True,
-        )
-    model.set_params(C=strength, tol=1e-6 if newton else tolerance)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a weak penalty on separable rows has no end to converge to
-        model.fit(rows, labels)
-    if classes == 2:
-        return model, model.coef_.T, model.intercept_
-    kernel, bias = np.zeros((rows.shape[1], classes)), np.full(classes, -NEVER)
-    if len(known) == 2:
-        kernel[:, known[1]], bias[known] = model.coef_[0], [0.0, model.intercept_[0]]
+    if rules.old_logistic:
+        kernel, bias, strength = old_logistic.fit(scaled, labels, parts, classes, objective, balanced)
     else:
-        kernel[:, known], bias[known] = model.coef_.T, model.intercept_
-    return model, kernel, bias
+
+        def pause() -> None:
+            if should_stop():
+                raise FitStopped
+
+        # One thread adds in one order; two add in another, and are not faster with so few columns.
+        with threadpool_limits(1, user_api="blas"):
+            rows = Rows.of(scaled)
+            problem = Problem(rows, labels, classes, row_weights(labels, np.full(len(labels), -1), 1, balanced))
+            strength, begin = 1.0, problem.begin()
+            if parts.max() > 0:
+                strength, begin = choose(rows, labels, parts, classes, objective, balanced, pause, on_progress)
+            kernel, bias = problem.solve(strength, begin, TOLERANCE[1], pause)
+            kernel, bias = rows.back(kernel[:, 0], bias[0])
+    return Fit(np.asarray(kernel / scale, np.float32), np.asarray(bias, np.float32), strength, int(parts.max()) + 1)
 
 
-def _sure_of(label: int, classes: int) -> np.ndarray:
-    if classes == 2:
-        return np.array([NEVER if label else -NEVER])
-    return np.where(np.arange(classes) == label, 0.0, -NEVER)
+def row_weights(labels: np.ndarray, parts: np.ndarray, folds: int, balanced: bool) -> np.ndarray:
+    """float64 (n, folds): 0 for rows of the fold itself, else 1, or `balanced` so that each class weighs the same."""
+    seen = (parts[:, None] != np.arange(folds)).astype(np.float64)
+    if balanced:
+        counts = np.stack([seen[labels == c].sum(axis=0) for c in range(int(labels.max()) + 1)])
+        seen *= (seen.sum(axis=0) / np.maximum(counts, 1.0) / np.maximum((counts > 0).sum(axis=0), 1))[labels]
+    return np.asarray(seen)
+
+
+def choose(
+    rows: Rows,
+    labels: np.ndarray,
+    parts: np.ndarray,
+    classes: int,
+    objective: str,
+    balanced: bool,
+    pause: Callable[[], None] = lambda: None,
+    on_progress: Callable[[int, int], None] = lambda done, most: None,
+    whole: bool = False,
+) -> tuple[float, Pair]:
+    """The strength that is best on the rows that each fold leaves out, parts int64 (n,) from 0 on; and the mean of the
+    folds' coefficients there, to begin the last fit with.
+
+    From the strongest penalty on until it only gets worse, by the objective and by the loss (`whole`: to the end), then
+    half a step towards the better neighbour. By val_loss that is what the whole path gives; by val_accuracy an image or
+    two more may be right far beyond where the loss is least, and is not looked for.
+    """
+    problem = Problem(rows, labels, classes, row_weights(labels, parts, int(parts.max()) + 1, balanced))
+    keys: dict[float, Key] = {}
+    fits: dict[float, Pair] = {}
+    most = len(EXPONENTS) + 1
+
+    def loss_at(exponent: float) -> float:
+        # Each fit begins where the two with the nearest stronger penalties point to.
+        two = sorted(e for e in fits if e < exponent)[-2:]
+        near = [fits[e] for e in two] or [problem.begin()]
+        ahead = (exponent - two[-1]) / (two[-1] - two[0]) if len(two) == 2 else 0.0
+        begin = near[-1][0] + ahead * (near[-1][0] - near[0][0]), near[-1][1] + ahead * (near[-1][1] - near[0][1])
+        fits[exponent] = problem.solve(10.0**exponent, begin, TOLERANCE[0], pause)
+        logits = problem.logits(fits[exponent])[np.arange(len(labels)), parts]
+        loss, accuracy = log_loss(logits, labels), float(np.mean(probabilities(logits).argmax(axis=1) == labels))
+        keys[exponent] = metric_key(objective, loss, accuracy)
+        on_progress(len(keys), most)
+        return loss
+
+    def better(one: float, other: float) -> bool:
+        apart = (a < b for a, b in zip(keys[one], keys[other], strict=True) if abs(a - b) > CLOSE * abs(b))
+        return next(apart, False)
+
+    best, lowest, worse = EXPONENTS[0], np.inf, 0
+    for exponent in EXPONENTS:
+        loss = loss_at(exponent)
+        improved = better(exponent, best)
+        best = exponent if improved else best
+        worse = 0 if improved or loss <= lowest else worse + 1
+        lowest = min(lowest, loss)
+        if worse == PATIENCE[objective] and not whole:
+            break
+    at = EXPONENTS.index(best)
+    beside = min((e for e in EXPONENTS[max(0, at - 1) : at + 2] if e in keys and e != best), key=lambda e: keys[e])
+    between = (best + beside) / 2
+    loss_at(between)
+    best = between if better(between, best) else best
+    kernel, bias = fits[best]
+    return 10.0**best, (kernel.mean(axis=1, keepdims=True), bias.mean(axis=0, keepdims=True))

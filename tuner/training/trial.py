@@ -150,7 +150,10 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     began = time.perf_counter()
     rows, labels = context.rows(spec.subset), context.labels
     pooled = context.features.arrays["pooled"]
-    found = fit_rows(context, rows)
+    try:
+        found = fit_rows(context, rows, should_stop)
+    except logistic.FitStopped:
+        return TrialResult("STOPPED", None, None, time.perf_counter() - began, None)
     on_train, on_validation = found.logits(pooled[rows.train]), found.logits(pooled[rows.validation])
     chances = probabilities(on_validation)
     row = EpochRow(
@@ -172,7 +175,7 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out)
 
 
-def fit_rows(context: Context, rows: Rows) -> logistic.Fit:
+def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lambda: False) -> logistic.Fit:
     """Logistic regression on the pooled features of the training rows."""
     groups = None if context.groups is None else context.groups[rows.train]
     recipe = context.recipe
@@ -184,6 +187,8 @@ def fit_rows(context: Context, rows: Rows) -> logistic.Fit:
         recipe.objective,
         recipe.balanced,
         recipe.seed,
+        rules=recipe.rules,
+        should_stop=should_stop,
     )
 
 
@@ -254,7 +259,7 @@ class _Trainer:
         # would enter the statistics of a BatchNorm that is trained.
         padded = recipe.batch_norm == "frozen" or recipe.rules.padded_batches
         sums = []
-        for batch, real in batches(order, min(recipe.batch_size, len(rows)), padded=padded):
+        for batch, real in batches(order, recipe.batch_size, padded=padded):
             weight = weights[context.labels[batch]]
             weight[real:] = 0.0
             sums.append(network.stepper.train(data.take(batch), targets[batch], weight, real, decays, self.parts))
