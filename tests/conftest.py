@@ -41,7 +41,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 LONGEST = (
-    "test_runtimes.py",
     "test_exported_file.py",
     "test_trial.py",
     "test_every_write.py",

@@ -9,6 +9,7 @@ import pytest
 from faults import costless
 from search.studies import facts, make, search, spec
 
+from tuner.backbones.architecture import architecture
 from tuner.errors import StudyError, UsageError
 from tuner.search.space import build
 from tuner.spec.spec import Spec, refused_by_extension
@@ -93,7 +94,7 @@ STEPPED = costless.QUESTION.override({"space.dropout": {"min": 0.3, "max": 0.5, 
 def test_a_stepped_range_widens_where_its_values_stay(low: float, high: float, step: float, taken: bool) -> None:
     wider = STEPPED.override({"space.dropout": {"min": low, "max": high, "step": step}})
     assert (refused_by_extension(STEPPED, wider) == []) == taken
-    before, after = (build(q).choices("dropout") for q in (STEPPED, wider))
+    before, after = (build(q, architecture(image_size=224)).choices("dropout") for q in (STEPPED, wider))
     assert before == (0.3, 0.4, 0.5) and after is not None
     assert not taken or set(before) <= set(after), "else a configuration would be trained twice"
 

@@ -47,7 +47,7 @@ def test_killed_again_and_again_the_result_is_the_uninterrupted_one(
     assert facts(folder) == facts(finished)
     with Store(folder.database, readonly=True) as store:
         outcomes = [r["outcome"] for r in store.rows("SELECT outcome FROM sessions")]
-        files = store.checkpoint_files()
+        files = {saved.file for saved in store.checkpoints().values()}
     assert outcomes[-1] == "finished" and set(outcomes[:2]) == {None}
     assert {p.name for p in folder.checkpoints.iterdir()} == files
     steps = heard(folder.root / "canary")

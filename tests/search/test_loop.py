@@ -14,7 +14,7 @@ from photographs import photograph
 from search.studies import facts, make, search, spec
 
 from tuner.artifacts.files import sha256_of
-from tuner.backbones import cuts
+from tuner.backbones.architecture import architecture
 from tuner.backends import backend
 from tuner.errors import Interrupted, SearchError, StudyError
 from tuner.evidence.results import Results
@@ -94,8 +94,9 @@ def test_only_the_best_weights_of_winner_baselines_and_reference_stay(finished: 
 def test_the_cuts_are_those_the_space_needs(finished: StudyFolder) -> None:
     with Store(finished.database, readonly=True) as store:
         rows = store.rows("SELECT hyperparameters, cut FROM configurations")
+    network = architecture(image_size=32)
     for row in rows:
-        assert row["cut"] == cuts.cut_for(json.loads(row["hyperparameters"])["unfrozen_layers"])
+        assert row["cut"] == network.cut_for(json.loads(row["hyperparameters"])["unfrozen_layers"], "frozen")
     assert {r["cut"] for r in rows} == {"pooled", "conv5_block2"}
 
 
@@ -176,10 +177,10 @@ def test_stopped_and_resumed_is_uninterrupted(finished: StudyFolder, tmp_path: P
     assert not [e for e in first if isinstance(e, Progress) and e.phase == "features"], "another study had made them"
     assert last.configuration == "b01" and last.row.epoch < 3, "it stopped inside the trial"
     with Store(folder.database, readonly=True) as store:
-        saved = store.checkpoint("b01", "last")
+        saved = store.checkpoints().get(("b01", "last"))
         assert saved is not None and saved.epoch == last.row.epoch
         assert [r["outcome"] for r in store.rows("SELECT outcome FROM sessions")] == ["interrupted"]
-    second = stop_when(folder, lambda e: isinstance(e, TrialEnded) and e.trial == "0001")
+    second = stop_when(folder, lambda e: isinstance(e, TrialEnded) and e.trial == "c001-rung0")
     assert [e for e in second if isinstance(e, EpochEnded)][0].row.epoch == last.row.epoch + 1, "no epoch is redone"
     stop_when(folder, lambda e: isinstance(e, TrialStarted) and e.rung == 1)
     search(folder)
@@ -190,7 +191,7 @@ def test_stopped_and_resumed_is_uninterrupted(finished: StudyFolder, tmp_path: P
 
 def test_a_damaged_checkpoint_is_trained_again_to_the_same_numbers(finished: StudyFolder, tmp_path: Path) -> None:
     folder = make(tmp_path / "damaged")
-    stop_when(folder, lambda e: isinstance(e, TrialEnded) and e.trial == "0002")
+    stop_when(folder, lambda e: isinstance(e, TrialEnded) and e.trial == "c002-rung0")
     last = list(folder.checkpoints.glob("c*-last-*"))
     assert len(last) == 1, "only the one that will be promoted"
     data = bytearray(last[0].read_bytes())

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.backbones import cuts
+from tuner.backbones.architecture import architecture
 from tuner.search import space as spaces
-from tuner.search.space import HEAD_NAMES, NAMES, REFERENCE, frozen_configurations
-from tuner.spec.spec import Spec
+from tuner.search.space import HEAD_NAMES, NAMES
+from tuner.spec.configuration import HYPERPARAMETERS, REFERENCE, Configuration
+from tuner.spec.spec import SpaceSpec, Spec
+
+NETWORK = architecture(image_size=32)
+
+
+def frozen(space: spaces.Space, count: int, seed: int) -> list[dict[str, Any]]:
+    return [found.to_dict() for found in spaces.frozen_configurations(space, count, seed)]
+
+
+def test_a_hyperparameter_stands_in_one_table_with_its_field_and_its_key() -> None:
+    names = [h.name for h in HYPERPARAMETERS]
+    assert names == [f.name for f in fields(Configuration)] == [f.name for f in fields(SpaceSpec)]
 
 
 def space_of(batch_norm: str = "frozen", **values: Any) -> spaces.Space:
-    return spaces.build(Spec.from_dict({"space": values, "backbone": {"batch_norm": batch_norm}}))
+    return spaces.build(Spec.from_dict({"space": values, "backbone": {"batch_norm": batch_norm}}), NETWORK)
 
 
 def test_every_name_is_there_as_the_kind_it_is() -> None:
@@ -69,8 +82,8 @@ def test_a_range_of_depths_holds_each_model_once(low: int, high: int, batch_norm
         return
     space = space_of(batch_norm, unfrozen_layers={"min": low, "max": high})
     kept = spaces.depths(space)
-    wanted = {cuts.canonical(d, batch_norm) for d in range(low, high + 1)}
-    assert [cuts.canonical(d, batch_norm) for d in kept] == sorted(wanted)
+    wanted = {NETWORK.canonical(d, batch_norm) for d in range(low, high + 1)}
+    assert [NETWORK.canonical(d, batch_norm) for d in kept] == sorted(wanted)
     assert not space.notices, "a range is not a list of wishes"
 
 
@@ -113,8 +126,8 @@ def test_frozen_configurations_are_distinct_complete_and_inside_the_space(
     values: dict[str, Any], count: int, seed: int
 ) -> None:
     space = space_of(**values)
-    found = frozen_configurations(space, count, seed)
-    assert found == frozen_configurations(space, count, seed)
+    found = frozen(space, count, seed)
+    assert found == frozen(space, count, seed)
     assert len({tuple(sorted(c.items())) for c in found}) == len(found)
     different = math.prod(len(c) if (c := space.choices(n)) is not None else count for n in HEAD_NAMES)
     assert len(found) == min(count, different)
@@ -138,7 +151,7 @@ def test_frozen_configurations_are_a_latin_hypercube(count: int) -> None:
         dropout={"min": 0.0, "max": 0.5},
         head_width=[0, 64, 128],
     )
-    found = frozen_configurations(space, count, 0)
+    found = frozen(space, count, 0)
     rates = sorted(math.log10(c["learning_rate"] / 1e-5) / 4 for c in found)
     drops = sorted(c["dropout"] / 0.5 for c in found)
     for values in (rates, drops):
@@ -146,10 +159,9 @@ def test_frozen_configurations_are_a_latin_hypercube(count: int) -> None:
     times = Counter(c["head_width"] for c in found).values()
     assert max(times) - min(times) <= 1
     assert [c["learning_rate"] for c in found] != sorted(c["learning_rate"] for c in found), "columns are shuffled"
-    assert found != frozen_configurations(space, count, 1)
+    assert found != frozen(space, count, 1)
 
 
 def test_the_reference_is_the_tutorials_recipe() -> None:
-    assert tuple(REFERENCE) == NAMES
-    assert (REFERENCE["unfrozen_layers"], REFERENCE["head_width"], REFERENCE["learning_rate"]) == (0, 0, 1e-3)
-    assert REFERENCE["dropout"] == REFERENCE["weight_decay"] == REFERENCE["label_smoothing"] == 0
+    assert (REFERENCE.unfrozen_layers, REFERENCE.head_width, REFERENCE.learning_rate) == (0, 0, 1e-3)
+    assert REFERENCE.dropout == REFERENCE.weight_decay == REFERENCE.label_smoothing == 0

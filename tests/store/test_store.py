@@ -367,12 +367,12 @@ def test_the_last_checkpoint_of_each_role_is_known_until_it_is_forgotten(tmp_pat
         one_trial(store)
         store.record_epoch("0000", "c000", EPOCH, None, [first, best])
         store.record_epoch("0000", "c000", EpochRow(2, 0.6, 0.6, 0.7, 0.7, 1.0, 12), None, [second])
-        assert store.checkpoint("c000", "last") == second
-        assert store.checkpoint("c000", "best") == best
-        assert store.checkpoint_files() == {"b.npz", "c.npz"}
+        assert store.checkpoints()["c000", "last"] == second
+        assert store.checkpoints()["c000", "best"] == best
+        assert {s.file for s in store.checkpoints().values()} == {"b.npz", "c.npz"}
         store.forget_checkpoints("c000", ["last"])
-        assert store.checkpoint("c000", "last") is None
-        assert store.checkpoint_files() == {"c.npz"}
+        assert ("c000", "last") not in store.checkpoints()
+        assert {s.file for s in store.checkpoints().values()} == {"c.npz"}
 
 
 def test_a_configuration_and_facts_are_kept_as_they_were_given(tmp_path: Path) -> None:
