@@ -29,7 +29,7 @@ def test_no_gradient_is_a_sum_of_three(backbone: Any, batch_norm: str, classes: 
     """TensorFlow may add three and more in the order in which they arrive; two are the same in either."""
     import tensorflow as tf
 
-    for depth in (0, 10, 62):
+    for depth in (0, 10, 62) if classes == 2 else (0, 10):  # the loss differs, what is below the head does not
         trained, batch = network(backbone, depth, batch_norm, classes)
         numbers = [*batch, np.float32(4), *np.zeros(len(trained.decays(0, 1)), np.float32)]
         specs = [tf.TensorSpec(a.shape, tf.float32) for a in numbers]
@@ -38,11 +38,11 @@ def test_no_gradient_is_a_sum_of_three(backbone: Any, batch_norm: str, classes: 
         assert all(terms == 2 for terms in sums.values()), (depth, sums)
 
 
-@pytest.mark.parametrize("batch_norm", ["frozen", "trained"])
-def test_the_same_steps_give_the_same_bits_in_a_deep_network(backbone: Any, batch_norm: str) -> None:
-    trained, (x, targets, weights) = network(backbone, 94, batch_norm, 2)
+@pytest.mark.parametrize(("depth", "batch_norm"), [(94, "frozen"), (62, "trained")])
+def test_the_same_steps_give_the_same_bits_in_a_deep_network(backbone: Any, depth: int, batch_norm: str) -> None:
+    trained, (x, targets, weights) = network(backbone, depth, batch_norm, 2)
     found = set()
-    for _ in range(5):
+    for _ in range(3):
         trained.reset(1, "c000")
         trained.set_rates(1e-4, 1.0, 0.5)
         trained.seed_dropout(1)

@@ -39,21 +39,21 @@ EXACT = {
 
 @pytest.mark.parametrize("name", EXACT)
 def test_rungs_through_checkpoints_equal_one_go_bit_for_bit(name: str, workshop: Workshops, tmp_path: Path) -> None:
-    """1 + 2 + 6 epochs, with another trial on the same network in between, and 9 epochs: the same weights, slots,
+    """1 + 1 + 2 epochs, with another trial on the same network in between, and 4 epochs: the same weights, slots,
     iterations and metrics."""
     options = dict(EXACT[name])
     made = {k: options.pop(k) for k in ("optimizer", "classes", "batch_norm") if k in options}
     shop = workshop(**made)
     norm = {"batch_norm": made["batch_norm"]} if "batch_norm" in made else {}
-    whole = task(shop, tmp_path / "whole", last_epoch=9, **options, **norm)
+    whole = task(shop, tmp_path / "whole", last_epoch=4, **options, **norm)
     result, wanted = run(whole, shop)
-    assert result.status == "COMPLETED" and [d.row.epoch for d in wanted] == list(range(1, 10))
+    assert result.status == "COMPLETED" and [d.row.epoch for d in wanted] == list(range(1, 5))
 
     rung = task(shop, tmp_path / "rungs", last_epoch=1, **options, **norm)
     hopeless = {"keep_last": False, "best_bar": (-1.0, -1.0)}  # so that it writes nothing
     other = task(shop, tmp_path / "other", configuration="c009", last_epoch=1, learning_rate=0.1, **norm, **hopeless)
     found: list[trial.EpochDone] = []
-    for last in (1, 3, 9):
+    for last in (1, 2, 4):
         if found:
             run(other, shop)
             rung = resumed(rung, found, last)
@@ -212,7 +212,7 @@ def test_one_trace_for_any_rates_and_any_number_of_trials(backbone: Any, worksho
     assert [n.stepper.traces for n in networks.values()] == [1, 1]
 
 
-@pytest.mark.parametrize(("optimizer", "classes"), [("adam", 2), ("sgd", 2), ("rmsprop", 3)])
+@pytest.mark.parametrize(("optimizer", "classes"), [("adam", 2), ("sgd", 3)])
 def test_widths_that_share_a_network_train_as_with_one_of_their_own(
     optimizer: str, classes: int, workshop: Workshops, tmp_path: Path
 ) -> None:
@@ -220,7 +220,7 @@ def test_widths_that_share_a_network_train_as_with_one_of_their_own(
     network that three widths share is traced once."""
     shared = workshop(classes=classes, optimizer=optimizer)
     options = {"learning_rate": 1e-3, "dropout": 0.3, "weight_decay": 0.01}
-    for width in (8, 0, 16, 8):
+    for width in (16, 0, 8):
         alone = workshop(classes=classes, optimizer=optimizer, head_widths=())
         wanted = task(shared, tmp_path / "t", head_width=width, last_epoch=2, **options)
         result, ours = run(wanted, shared)
@@ -308,7 +308,7 @@ def with_head(resnet: Any, shop: Any, wanted: trial.TrialTask) -> Any:
     return keras.Model(inputs, x)
 
 
-@pytest.mark.parametrize(("depth", "width"), [(0, 8), (10, 8), (32, 0), (104, 8)])
+@pytest.mark.parametrize(("depth", "width"), [(10, 8), (32, 0), (104, 8)])
 def test_a_trial_is_stock_keras_fit_on_the_same_batches(
     depth: int,
     width: int,
@@ -317,14 +317,14 @@ def test_a_trial_is_stock_keras_fit_on_the_same_batches(
     preprocessed: np.ndarray,
     tmp_path: Path,
 ) -> None:
-    """Adam on photographs through the whole stock network, 26 of them in batches of 10: the last one has 6. At 42 and
-    104 ends of stages are trained, of which we compute every second pixel."""
+    """Adam on photographs through the whole stock network, 26 of them in batches of 10: the last one has 6. At 32
+    and 104 ends of stages are trained, of which we compute every second pixel. The frozen head is the next test's."""
     import keras
 
     cut = workshop().networks.backbone.architecture.cut_for(depth, "frozen")
     shop = workshop() if depth <= 10 else workshop(cuts=(cut, "pooled"))
     options = {"unfrozen_layers": depth, "head_width": width, "learning_rate": 1e-4}
-    wanted = task(shop, tmp_path / "t", last_epoch=2, keep_last=False, **options)
+    wanted = task(shop, tmp_path / "t", last_epoch=2 if depth == 10 else 1, keep_last=False, **options)
     result, done = run(wanted, shop)
     resnet = stock_resnet()
     for index, layer in enumerate(resnet.layers):
@@ -339,7 +339,7 @@ def test_a_trial_is_stock_keras_fit_on_the_same_batches(
         assert model.evaluate(x, y, verbose=0) == pytest.approx(done[-1].row.val_loss, rel=5e-3)
 
 
-@pytest.mark.parametrize("case", ["plain", "smoothing", "balanced", "decay", "three", "three smoothed", "one batch"])
+@pytest.mark.parametrize("case", ["smoothing", "balanced", "decay", "three smoothed", "one batch"])
 def test_a_frozen_trial_is_stock_keras_fit_with_each_option(case: str, workshop: Workshops, tmp_path: Path) -> None:
     import keras
 
@@ -361,8 +361,6 @@ def test_a_frozen_trial_is_stock_keras_fit_with_each_option(case: str, workshop:
         options["weight_decay"] = 0.5
         optimizer = keras.optimizers.AdamW(3e-3, weight_decay=0.5)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
-    elif case == "three":
-        loss = losses.SparseCategoricalCrossentropy(from_logits=True)
     elif case == "three smoothed":
         options["label_smoothing"] = 0.3
         loss = losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3)
@@ -535,7 +533,7 @@ def test_a_store_that_cannot_be_written_is_no_fault_of_the_trial(workshop: Works
 # ---- the fitted head ----
 
 
-@pytest.mark.parametrize(("depth", "classes"), [(0, 2), (10, 2), (10, 3)])
+@pytest.mark.parametrize(("depth", "classes"), [(0, 2), (10, 3)])
 def test_from_the_fitted_head_training_begins_where_logistic_regression_ends(
     workshop: Workshops, tmp_path: Path, depth: int, classes: int
 ) -> None:
