@@ -61,7 +61,7 @@ def entry(tmp_path: Path, data: Dataset) -> Path:
 
 
 def check_rows(data: Dataset, size: int = 32, mode: str = "crop") -> None:
-    for row, photo in enumerate(data.photographs):
+    for row, photo in enumerate(data.records):
         np.testing.assert_array_equal(data.images[row], to_square(load_photograph(data.root / photo.path), size, mode))
 
 
@@ -75,7 +75,7 @@ def test_decoded_once(tmp_path: Path, decodes: Decodes) -> None:
     assert decodes.take() == 13
     second = run(tmp_path)
     assert decodes.take() == 0
-    assert (first.key, first.photographs, first.left_out) == (second.key, second.photographs, second.left_out)
+    assert (first.key, first.records, first.left_out) == (second.key, second.records, second.left_out)
 
 
 def test_renamed_moved_and_added_files(tmp_path: Path, decodes: Decodes) -> None:

@@ -50,7 +50,7 @@ def test_hidden_and_system_entries_are_ignored(tmp_path: Path) -> None:
     photograph(tmp_path / "__MACOSX" / "cat" / "a.jpg", 1)
     photograph(tmp_path / "train" / ".git" / "a.jpg", 1)
     found = scan(tmp_path)
-    assert (len(found.files), found.ignored, found.left_out, found.beside) == (8, 6, (), ())
+    assert (len(found.files), found.ignored, found.left_out, found.beside) == (8, 6, [], [])
 
 
 def test_text_beside_class_folders_is_noted_and_in_a_class_is_tried(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_text_beside_class_folders_is_noted_and_in_a_class_is_tried(tmp_path: Pa
     (tmp_path / "train" / "cat" / "notes.txt").write_text("notes")
     (tmp_path / "extra").mkdir()
     found = scan(tmp_path)
-    assert {path for path, _ in found.beside} == {"extra", "README.md"}
+    assert {left.path for left in found.beside} == {"extra", "README.md"}
     assert "train/cat/notes.txt" in {file.path for file in found.files}
 
 
@@ -167,7 +167,7 @@ def test_links_and_special_files_are_left_out(tmp_path: Path) -> None:
     os.symlink("00.jpg", cat / "inside.jpg")
     os.mkfifo(cat / "pipe.jpg")
     found = scan(root)
-    reasons = dict(found.left_out)
+    reasons = {left.path: left.reason for left in found.left_out}
     assert set(reasons) == {f"cat/{name}" for name in ("out.jpg", "loop.jpg", "dangling.jpg", "up", "pipe.jpg")}
     assert "leaves the data folder" in reasons["cat/out.jpg"]
     assert "circle" in reasons["cat/loop.jpg"]

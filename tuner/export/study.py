@@ -88,7 +88,7 @@ def candidate(
         kind,
         Contents(dataset.classes, spec.data.image_size, spec.data.resize),
         images=dataset.images[rows],
-        files=[dataset.root / dataset.photographs[row].path for row in rows],
+        files=[dataset.root / dataset.records[row].path for row in rows],
         expected=chosen.expected if trained is None else trained.expected,
         labels=dataset.labels[rows],
         configuration=chosen.configuration,

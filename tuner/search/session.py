@@ -441,10 +441,10 @@ def _record(
             environment={k: v for k, v in environment.items() if k in SAME},
         )
         if store.meta("test_seal") is None:
-            test = [vars(p) for p in dataset.photographs if p.split == "test"]
+            test = [vars(p) for p in dataset.records if p.split == "test"]
             store.set_meta(test_seal=held_out.seal(test) if test else "")
         store.record_images(
-            ((p.path, p.split, p.label, p.sha256, p.width, p.height) for p in dataset.photographs),
+            ((p.path, p.split, p.label, p.sha256, p.verdict.width, p.verdict.height) for p in dataset.records),
             ((x.path, x.reason) for x in dataset.left_out),
         )
 
@@ -495,7 +495,7 @@ def same_images(store: Store, dataset: Dataset) -> bool:
     of these two.
     """
     before = [(image.split, image.label, image.sha256) for image in tables.rows(store, tables.Image)]
-    now = [(image.split, image.label, image.sha256) for image in dataset.photographs]
+    now = [(image.split, image.label, image.sha256) for image in dataset.records]
     return store.meta("data_key") == dataset.key and before == now
 
 
