@@ -50,17 +50,17 @@ def test_hidden_and_system_entries_are_ignored(tmp_path: Path) -> None:
     photograph(tmp_path / "__MACOSX" / "cat" / "a.jpg", 1)
     photograph(tmp_path / "train" / ".git" / "a.jpg", 1)
     found = scan(tmp_path)
-    assert (len(found.files), found.ignored, found.left_out, found.beside) == (8, 6, [], [])
+    assert (len(found.files), found.ignored, found.left_out) == (8, 6, [])
 
 
-def test_text_beside_class_folders_is_noted_and_in_a_class_is_tried(tmp_path: Path) -> None:
+def test_text_beside_class_folders_counts_as_nothing_and_in_a_class_is_tried(tmp_path: Path) -> None:
     folder(tmp_path, 2, 2)
     (tmp_path / "README.md").write_text("photographs")
     (tmp_path / "train" / "cat" / "notes.txt").write_text("notes")
     (tmp_path / "extra").mkdir()
     found = scan(tmp_path)
-    assert {left.path for left in found.beside} == {"extra", "README.md"}
-    assert "train/cat/notes.txt" in {file.path for file in found.files}
+    assert found.classes == ("cat", "dog") and found.left_out == []
+    assert {file.path for file in found.files if file.path.endswith(("txt", "md"))} == {"train/cat/notes.txt"}
 
 
 def test_missing_and_empty_and_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tuner.errors import DataError
-from tuner.images.split import assign
+from tuner.images.folds import assign
 
 LABELS = st.lists(st.integers(0, 2), min_size=12, max_size=60)
 FRACTIONS = st.floats(0.05, 0.45)

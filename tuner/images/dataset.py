@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from tuner.artifacts.entries import Said, silent
 from tuner.artifacts.files import home
 from tuner.errors import DataError
-from tuner.images import archive, checks, duplicates, split
+from tuner.images import archive, checks, duplicates
 from tuner.images.cache import Cache
 from tuner.images.decode import Pixels, version
+from tuner.images.folds import assign
 from tuner.images.names import shown
 from tuner.images.reading import Hashed, hash_files, squares
 from tuner.images.records import ImageRecord, LeftOut, Verdict
@@ -29,9 +30,8 @@ class Dataset:
     """records: train, then val, then test; inside a split by class, then name. Rows of `images` follow that order.
 
     images: uint8 (n, size, size, 3), RGB, a read-only memory map. labels: int64 (n,). key: hex sha256 of what the
-    pixels depend on. left_out: files in class folders. beside: entries outside them, which count as nothing. ignored:
-    number of hidden and system entries. groups: images that look the same have the same number.
-    stamps: each file's size and time of change when it was read.
+    pixels depend on. left_out: files in class folders. ignored: number of hidden and system entries. groups: images
+    that look the same have the same number. stamps: each file's size and time of change when it was read.
     """
 
     root: Path
@@ -42,10 +42,9 @@ class Dataset:
     images: Pixels
     labels: NDArray[np.int64]
     key: str
-    beside: tuple[LeftOut, ...] = ()
-    ignored: int = 0
-    groups: tuple[int, ...] = ()
-    stamps: tuple[tuple[int, int], ...] = ()
+    ignored: int
+    groups: tuple[int, ...]
+    stamps: tuple[tuple[int, int], ...]
 
     def changed(self) -> list[str]:
         """Images whose size or time of change is not what it was, or that are gone."""
@@ -104,9 +103,9 @@ def prepare(
         ):
             verdicts = {**known.verdicts, **passing}
             try:
-                left_out = _left_out(found, hashed, verdicts)
+                usable, left_out = _sorted_out(found, hashed, verdicts)
                 checks.check_left_out(left_out, len(found.files) + len(found.left_out), data.strict)
-                records, pairs, groups = _ordered(_usable(found, hashed, verdicts), found, data, seed)
+                records, pairs, groups = _ordered(usable, found, data, seed)
                 warnings = checks.left_out_warning(left_out)
                 present = {file.split or "train" for file in found.files} | {record.split for record in records}
                 warnings += checks.check_counts(_counts(records, found.classes, present))
@@ -135,7 +134,6 @@ def prepare(
         images=images,
         labels=labels,
         key=store.key(files),
-        beside=tuple(found.beside),
         ignored=found.ignored,
         groups=groups,
         stamps=_stamps(found.root, records),
@@ -176,20 +174,18 @@ def _stamps(root: Path, records: Iterable[ImageRecord]) -> tuple[tuple[int, int]
     return tuple(stamp(root / record.path) for record in records)
 
 
-def _left_out(found: Scan, hashed: list[Hashed], verdicts: Mapping[str, Verdict]) -> list[LeftOut]:
-    """By path: what the scan refused, what could not be read or decoded."""
-    reasons = [verdicts[h.sha256].reason if h.sha256 else h.reason for h in hashed]
-    undecoded = [LeftOut(file.path, why) for file, why in zip(found.files, reasons, strict=True) if why]
-    return sorted([*found.left_out, *undecoded], key=lambda left: left.path)
-
-
-def _usable(found: Scan, hashed: list[Hashed], verdicts: Mapping[str, Verdict]) -> list[ImageRecord]:
-    """The others; in train what comes unsplit."""
-    return [
-        ImageRecord(file.path, file.split or "train", file.label, h.sha256, verdicts[h.sha256])
-        for file, h in zip(found.files, hashed, strict=True)
-        if h.sha256 and not verdicts[h.sha256].reason
-    ]
+def _sorted_out(
+    found: Scan, hashed: list[Hashed], verdicts: Mapping[str, Verdict]
+) -> tuple[list[ImageRecord], list[LeftOut]]:
+    """The usable images, in train what comes unsplit, and by path what the scan refused or could not be decoded."""
+    records, left_out = [], list(found.left_out)
+    for file, h in zip(found.files, hashed, strict=True):
+        verdict = verdicts[h.sha256] if h.sha256 else Verdict(h.reason)
+        if verdict.reason:
+            left_out.append(LeftOut(file.path, verdict.reason))
+        else:
+            records.append(ImageRecord(file.path, file.split or "train", file.label, h.sha256, verdict))
+    return records, sorted(left_out, key=lambda left: left.path)
 
 
 def _ordered(
@@ -207,7 +203,7 @@ def _ordered(
         labels = [record.label for record in records]
         checks.check_counts({"all": {name: labels.count(i) for i, name in enumerate(found.classes)}})
         test = data.test_share(len(records))
-        splits = split.assign(labels, names, data.validation_fraction, test, seed, found.classes)
+        splits = assign(labels, names, data.validation_fraction, test, seed, found.classes)
         records = [replace(record, split=to) for record, to in zip(records, splits, strict=True)]
 
     def place(i: int) -> tuple[int, int, str]:

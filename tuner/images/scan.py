@@ -35,31 +35,29 @@ class Found:
 
 @dataclass
 class Scan:
-    """files: by split, class, name. left_out: what stands in class folders and is no regular file. beside: the same for
-    what stands outside them. ignored: number of hidden and system entries. root: with links resolved, which no link may
-    leave. split: whether the data come split.
+    """files: by split, class, name. left_out: what stands in class folders and is no regular file. ignored: number of
+    hidden and system entries. root: with links resolved, which no link may leave. split: whether the data come split.
     """
 
     root: Path
     classes: tuple[str, ...] = ()
     files: tuple[Found, ...] = ()
     left_out: list[LeftOut] = field(default_factory=list)
-    beside: list[LeftOut] = field(default_factory=list)
     ignored: int = 0
     split: bool = False
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
-    def opened(self, folder: Path, closed: list[LeftOut]) -> Iterator[Path]:
-        """What is in a folder, by name; what must not be opened goes to `closed`."""
+    def inside(self, folder: Path, *, of_class: bool) -> Iterator[Path]:
+        """What is in a folder, by name, and may be opened; what else is in one of a class is left out."""
         for path in _listing(folder):
             if ignored(path.name):
                 self.ignored += 1
-            elif reason := _closed(path, self.root):
-                closed.append(LeftOut(self.name(path), reason))
-            else:
+            elif not (reason := _closed(path, self.root)):
                 yield path
+            elif of_class:
+                self.left_out.append(LeftOut(self.name(path), reason))
 
 
 def scan(root: Path, recursive: bool = False) -> Scan:
@@ -74,12 +72,12 @@ def scan(root: Path, recursive: bool = False) -> Scan:
     if not base.is_dir():
         raise DataError(f"{shown(str(root))} is a file, not a folder. {LAYOUTS}")
     found = Scan(base)
-    inside = list(found.opened(base, found.beside))
+    inside = list(found.inside(base, of_class=False))
     if not inside:
         raise DataError(f"{shown(str(base))}: the folder is empty. {LAYOUTS}")
     folders = [path for path in inside if path.is_dir()]
     splits = _split_folders(folders, found)
-    _no_images(inside, base, found)
+    _no_images(inside, base)
     contents: list[tuple[str | None, dict[str, Path]]]
     contents = [(None, _class_folders(base, folders))] if splits is None else list(splits.items())
     classes = contents[0][1]
@@ -122,13 +120,11 @@ def _split_folders(folders: list[Path], found: Scan) -> dict[str, dict[str, Path
             "train/ (test/ does not count: it stays unseen until the end). Add one, or give a folder with the class "
             "folders alone to have them split."
         )
-    beside = "folder beside train/ and val/: not looked into"
-    found.beside += [LeftOut(found.name(folder), beside) for folder in alone]
     splits: dict[str, dict[str, Path]] = {}
     for split in (s for s in SPLITS if s in named):
         (folder,) = named[split]
-        inside = list(found.opened(folder, found.beside))
-        _no_images(inside, folder, found)
+        inside = list(found.inside(folder, of_class=False))
+        _no_images(inside, folder)
         if not (classes := [path for path in inside if path.is_dir()]):
             raise DataError(f"{shown(str(folder))}: no class folders in it. {LAYOUTS}")
         splits[split] = _class_folders(folder, classes)
@@ -201,7 +197,7 @@ def _images(folder: Path, found: Scan, recursive: bool) -> list[str]:
 
 
 def _inside(folder: Path, found: Scan, recursive: bool) -> Iterator[str]:
-    for path in found.opened(folder, found.left_out):
+    for path in found.inside(folder, of_class=True):
         if not path.is_dir():
             yield found.name(path)
         elif path.is_symlink():
@@ -240,23 +236,19 @@ def _holds_folders(folder: Path) -> bool:
     return any(path.is_dir() and not ignored(path.name) for path in _listing(folder))
 
 
-def _no_images(paths: list[Path], folder: Path, found: Scan) -> None:
-    """Images beside class folders belong to no class: an error. Any other file there (a README) is noted."""
-    images = []
-    for path in paths:
-        if path.is_dir():
-            continue
-        try:
-            with open(path, "rb") as stream:
-                kind = sniff.kind(stream.read(sniff.HEAD))
-        except OSError:
-            kind = ""
-        if kind in sniff.IMAGES:
-            images.append(path.name)
-        else:
-            found.beside.append(LeftOut(found.name(path), "beside the class folders"))
+def _no_images(paths: list[Path], folder: Path) -> None:
+    """Images beside class folders belong to no class: an error. Any other file there (a README) counts as nothing."""
+    images = [path.name for path in paths if not path.is_dir() and _is_image(path)]
     if images:
         raise DataError(
             f"{shown(str(folder))}: {len(images)} photograph{'s' * (len(images) > 1)} beside the class folders: "
             f"{listed(images)}. Expected every photograph inside its class folder; move or remove them. {LAYOUTS}"
         )
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return sniff.kind(stream.read(sniff.HEAD)) in sniff.IMAGES
+    except OSError:
+        return False
