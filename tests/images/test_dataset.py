@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photographs import folder, photograph, pixels, unsplit
+from image_files import folder, image_file, pixels, unsplit
 from PIL import Image
 
 from tuner.errors import DataError
@@ -190,7 +190,7 @@ def test_copies_of_unsplit_data_stay_together(tmp_path: Path) -> None:
 
 def test_warnings_about_content(tmp_path: Path) -> None:
     root = folder(tmp_path / "data", 5, 5)
-    photograph(root / "train/cat/gif.jpg", 50, format="GIF")
+    image_file(root / "train/cat/gif.jpg", 50, format="GIF")
     Image.new("RGB", (48, 40), (9, 9, 9)).save(root / "train/dog/plain.jpg")
     frames = [Image.fromarray(pixels(seed)) for seed in (60, 61)]
     frames[0].save(root / "val/dog/moving.gif", save_all=True, append_images=frames[1:])
@@ -200,7 +200,7 @@ def test_warnings_about_content(tmp_path: Path) -> None:
     assert "Several frames or pages, the first is used: val/dog/moving.gif" in said
 
 
-def test_few_photographs(tmp_path: Path) -> None:
+def test_few_images(tmp_path: Path) -> None:
     folder(tmp_path / "data", 4, 5)
     assert run(tmp_path).warnings == ("train holds few photographs: 4 of cat, 4 of dog.",)
 
@@ -209,7 +209,7 @@ def test_storage_that_gives_the_class_away(tmp_path: Path) -> None:
     root = folder(tmp_path / "data", 5, 5, classes=("cat",))
     for split, start in (("train", 100), ("val", 200)):
         for index in range(5):
-            path = photograph(root / split / "dog" / f"{index}.png", start + index)
+            path = image_file(root / split / "dog" / f"{index}.png", start + index)
             Image.open(path).convert("L").save(path)
     said = " ".join(run(tmp_path).warnings)
     assert "All photographs of dog are grey" in said
@@ -218,7 +218,7 @@ def test_storage_that_gives_the_class_away(tmp_path: Path) -> None:
 
 def test_strange_names_end_to_end(tmp_path: Path) -> None:
     root = folder(tmp_path / "data", 5, 5, classes=("[", "größe"))
-    photograph(root / "train/größe/new\nline [bold].jpg", 70)
+    image_file(root / "train/größe/new\nline [bold].jpg", 70)
     os.rename(root / "train/[/00.jpg", root / "train/[/x].jpg")
     os.rename(root / "train/[/01.jpg", os.fsencode(root) + b"/train/[/\xff.jpg")
     shutil.copy(root / "train/größe/new\nline [bold].jpg", root / "train/größe/tab\t.jpg")

@@ -1,4 +1,4 @@
-"""The demo's pictures: complete, deterministic, not told apart by colour alone."""
+"""The demo's images: complete, deterministic, not told apart by colour alone."""
 
 from __future__ import annotations
 

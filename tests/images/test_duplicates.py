@@ -1,4 +1,4 @@
-"""Copies that were saved, resized or brightened are found; different photographs are not."""
+"""Copies that were saved, resized or brightened are found; different images are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from photographs import folder, photograph, pixels, unsplit
+from image_files import folder, image_file, pixels, unsplit
 from PIL import Image, ImageEnhance
 
 from tuner.errors import DataError
@@ -20,7 +20,7 @@ from tuner.images.dataset import prepare
 from tuner.spec.spec import DataSpec
 
 SPEC = DataSpec(path="data", image_size=32)
-PLAIN = 200  # pictures
+PLAIN = 200  # images
 
 
 def saved(image: Image.Image) -> Image.Image:
@@ -37,11 +37,11 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @pytest.mark.parametrize("change", COPIES.values(), ids=COPIES.keys())
-def test_a_changed_copy_is_alike_and_no_other_photograph(change: Callable[[Image.Image], Image.Image]) -> None:
+def test_a_changed_copy_is_alike_and_no_other_image(change: Callable[[Image.Image], Image.Image]) -> None:
     originals = [pixels(seed, 160, 120) for seed in range(PLAIN)]
     copies = [np.asarray(change(Image.fromarray(p)).convert("RGB")) for p in originals]
     found = set(duplicates.alike([duplicates.look(p) for p in [*originals, *copies]]))
-    assert found <= {(i, i + PLAIN) for i in range(PLAIN)}, "different pictures are never alike"
+    assert found <= {(i, i + PLAIN) for i in range(PLAIN)}, "different images are never alike"
     assert len(found) >= 0.95 * PLAIN
 
 
@@ -75,8 +75,8 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_across_splits_it_is_a_warning_that_names_the_pair(tmp_path: Path) -> None:
     folder(tmp_path / "data", 5, 5)
-    photograph(tmp_path / "data" / "train" / "cat" / "again.jpg", 900, 160, 120, quality=90)
-    photograph(tmp_path / "data" / "val" / "cat" / "again.png", 900, 160, 120)
+    image_file(tmp_path / "data" / "train" / "cat" / "again.jpg", 900, 160, 120, quality=90)
+    image_file(tmp_path / "data" / "val" / "cat" / "again.png", 900, 160, 120)
     data = prepare(SPEC, tmp_path, tmp_path / "cache", 0)
     (said,) = data.warnings
     assert "look the same: train/cat/again.jpg ~ val/cat/again.png" in said
@@ -95,8 +95,8 @@ def test_all_are_compared_with_all_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_splitter_keeps_them_together(tmp_path: Path) -> None:
     unsplit(tmp_path / "data", 6)
     for number in range(12):
-        photograph(tmp_path / "data" / "cat" / f"a{number}.jpg", 500 + number, 160, 120, quality=95)
-        photograph(tmp_path / "data" / "cat" / f"b{number}.jpg", 500 + number, 160, 120, quality=40)
+        image_file(tmp_path / "data" / "cat" / f"a{number}.jpg", 500 + number, 160, 120, quality=95)
+        image_file(tmp_path / "data" / "cat" / f"b{number}.jpg", 500 + number, 160, 120, quality=40)
     for seed in range(5):
         data = prepare(SPEC, tmp_path, tmp_path / "cache", seed)
         where = {p.path: p.split for p in data.records}
@@ -115,7 +115,7 @@ def test_strict_refuses_a_single_bad_file(tmp_path: Path) -> None:
 
 def test_recursive_takes_folders_inside_a_class(tmp_path: Path) -> None:
     unsplit(tmp_path / "data", 5)
-    photograph(tmp_path / "data" / "cat" / "more" / "deep" / "one.jpg", 900)
+    image_file(tmp_path / "data" / "cat" / "more" / "deep" / "one.jpg", 900)
     with pytest.raises(DataError, match="with --recursive"):
         prepare(SPEC, tmp_path, tmp_path / "cache", 0)
     data = prepare(DataSpec(path="data", image_size=32, recursive=True), tmp_path, tmp_path / "cache", 0)
