@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.spec.template import render
+from tuner.spec.spec import render
 from tuner.store import locate
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -14,8 +14,7 @@ import typer
 
 from tuner import __version__, errors
 from tuner.cli import app
-from tuner.spec.spec import SECTIONS, Spec
-from tuner.spec.template import toml
+from tuner.spec.spec import SECTIONS, Spec, toml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -12,15 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import folder, image_file, unsplit
+from images.preparing import SPEC, check_rows, refused, run
 from PIL import Image
 
-from tuner.errors import DataError
 from tuner.images import dataset, reading
 from tuner.images.dataset import Dataset, prepare
-from tuner.images.decode import load_photograph, to_square
-from tuner.spec.spec import DataSpec
-
-SPEC = DataSpec(path="data", image_size=32)
 
 
 class Decodes:
@@ -46,23 +42,8 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> Decodes:
     return Decodes(monkeypatch)
 
 
-def run(tmp_path: Path, spec: DataSpec = SPEC, seed: int = 0) -> Dataset:
-    return prepare(spec, tmp_path, tmp_path / "cache", seed)
-
-
-def refused(tmp_path: Path, spec: DataSpec = SPEC) -> str:
-    with pytest.raises(DataError) as caught:
-        run(tmp_path, spec)
-    return str(caught.value)
-
-
 def entry(tmp_path: Path, data: Dataset) -> Path:
     return tmp_path / "cache" / "images" / data.key
-
-
-def check_rows(data: Dataset, size: int = 32, mode: str = "crop") -> None:
-    for row, photo in enumerate(data.records):
-        np.testing.assert_array_equal(data.images[row], to_square(load_photograph(data.root / photo.path), size, mode))
 
 
 # ---- nothing is computed twice ----

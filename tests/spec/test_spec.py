@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tuner.errors import SpecError
-from tuner.spec.spec import SECTIONS, Range, Spec, differences, load
-from tuner.spec.template import render, toml
+from tuner.spec.spec import SECTIONS, Range, Spec, differences, load, render, toml
 
 KEYS = [(section, f.name) for section, kind in SECTIONS.items() for f in fields(kind)]
 

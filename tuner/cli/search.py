@@ -22,7 +22,7 @@ from tuner.cli.start import study_for
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import Interrupted, TlstudyError, UsageError
 from tuner.report.words import without_password
-from tuner.spec.template import toml
+from tuner.spec.spec import toml
 from tuner.store.folder import StudyFolder
 from tuner.store.options import Resolved, from_here
 from tuner.study import Study

@@ -100,12 +100,10 @@ def ensure(
     def missing_after_a_look() -> list[str]:
         """The cuts that are still not there, from the lowest up; those that are there by now are mapped."""
         for cut in wanted:
-            shape = (len(images), *network.shape(cut))
-            if (
-                cut not in arrays
-                and (stored := artifacts.map(_digest(parts[cut]), NAME, shape, np.float32)) is not None
-            ):
-                arrays[cut] = stored
+            if cut not in arrays:
+                shape = (len(images), *network.shape(cut))
+                if (array := artifacts.map(_digest(parts[cut]), NAME, shape, np.float32)) is not None:
+                    arrays[cut] = array
         return [c for c in network.cuts if c in wanted and c not in arrays]
 
     if not missing_after_a_look():
@@ -145,42 +143,36 @@ def _compute(
     free = shutil.disk_usage(cache).free
     if need > 0.95 * free:
         raise RunError(
-            f"{cache}: features need {room(need)}, {room(free)} are free. Free some, set "
-            "TLSTUDY_CACHE to "
+            f"{cache}: features need {room(need)}, {room(free)} are free. Free some, set TLSTUDY_CACHE to "
             "another disk, or lower search.feature_budget_gb."
         )
-    made = contextlib.ExitStack()
     try:
-        staged = {cut: made.enter_context(artifacts.staging()) for cut in missing}
-        maps = {}
-        for cut in missing:
-            shape = (len(source), *backbone.architecture.shape(cut))
-            maps[cut] = staged[cut].array(NAME, shape, np.float32)
-        reading, writing = Rows(source), {cut: Rows(array) for cut, array in maps.items()}
-        for first in range(0, len(source), BATCH):
-            if should_stop is not None and should_stop.is_set():
-                raise KeyboardInterrupt
-            batch = reading.take(slice(first, first + BATCH))
-            rows = len(batch)
-            if rows < BATCH and len(source) > BATCH:
-                # The same batch size throughout: one trace, and the same rounding for every image.
-                batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - rows, axis=0)])
-            for cut, values in zip(missing, run(batch), strict=True):
-                maps[cut][first : first + rows] = values[:rows]
-                writing[cut].touched(values[:rows].nbytes)
-            if on_progress:
-                on_progress(first + rows, len(source))
-        for cut in missing:
-            maps[cut].flush()
-            artifacts.publish(staged[cut], _digest(parts[cut]), parts[cut])
+        with contextlib.ExitStack() as made:
+            staged = {cut: made.enter_context(artifacts.staging()) for cut in missing}
+            shapes = {cut: (len(source), *backbone.architecture.shape(cut)) for cut in missing}
+            maps = {cut: staged[cut].array(NAME, shapes[cut], np.float32) for cut in missing}
+            reading, writing = Rows(source), {cut: Rows(array) for cut, array in maps.items()}
+            for first in range(0, len(source), BATCH):
+                if should_stop is not None and should_stop.is_set():
+                    raise KeyboardInterrupt
+                batch = reading.take(slice(first, first + BATCH))
+                rows = len(batch)
+                if rows < BATCH and len(source) > BATCH:
+                    # The same batch size throughout: one trace, and the same rounding for every image.
+                    batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - rows, axis=0)])
+                for cut, values in zip(missing, run(batch), strict=True):
+                    maps[cut][first : first + rows] = values[:rows]
+                    writing[cut].touched(values[:rows].nbytes)
+                if on_progress:
+                    on_progress(first + rows, len(source))
+            for cut in missing:
+                maps[cut].flush()
+                artifacts.publish(staged[cut], _digest(parts[cut]), parts[cut])
     except OSError as error:
         raise RunError(
-            f"{cache}: features cannot be written ({error.strerror}); they need {room(need)}. Free some "
-            "disk, set "
+            f"{cache}: features cannot be written ({error.strerror}); they need {room(need)}. Free some disk, set "
             "TLSTUDY_CACHE to another one, or lower search.feature_budget_gb."
         ) from error
-    finally:
-        made.close()
 
 
 def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:

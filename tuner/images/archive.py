@@ -44,10 +44,10 @@ def unpack(path: Path, cache: Path, said: Said = silent, stop: threading.Event |
     try:
         entry = kept.made(_key(path), partial(_unpack, path), "unpacking the same .zip", said, stop)
     except DataError as error:
-        raise DataError(f"{shown(str(path))}: {error}") from error
+        raise DataError(f"{shown(path)}: {error}") from error
     except OSError as error:
-        reason = f"cannot be unpacked into {shown(str(kept.folder))} ({error.strerror or error})"
-        raise DataError(f"{shown(str(path))}: {reason}.") from error
+        reason = f"cannot be unpacked into {shown(kept.folder)} ({error.strerror or error})"
+        raise DataError(f"{shown(path)}: {reason}.") from error
     _used[entry.folder] = entry
     kept.prune(BUDGET)
     return _inner(entry.folder / _FILES)

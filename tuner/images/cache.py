@@ -28,10 +28,13 @@ _NAME = "images.npy"
 
 @dataclass
 class Known:
-    """rows: {file sha256: (array, row)}, arrays checked against their checksum. verdicts: {file sha256: verdict}."""
+    """rows: {file sha256: (array, row)}, arrays checked against their checksum. verdicts: {file sha256: verdict}.
+    passing: those that must not be kept, another day may differ.
+    """
 
     rows: dict[str, tuple[Pixels, int]] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    passing: dict[str, Verdict] = field(default_factory=dict)
 
 
 class Cache:
@@ -58,16 +61,14 @@ class Cache:
         missing, known = set(files), Known()
         told = {key: self._artifacts.about(key) for key in self._artifacts.listed()}
         mine = {key: about for key, about in told.items() if about is not None and about["settings"] == self.settings}
-        for key in sorted(mine, key=lambda key: -len(missing.intersection(mine[key]["files"]))):
-            about = mine[key]
-            useful = missing & set(about["files"])
-            array = self._open(key) if useful else None
-            if useful and array is None:
-                continue
-            known.verdicts.update({sha: Verdict(**about["verdicts"][sha]) for sha in files & set(about["verdicts"])})
-            if array is not None:
-                known.rows.update({sha: (array, row) for row, sha in enumerate(about["files"]) if sha in useful})
+        for key in sorted(mine, key=lambda key: -len(files.intersection(mine[key]["files"]))):
+            rows, verdicts = mine[key]["files"], mine[key]["verdicts"]
+            if useful := missing.intersection(rows):
+                if (array := self._open(key)) is None:
+                    continue
+                known.rows.update({sha: (array, row) for row, sha in enumerate(rows) if sha in useful})
                 missing -= useful
+            known.verdicts.update({sha: Verdict(**verdicts[sha]) for sha in files.intersection(verdicts)})
         return known
 
     @contextlib.contextmanager

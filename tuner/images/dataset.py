@@ -91,7 +91,7 @@ def prepare(
         found = scan(root, data.recursive)
     except DataError as error:
         # The user knows the zip, not where in the cache it was unpacked.
-        text = str(error).replace(shown(str(root)), shown(str(_named(data.path, base))))
+        text = str(error).replace(shown(root), shown(_named(data.path, base)))
         raise DataError(text) from error
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
@@ -99,11 +99,10 @@ def prepare(
     try:
         with (
             store.alone([h.sha256 for h in hashed], said, stop),
-            squares(paths, hashed, store, data.resize, on_progress) as (known, passing),
+            squares(paths, hashed, store, data.resize, on_progress) as known,
         ):
-            verdicts = {**known.verdicts, **passing}
             try:
-                usable, left_out = _sorted_out(found, hashed, verdicts)
+                usable, left_out = _sorted_out(found, hashed, {**known.verdicts, **known.passing})
                 checks.check_left_out(left_out, len(found.files) + len(found.left_out), data.strict)
                 records, pairs, groups = _ordered(usable, found, data, seed)
                 warnings = checks.left_out_warning(left_out)
@@ -120,7 +119,7 @@ def prepare(
         store.prune()
     except OSError as error:
         raise DataError(
-            f"{shown(str(cache))}: decoded photographs cannot be kept there ({error.strerror or error}); "
+            f"{shown(cache)}: decoded photographs cannot be kept there ({error.strerror or error}); "
             f"about {len(paths) * data.image_size**2 * 6 / 1e6:.0f} MB are needed. Free space, or choose another cache."
         ) from error
     labels = np.array([record.label for record in records], dtype=np.int64)
@@ -155,7 +154,7 @@ def located(
     """
     path = _named(named, base)
     if not os.path.exists(path):  # pathlib's raises for a name too long
-        raise DataError(" ".join(filter(None, [f"{shown(str(path))}: no such folder or .zip.", if_missing, LAYOUTS])))
+        raise DataError(" ".join(filter(None, [f"{shown(path)}: no such folder or .zip.", if_missing, LAYOUTS])))
     return archive.unpack(path, cache, said, stop) if path.is_file() else path
 
 

@@ -42,7 +42,7 @@ def draw(folder: Path, seed: int = 0) -> None:
         return
     if strange := [path for path in folder.rglob("*") if path.is_file() and not _ours(path, folder)]:
         raise DataError(
-            f"{shown(str(folder))}: found {listed(path.name for path in strange[:3])} where the demo's photographs go; "
+            f"{shown(folder)}: found {listed(path.name for path in strange[:3])} where the demo's photographs go; "
             "expected an empty or a new folder. Move it away."
         )
     with Artifacts(folder.parent).staging() as staged:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 _SYSTEM = {
     "thumbs.db",
@@ -17,9 +18,10 @@ _SYSTEM = {
 }
 
 
-def shown(name: str) -> str:
+def shown(name: str | Path) -> str:
     """The name as it is where it can be printed on one line; else as `repr` has it (control characters, not UTF-8)."""
-    return name if name.isprintable() else repr(name)
+    text = str(name)
+    return text if text.isprintable() else repr(text)
 
 
 def listed(names: Iterable[str], most: int = 10, between: str = ", ") -> str:

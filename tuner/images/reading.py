@@ -50,10 +50,9 @@ def hash_files(paths: Sequence[Path]) -> list[Hashed]:
 @contextlib.contextmanager
 def squares(
     paths: Sequence[Path], hashed: Sequence[Hashed], cache: Cache, mode: str, on_progress: Progress | None
-) -> Iterator[tuple[Known, dict[str, Verdict]]]:
+) -> Iterator[Known]:
     """What is known of every file, after decoding those of which nothing was; new squares live until the context ends.
 
-    Yields rows and verdicts by sha256, and the passing verdicts (another day may differ) that must not be kept.
     on_progress(done, total) counts files. Raises DataError when a file changes meanwhile.
     """
     report = on_progress or (lambda done, total: None)
@@ -63,20 +62,19 @@ def squares(
     todo = [sha for sha in first if sha not in known.rows and not known.verdicts.get(sha, Verdict()).reason]
     done = len(hashed) - sum(copies[sha] for sha in todo)
     report(done, len(hashed))
-    passing: dict[str, Verdict] = {}
     with cache.staging(len(todo)) if todo else contextlib.nullcontext(np.empty(0, np.uint8)) as array:
         jobs = [(*first[sha], array[row]) for row, sha in enumerate(todo)]
         written = Rows(array)
         with quiet():
             for row, (verdict, lasting) in _in_threads(lambda job: _read_one(*job, mode), jobs):
                 sha = todo[row]
-                (known.verdicts if lasting else passing)[sha] = verdict
+                (known.verdicts if lasting else known.passing)[sha] = verdict
                 if not verdict.reason:
                     known.rows[sha] = (array, row)
                 written.touched(array[row].nbytes)
                 done += copies[sha]
                 report(done, len(hashed))
-        yield known, passing
+        yield known
         known.rows.clear()
 
 
@@ -86,7 +84,7 @@ def _read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdi
         with open_file(path) as stream:
             if _stamp(stream.fileno()) != hashed.stamp:
                 raise DataError(
-                    f"{shown(str(path))} changed while the photographs were read; expected files that stay. "
+                    f"{shown(path)} changed while the photographs were read; expected files that stay. "
                     "Wait until the copying is over and start again."
                 )
             with open_header(stream) as image, _room(image.width * image.height):

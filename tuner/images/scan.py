@@ -68,13 +68,13 @@ def scan(root: Path, recursive: bool = False) -> Scan:
     try:
         base = Path(os.path.realpath(root, strict=True))
     except OSError as error:
-        raise DataError(f"{shown(str(root))}: no such folder ({error.strerror}). {LAYOUTS}") from error
+        raise DataError(f"{shown(root)}: no such folder ({error.strerror}). {LAYOUTS}") from error
     if not base.is_dir():
-        raise DataError(f"{shown(str(root))} is a file, not a folder. {LAYOUTS}")
+        raise DataError(f"{shown(root)} is a file, not a folder. {LAYOUTS}")
     found = Scan(base)
     inside = list(found.inside(base, of_class=False))
     if not inside:
-        raise DataError(f"{shown(str(base))}: the folder is empty. {LAYOUTS}")
+        raise DataError(f"{shown(base)}: the folder is empty. {LAYOUTS}")
     folders = [path for path in inside if path.is_dir()]
     splits = _split_folders(folders, found)
     _no_images(inside, base)
@@ -101,7 +101,7 @@ def _split_folders(folders: list[Path], found: Scan) -> dict[str, dict[str, Path
     named: dict[str, list[Path]] = {}
     for folder in folders:
         named.setdefault(_SPLIT_NAMES.get(folder.name.casefold(), ""), []).append(folder)
-    alone, base = named.pop("", []), shown(str(found.root))
+    alone, base = named.pop("", []), shown(found.root)
     of_splits = [folder for same in named.values() for folder in same]
     # A class may be called "train" (and another "bus"), or "valid" ("broken").
     if not of_splits or (alone and not any(_holds_folders(folder) for folder in of_splits)):
@@ -126,7 +126,7 @@ def _split_folders(folders: list[Path], found: Scan) -> dict[str, dict[str, Path
         inside = list(found.inside(folder, of_class=False))
         _no_images(inside, folder)
         if not (classes := [path for path in inside if path.is_dir()]):
-            raise DataError(f"{shown(str(folder))}: no class folders in it. {LAYOUTS}")
+            raise DataError(f"{shown(folder)}: no class folders in it. {LAYOUTS}")
         splits[split] = _class_folders(folder, classes)
     _same_classes(splits)
     return splits
@@ -140,7 +140,7 @@ def _class_folders(parent: Path, folders: list[Path]) -> dict[str, Path]:
         if other is not folder:
             how = "Unicode normalisation" if normal(other.name) == normal(folder.name) else "upper and lower case"
             raise DataError(
-                f"{shown(str(parent))}: the class folders {ascii(other.name)} and {ascii(folder.name)} differ by {how} "
+                f"{shown(parent)}: the class folders {ascii(other.name)} and {ascii(folder.name)} differ by {how} "
                 "only; expected names that every file system can tell apart. Merge or rename them."
             )
     return {normal(folder.name): folder for folder in seen.values()}
@@ -165,8 +165,8 @@ def _one_class(base: Path, classes: dict[str, Path]) -> str:
         found = f"one class, {shown(name)}"
         if _holds_folders(inner):
             inside = f"{shown(inner.name)} holds folders itself"
-            hint = f" {inside}: give {shown(str(inner))} if those are the splits or classes."
-    return f"{shown(str(base))}: found {found}; expected two or more. {LAYOUTS}{hint}"
+            hint = f" {inside}: give {shown(inner)} if those are the splits or classes."
+    return f"{shown(base)}: found {found}; expected two or more. {LAYOUTS}{hint}"
 
 
 # ---- entries -------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def _listing(folder: Path) -> list[Path]:
         return sorted((Path(entry) for entry in os.scandir(folder)), key=lambda path: path.name)
     except OSError as error:
         raise DataError(
-            f"{shown(str(folder))}: the folder cannot be read ({error.strerror}). Check its permissions."
+            f"{shown(folder)}: the folder cannot be read ({error.strerror}). Check its permissions."
         ) from error
 
 
@@ -241,7 +241,7 @@ def _no_images(paths: list[Path], folder: Path) -> None:
     images = [path.name for path in paths if not path.is_dir() and _is_image(path)]
     if images:
         raise DataError(
-            f"{shown(str(folder))}: {len(images)} photograph{'s' * (len(images) > 1)} beside the class folders: "
+            f"{shown(folder)}: {len(images)} photograph{'s' * (len(images) > 1)} beside the class folders: "
             f"{listed(images)}. Expected every photograph inside its class folder; move or remove them. {LAYOUTS}"
         )
 

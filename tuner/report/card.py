@@ -16,7 +16,7 @@ from tuner.evidence.study import Study
 from tuner.report import words
 from tuner.report.markdown import bullets, fenced, plain, table
 from tuner.report.usage import usage
-from tuner.spec.template import render
+from tuner.spec.spec import render
 
 if TYPE_CHECKING:
     from tuner.export.checking import Exported

@@ -13,8 +13,7 @@ import pandas as pd
 
 from tuner.evidence.results import Results
 from tuner.report import facts, words
-from tuner.spec.spec import Range
-from tuner.spec.template import render
+from tuner.spec.spec import Range, render
 
 Row = Mapping[Any, Any]
 

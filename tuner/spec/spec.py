@@ -1,11 +1,12 @@
 """study.toml as frozen dataclasses: what is asked, checked when it is read.
 
-Each field carries its help text and its check in its metadata; `template` writes the commented file from
+Each field carries its help text and its check in its metadata; `render` writes the commented file from
 the same metadata, so a key cannot exist without an explanation.
 """
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -253,6 +254,43 @@ def load(path: Path) -> Spec:
     spec = Spec.from_dict(table, str(path))
     spec.check_together(str(path))
     return spec
+
+
+TITLES = {
+    "data": "What the network learns from.",
+    "backbone": "The pretrained network, ResNet-50 without its top.",
+    "space": "What is searched: a number fixes it, a list is a choice, a table { min, max, sampling, step } a range.",
+    "search": "How it is searched: Hyperband (Li et al., JMLR 18, 2018).",
+    "confirm": "What the winner has to show against the frozen baseline before a gain is claimed.",
+}
+
+
+def render(spec: Spec, heading: str = "") -> str:
+    """The commented TOML text of `spec`; `load` reads it back to an equal Spec."""
+    lines = [f"# {line}" for line in heading.splitlines()] + ([""] if heading else [])
+    for name, kind in SECTIONS.items():
+        lines += [f"# {TITLES[name]}", f"[{name}]"]
+        for f in fields(kind):
+            lines += [f"# {line}" for line in f.metadata["help"].splitlines()]
+            lines += [f"{f.name} = {toml(getattr(getattr(spec, name), f.name))}"]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def toml(value: Any) -> str:
+    """A checked value of a Spec as TOML text on one line."""
+    if isinstance(value, Range):
+        parts = [f"{name} = {toml(part)}" for name, part in vars(value).items() if part is not None]
+        return "{ " + ", ".join(parts) + " }"
+    if isinstance(value, tuple):
+        single = len(value) == 1 and isinstance(value[0], str)
+        return toml(value[0]) if single else "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's too, except DEL, which JSON leaves as it is.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)
 
 
 def differences(old: Spec, new: Spec, *, all_keys: bool = False) -> list[str]:

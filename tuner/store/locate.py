@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tuner.artifacts.files import home, write_atomically
 from tuner.errors import StudyError
-from tuner.spec.spec import Spec
-from tuner.spec.template import render
+from tuner.spec.spec import Spec, render
 from tuner.store.folder import StudyFolder
 
 STUDIES = "studies"
