@@ -163,15 +163,7 @@ def run(
         store.record_plan(planned.brackets, planned.draws, planned.frozen, question.search.hyperband_iterations)
         made, checkpoints = context(root, numerics), Checkpoints(folder.checkpoints)
         cost = CostModel(made.architecture, "frozen", made.features.arrays, 12, 8, 6)
-        Driver(
-            planned,
-            facts.read(store, question.search.objective),
-            store,
-            checkpoints,
-            executor(made, stop.is_set),
-            lambda event: None,
-            stop,
-            lambda values: made.architecture.cut_for(values.unfrozen_layers, "frozen"),
-            Confirming(store, made, checkpoints, cost),
-        ).run()
+        confirming = Confirming(store, made, checkpoints, cost)
+        known, run = facts.read(store, question.search.objective), executor(made, stop.is_set)
+        Driver(planned, known, store, checkpoints, run, lambda event: None, stop, confirming, cost).run()
         store.update_session(begun, 0.0, "finished", {})
