@@ -251,7 +251,7 @@ import sys, time
 from tuner.cli import main
 from tuner.training import trial
 
-def train(self, network, workshop, epoch):
+def train(self, network, epoch):
     print("in a step", flush=True)
     time.sleep(100)
 
