@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from tuner.evidence.results import Results
-from tuner.evidence.study import Bracket
+from tuner.store.store import Bracket
 from tuner.report import words
 from tuner.report.landscape import depth_places, spread
 from tuner.report.panels import Axis, Panel, epochs, linear, positive, shares
