@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
-from photographs import pixels
+from image_files import pixels
 
 _FOLDER = pytest.StashKey[str]()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import photographs
+import image_files
 from made_study import Made, make_study
 
 from tuner.evidence.results import Results
@@ -20,7 +20,7 @@ def study_with_photographs(root: Path, made: Made, *, all_wrong: bool = False) -
     database = make_study(root, made)
     with Store(database) as store, store.transaction():
         for row in store.rows("SELECT number, path FROM photographs WHERE split = 'val'"):
-            file = photographs.photograph(root / "photos" / row["path"], row["number"], 320, 240, quality=90)
+            file = image_files.image_file(root / "photos" / row["path"], row["number"], 320, 240, quality=90)
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             store._db.execute("UPDATE photographs SET sha256 = ? WHERE number = ?", (digest, row["number"]))
         if all_wrong:

@@ -11,9 +11,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import image_files
 import matplotlib as mpl
 import pandas as pd
-import photographs
 import pytest
 from made_study import FINISHED, INTERRUPTED, NO_TRIAL_YET, Made, make_study
 from matplotlib.figure import Figure
@@ -227,7 +227,7 @@ def test_a_figure_that_cannot_be_drawn_says_why(here: Path) -> None:
 
 
 def test_a_new_study_is_written_once_and_another_question_is_refused(here: Path) -> None:
-    photographs.folder(here / "my photos")
+    image_files.folder(here / "my photos")
     study = Study.create("my photos", max_epochs=9, unfrozen_layers=[0, 10], image_size=32)
     assert study.path == here / "studies" / "my-photos"
     question = study.question
@@ -247,7 +247,7 @@ def test_a_new_study_is_written_once_and_another_question_is_refused(here: Path)
 
 
 def test_wrong_photographs_and_options_write_nothing(here: Path) -> None:
-    photographs.folder(here / "photos")
+    image_files.folder(here / "photos")
     wrong: list[tuple[type[TlstudyError], str, str, dict[str, Any]]] = [
         (DataError, "no such folder", "nowhere", {}),
         (SpecError, "unknown key max_epoch; did you mean max_epochs", "photos", {"max_epoch": 3}),
@@ -264,7 +264,7 @@ def test_wrong_photographs_and_options_write_nothing(here: Path) -> None:
 
 
 def test_a_search_can_be_stopped_goes_on_and_ends_as_the_command_lines(here: Path) -> None:
-    photographs.folder(here / "photos")
+    image_files.folder(here / "photos")
     study = Study.create("photos", **SMALL)
     lines: list[str] = []
     events: list[Any] = []

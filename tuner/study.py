@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.artifacts.files import cache_root, home, put, write_atomically
+from tuner.artifacts.files import cache_root, home, write_atomically
 from tuner.backbones.architecture import Architecture, architecture
 from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
 from tuner.spec import spec as specs
@@ -354,7 +354,7 @@ class Study:
         done = checking.export([found], force=force, say=say)[0]
         verdict = None if self.verdict.kind == "open" else self.verdict.sentence
         text = card(results, done, study=_as_typed(self.path), baseline=baseline, verdict=verdict)
-        write_atomically(card_path(target), lambda file: put(file, text.encode(errors="backslashreplace")))
+        write_atomically(card_path(target), lambda file: file.write(text.encode(errors="backslashreplace")))
         return done
 
     # ---- as a text ----

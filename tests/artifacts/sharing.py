@@ -18,7 +18,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
@@ -27,7 +26,6 @@ import numpy as np  # noqa: E402
 from faults import caching  # noqa: E402
 
 from tuner.artifacts.files import cache_root  # noqa: E402
-from tuner.backends import backend  # noqa: E402
 from tuner.features import bank  # noqa: E402
 from tuner.images import reading  # noqa: E402
 from tuner.images.dataset import prepare  # noqa: E402
@@ -70,11 +68,7 @@ def main() -> None:
     if mode == "no locks":
         fcntl.flock = without_locks  # type: ignore[assignment]
     reading.decode = decoding
-    backend.environment = lambda: {"backend": "stub", "stub": "1", "keras": "1", "devices": []}  # type: ignore[assignment]
-    backend.forward = forward  # type: ignore[assignment]
-    backbone: Any = SimpleNamespace(
-        image_size=caching.SIDE, weights=SimpleNamespace(key="stub"), lean_prefix=lambda start, missing: missing
-    )
+    backbone = caching.stubbed(forward)
     spec = DataSpec(path=str(data), image_size=caching.SIDE)
 
     def progress(done: int, total: int) -> None:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuner.artifacts import entries, files, locks
-from tuner.artifacts.entries import Artifacts, silent
+from tuner.artifacts.entries import Artifacts
 
 names = st.sampled_from(["a.npy", "b", "folder/c", "folder/deeper/d"])
 contents = st.dictionaries(names, st.binary(max_size=300), min_size=1)
@@ -304,7 +304,7 @@ def test_many_at_once_make_a_thing_once(tmp_path: Path) -> None:
 def test_who_waits_stops_when_asked(tmp_path: Path) -> None:
     artifacts, stop = Artifacts(tmp_path), threading.Event()
     with (
-        artifacts.alone("key", "", silent, None),
+        artifacts.alone("key", ""),
         pytest.raises(KeyboardInterrupt),
         artifacts.alone("key", "", lambda text: stop.set(), stop),
     ):
@@ -322,7 +322,7 @@ def test_a_file_system_without_locks_stops_nobody_and_nothing_is_removed(
 
     monkeypatch.setattr(fcntl, "flock", none)
     artifacts = Artifacts(tmp_path)
-    with artifacts.alone("key", "", silent, None), artifacts.alone("key", "", silent, None):
+    with artifacts.alone("key", ""), artifacts.alone("key", ""):
         with artifacts.staging() as other:
             put(artifacts, "key", {"a": b"data"})
             assert other.folder.is_dir(), "perhaps somebody's"

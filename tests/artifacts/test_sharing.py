@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from photographs import folder
+from image_files import folder
 
 from tuner.artifacts import files
 from tuner.artifacts.entries import Artifacts

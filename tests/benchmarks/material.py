@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tuner.images.demo import CLASSES, picture  # noqa: E402
+from tuner.images.demo import CLASSES, draw_image  # noqa: E402
 from tuner.spec.seeds import generator  # noqa: E402
 
 VARIANTS = 8  # photographs made of one drawing when many are wanted: drawing takes longer than decoding
@@ -52,7 +52,7 @@ def photographs(folder: Path, train: int, val: int, seed: int = 0) -> None:
             (folder / split / name).mkdir(parents=True)
             variants = 1 if number <= FEW else VARIANTS
             for first in range(0, number, variants):
-                drawn = picture(name, generator(seed, "benchmark", split, name, first))
+                drawn = draw_image(name, generator(seed, "benchmark", split, name, first))
                 for index in range(first, min(first + variants, number)):
                     rng = generator(seed, "benchmark variant", split, name, index)
                     image = drawn if index == first else _cropped(drawn, rng)

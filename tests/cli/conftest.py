@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import photographs
+import image_files
 import pytest
 from cli_programs import SMALL, Outcome, Tlstudy, process
 from made_study import FINISHED, Made, make_study
@@ -53,7 +53,7 @@ def made(tmp_path: Path) -> Callable[..., Path]:
 def finished_work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """A folder with photos/ and its study, searched by a real process; only to be read or copied."""
     work = tmp_path_factory.mktemp("finished")
-    photographs.folder(work / "photos", train=4, val=3)
+    image_files.folder(work / "photos", train=4, val=3)
     return work, process("search", "--data", "photos", *SMALL, cwd=work)
 
 

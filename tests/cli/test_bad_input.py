@@ -14,8 +14,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import image_files
 import numpy as np
-import photographs
 import pytest
 from cli_programs import Tlstudy, as_anybody, process
 from PIL import Image
@@ -26,7 +26,7 @@ CAT = "train/cat"
 
 
 def good(root: Path) -> None:
-    photographs.folder(root, train=5, val=5)
+    image_files.folder(root, train=5, val=5)
 
 
 def beside_good(write: Callable[[Path], object]) -> Build:
@@ -41,7 +41,7 @@ def beside_good(write: Callable[[Path], object]) -> Build:
 
 def bytes_of(format: str, mode: str = "RGB", size: tuple[int, int] = (48, 40), seed: int = 77) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(photographs.pixels(seed, *size)).convert(mode).save(buffer, format)
+    Image.fromarray(image_files.pixels(seed, *size)).convert(mode).save(buffer, format)
     return buffer.getvalue()
 
 
@@ -52,23 +52,23 @@ def flipped(folder: Path) -> None:
 
 
 def animation(folder: Path) -> None:
-    frames = [Image.fromarray(photographs.pixels(seed)) for seed in (800, 801)]
+    frames = [Image.fromarray(image_files.pixels(seed)) for seed in (800, 801)]
     frames[0].save(folder / "x.gif", save_all=True, append_images=frames[1:])
 
 
 def transparent(folder: Path) -> None:
-    pixels = np.dstack([photographs.pixels(802), np.zeros((40, 48), np.uint8)])
+    pixels = np.dstack([image_files.pixels(802), np.zeros((40, 48), np.uint8)])
     Image.fromarray(pixels).save(folder / "x.png")
 
 
 def sixteen_bits(folder: Path) -> None:
-    Image.fromarray(photographs.pixels(803)[:, :, 0].astype(np.uint16) * 257).save(folder / "x.png")
+    Image.fromarray(image_files.pixels(803)[:, :, 0].astype(np.uint16) * 257).save(folder / "x.png")
 
 
 def turned(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(photographs.pixels(804)).save(folder / "x.jpg", exif=exif)
+    Image.fromarray(image_files.pixels(804)).save(folder / "x.jpg", exif=exif)
 
 
 def pipe(folder: Path) -> None:
@@ -109,13 +109,13 @@ def empty_class(root: Path) -> None:
 
 
 def two_forms(root: Path) -> None:
-    photographs.folder(root, classes=("caf\u00e9", "cafe\u0301", "dog"))
+    image_files.folder(root, classes=("caf\u00e9", "cafe\u0301", "dog"))
 
 
 def look_alikes(root: Path) -> None:
     good(root)
-    photographs.photograph(root / CAT / "x.jpg", 900, 160, 120, quality=90)
-    photographs.photograph(root / "val" / "cat" / "x.png", 900, 160, 120)
+    image_files.image_file(root / CAT / "x.jpg", 900, 160, 120, quality=90)
+    image_files.image_file(root / "val" / "cat" / "x.png", 900, 160, 120)
 
 
 def many_bad(root: Path) -> None:
@@ -127,7 +127,7 @@ def many_bad(root: Path) -> None:
 def imbalanced(root: Path) -> None:
     good(root)
     for number in range(40):
-        photographs.photograph(root / "train" / "dog" / f"more{number}.jpg", 1000 + number)
+        image_files.image_file(root / "train" / "dog" / f"more{number}.jpg", 1000 + number)
 
 
 def copied(root: Path, *pairs: tuple[str, str]) -> None:
@@ -159,12 +159,12 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "1 an empty zip": (a_zip(), "/photos: the folder is empty. Expected train/ and val/"),
     "3 a zip of one class": (a_zip(("cat/1.jpg", "cat/2.jpg")), "/photos: found one class, cat"),
     "2 empty class": (empty_class, "train/fox: a class folder without photographs"),
-    "3 one class": (lambda root: photographs.folder(root, classes=("cat",)) and None, "found one class, cat"),
-    "4 one photograph": (lambda root: photographs.folder(root, train=1) and None, "expected at least 2"),
+    "3 one class": (lambda root: image_files.folder(root, classes=("cat",)) and None, "found one class, cat"),
+    "4 one photograph": (lambda root: image_files.folder(root, train=1) and None, "expected at least 2"),
     "6 too many left out": (many_bad, "4 of 24 files cannot be used: train/cat/bad0.jpg: empty file"),
     "22 one name in two normal forms": (two_forms, "differ by Unicode normalisation only"),
     "25 Cat and cat": (
-        lambda root: photographs.folder(root, classes=("Cat", "cat", "dog")) and None,
+        lambda root: image_files.folder(root, classes=("Cat", "cat", "dog")) and None,
         "differ by upper and lower case only",
     ),
     "30 nested": (beside_good(lambda folder: (folder / "more").mkdir()), "found the folder more inside a class"),
@@ -247,7 +247,7 @@ def test_it_is_left_out_by_name_with_the_reason(tlstudy: Tlstudy, tmp_path: Path
 
 
 READ: dict[str, tuple[Build, int, str]] = {
-    "4 few": (lambda root: photographs.folder(root, train=3, val=2) and None, 10, "val holds few photographs"),
+    "4 few": (lambda root: image_files.folder(root, train=3, val=2) and None, 10, "val holds few photographs"),
     "5 GIF named .jpg": (
         beside_good(lambda f: (f / "x.jpg").write_bytes(bytes_of("GIF"))),
         21,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import photographs
+import image_files
 import pytest
 from cli_programs import REPOSITORY, SMALL, Tlstudy, as_anybody, command, environment, process
 from made_study import NO_TRIAL_YET, make_study
@@ -38,8 +38,8 @@ def question(root: Path, text: str | None = None) -> Path:
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     """Photographs of several kinds, a question without an answer, a question that cannot be read."""
-    photographs.folder(tmp_path / "photos", train=3, val=2)
-    photographs.folder(tmp_path / "one_class", train=3, val=2, classes=("cat",))
+    image_files.folder(tmp_path / "photos", train=3, val=2)
+    image_files.folder(tmp_path / "one_class", train=3, val=2, classes=("cat",))
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no photographs\n")
     question(tmp_path / "studies" / "asked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import photographs
+import image_files
 import pytest
 from cli_programs import Tlstudy
 
@@ -14,7 +14,7 @@ from tuner.spec.spec import load
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    return photographs.folder(tmp_path / "my photos", train=3, val=2)
+    return image_files.folder(tmp_path / "my photos", train=3, val=2)
 
 
 def test_it_says_what_it_found_and_writes_the_question(tlstudy: Tlstudy, photos: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_same_photograph_in_two_splits_needs_a_word(tlstudy: Tlstudy, photos
 
 
 def test_a_name_that_toml_cannot_hold_is_refused(tlstudy: Tlstudy, tmp_path: Path) -> None:
-    photographs.folder(tmp_path / "caf\udce9", train=3, val=2)
+    image_files.folder(tmp_path / "caf\udce9", train=3, val=2)
     done = tlstudy("init", "caf\udce9")
     assert done.code == 2
     assert "data.path: found " in done.text and "UTF-8" in done.text
@@ -89,7 +89,7 @@ def test_weights_that_exist_are_named_from_the_study(tlstudy: Tlstudy, photos: P
 
 
 def test_one_class_folder_layout_is_split(tlstudy: Tlstudy, tmp_path: Path) -> None:
-    photographs.unsplit(tmp_path / "leaves", number=10)
+    image_files.unsplit(tmp_path / "leaves", number=10)
     done = tlstudy("init", "leaves", "--image-size", "32")
     assert done.code == 0
     assert "  train cat 8, dog 8\n" in done.out
@@ -97,7 +97,7 @@ def test_one_class_folder_layout_is_split(tlstudy: Tlstudy, tmp_path: Path) -> N
 
 
 def test_many_classes_are_counted_and_not_all_written(tlstudy: Tlstudy, tmp_path: Path) -> None:
-    photographs.folder(tmp_path / "photos", train=3, val=2, classes=tuple(f"kind{n:02}" for n in range(15)))
+    image_files.folder(tmp_path / "photos", train=3, val=2, classes=tuple(f"kind{n:02}" for n in range(15)))
     done = tlstudy("init", "photos", "--image-size", "32")
     assert done.code == 0
     assert "Found 75 photographs in 15 classes." in done.out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import photographs
+import image_files
 import pytest
 from cli_programs import SMALL, Outcome, Tlstudy
 
@@ -18,7 +18,7 @@ def times(folder: Path) -> dict[Path, int]:
 
 
 def test_a_plan_of_photographs_writes_no_study(tlstudy: Tlstudy, tmp_path: Path) -> None:
-    photographs.folder(tmp_path / "photos", train=4, val=3)
+    image_files.folder(tmp_path / "photos", train=4, val=3)
     before = sorted(tmp_path.rglob("*"))
     done = tlstudy("plan", "--data", "photos", *SMALL)
     assert done.code == 0
@@ -32,7 +32,7 @@ def test_a_plan_of_photographs_writes_no_study(tlstudy: Tlstudy, tmp_path: Path)
 def test_the_plan_as_data_is_what_the_search_did(
     tlstudy: Tlstudy, finished_work: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
-    photographs.folder(tmp_path / "photos", train=4, val=3)
+    image_files.folder(tmp_path / "photos", train=4, val=3)
     done = tlstudy("plan", "--data", "photos", *SMALL, "--no-confirm", "--format", "json")
     assert done.code == 0 and done.err.startswith("Study studies/photos")
     found = json.loads(done.out)
@@ -78,7 +78,7 @@ def test_the_demo_is_planned_before_it_is_written(
 def test_wrong_use_is_the_message_of_a_search(
     tlstudy: Tlstudy, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    photographs.folder(tmp_path / "photos", train=3, val=2)
+    image_files.folder(tmp_path / "photos", train=3, val=2)
     before = sorted(tmp_path.rglob("*"))
     done = tlstudy("plan", *arguments)
     assert done.code == 2

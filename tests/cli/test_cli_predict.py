@@ -11,8 +11,8 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import image_files
 import numpy as np
-import photographs
 import pytest
 from cli_programs import Tlstudy, as_anybody, command, environment, process
 from PIL import Image
@@ -85,7 +85,7 @@ def test_the_table_says_the_class_and_how_sure(tlstudy: Tlstudy, here: Path) -> 
 
 
 def test_json_and_csv_hold_the_same_probabilities(tlstudy: Tlstudy, here: Path) -> None:
-    photographs.photograph(here / "mixed.jpg", 5)
+    image_files.image_file(here / "mixed.jpg", 5)
     found = json.loads(tlstudy("predict", "tiny.onnx", "mixed.jpg", "red.png", "--format", "json").out)
     assert found["classes"] == ["red", "green", "blue"] and found["format"] == "onnx" and not found["unreadable"]
     listed = rows(tlstudy("predict", "tiny.onnx", "mixed.jpg", "red.png", "--format", "csv").out)

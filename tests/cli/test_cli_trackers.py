@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import photographs
+import image_files
 import pytest
 from cli_programs import Tlstudy
 
@@ -51,7 +51,7 @@ def test_a_search_exports_when_it_ends_and_stores_no_password(
 def test_what_cannot_be_exported_is_said_before_anything_is_trained(
     tlstudy: Tlstudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photos = photographs.folder(tmp_path / "photos")
+    photos = image_files.folder(tmp_path / "photos")
     (tmp_path / "file").write_text("")
     done = tlstudy("search", "--data", photos, "--tensorboard", "file")
     assert done.code == 2 and "--tensorboard file: is a file, expected a folder" in done.text

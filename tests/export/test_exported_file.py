@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from cli.cli_programs import process
 from export.exporting import Case, elsewhere, model_of
-from photographs import photograph, pixels
+from image_files import image_file, pixels
 from search.studies import make, search, spec
 
 from tuner import Study
@@ -354,7 +354,7 @@ def lose_checkpoint(folder: StudyFolder) -> None:
 
 
 def change_photograph(folder: StudyFolder) -> None:
-    photograph(folder.root / "photos" / "val" / "cat" / "00.jpg", 4711)
+    image_file(folder.root / "photos" / "val" / "cat" / "00.jpg", 4711)
 
 
 @pytest.mark.parametrize(

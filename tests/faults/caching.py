@@ -25,11 +25,7 @@ WANTED = ("conv5_block2", "pooled")
 
 def run(root: Path, data: Path) -> dict[str, Any]:
     """Decodes and computes what is not in `root`'s cache; digests of what comes out, and what was left half-done."""
-    backend.environment = lambda: {"backend": "stub", "stub": "1", "keras": "1", "devices": []}  # type: ignore[assignment]
-    backend.forward = forward  # type: ignore[assignment]
-    backbone: Any = SimpleNamespace(
-        architecture=OF, image_size=SIDE, weights=SimpleNamespace(key="stub"), prefix=lambda start, missing: missing
-    )
+    backbone = stubbed(forward)
     found = prepare(DataSpec(path=str(data), image_size=SIDE), root, root / "cache", 0)
     stored = features.ensure(backbone, found.images, found.key, WANTED, root / "cache")
     arrays = {"images": found.images, **{cut: stored.arrays[cut] for cut in WANTED}}
@@ -37,6 +33,14 @@ def run(root: Path, data: Path) -> dict[str, Any]:
     return {name: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in arrays.items()} | {
         "left behind": left
     }
+
+
+def stubbed(forward: Any) -> Any:
+    """A backbone without Keras, whose forward passes `forward` makes."""
+    backend.environment = lambda: {"backend": "stub", "stub": "1", "keras": "1", "devices": []}  # type: ignore[assignment]
+    backend.forward = forward
+    weights = SimpleNamespace(key="stub")
+    return SimpleNamespace(architecture=OF, image_size=SIDE, weights=weights, prefix=lambda start, missing: missing)
 
 
 def forward(missing: tuple[str, ...]) -> Any:

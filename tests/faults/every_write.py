@@ -30,7 +30,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import numpy as np  # noqa: E402
 from faults import caching, costless, documents, injection  # noqa: E402
-from photographs import folder as photographs  # noqa: E402
+from image_files import folder as image_folder  # noqa: E402
 from search.studies import facts  # noqa: E402
 
 from tuner.errors import TlstudyError  # noqa: E402
@@ -57,7 +57,7 @@ def main() -> None:
     options = parse()
     scratch = Path(tempfile.mkdtemp(prefix="every-write-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     try:
-        photographs(PHOTOS, train=4, val=4)
+        image_folder(PHOTOS, train=4, val=4)
         documents.prepare(MADE)
         found = {name: disturbed(name, scratch / str(n), options) for n, name in enumerate(options.subject)}
         print(json.dumps(found))

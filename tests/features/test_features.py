@@ -1,4 +1,4 @@
-"""Every frozen layer sees every photograph once; what is stored is used, what is damaged is made again."""
+"""Every frozen layer sees every image once; what is stored is used, what is damaged is made again."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ WANTED = ("conv4_block2", "conv5_block2", "pooled")
 
 
 class Canary:
-    """Counts (frozen layer, photograph) pairs of every forward pass, which still runs. A photograph is known by its
+    """Counts (frozen layer, image) pairs of every forward pass, which still runs. An image is known by its
     activations at the pass's input: all of the tests' are different. Rows that repeat one inside a batch are the
     padding of the last batch."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, photographs: np.ndarray) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, images: np.ndarray) -> None:
         self.seen: Counter[tuple[str, int]] = Counter()
         self.passes = 0
         self.numbers: dict[bytes, int] = {}
-        self.know(photographs)
+        self.know(images)
         real = backend.forward
 
         def forward(model: Any) -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -49,8 +49,8 @@ class Canary:
 
             def counted(batch: np.ndarray) -> list[np.ndarray]:
                 self.passes += 1
-                photographs = {self.numbers[row.tobytes()] for row in batch}
-                self.seen.update((layer, number) for layer in frozen for number in photographs)
+                images = {self.numbers[row.tobytes()] for row in batch}
+                self.seen.update((layer, number) for layer in frozen for number in images)
                 return run(batch)
 
             return counted
@@ -58,7 +58,7 @@ class Canary:
         monkeypatch.setattr(backend, "forward", forward)
 
     def know(self, activations: np.ndarray) -> None:
-        """The photographs' activations at another cut that a pass may begin at."""
+        """The images' activations at another cut that a pass may begin at."""
         self.numbers |= {row.tobytes(): number for number, row in enumerate(activations)}
 
 
@@ -86,7 +86,7 @@ def entries(cache: Path) -> dict[str, Path]:
     return {artifacts._body(key)["about"]["cut"]: artifacts.folder / key for key in artifacts.listed()}
 
 
-def test_every_photograph_goes_through_every_frozen_layer_exactly_once(
+def test_every_image_goes_through_every_frozen_layer_exactly_once(
     backbone: Any, squares: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one pass for all cuts, then none, then only from the nearest stored cut upwards."""
@@ -142,7 +142,7 @@ def test_the_cache_keeps_to_its_budget_by_letting_the_longest_unused_go(
     assert set(entries(filled)) == {"conv4_block2", "conv5_block2"}, "what is in use stays, whatever the budget"
 
 
-def test_features_are_the_prefixs_outputs_in_the_photographs_order(
+def test_features_are_the_prefixs_outputs_in_the_images_order(
     stored: tuple[Path, Any], backbone: Any, squares: np.ndarray
 ) -> None:
     found = stored[1].arrays
@@ -251,9 +251,9 @@ def test_stopping_leaves_what_was_whole_and_nothing_half(filled: Path, backbone:
 
 
 def test_another_question_has_another_entry(filled: Path, backbone: Any, squares: np.ndarray) -> None:
-    """The same numbers under another key of the photographs are not taken."""
+    """The same numbers under another key of the images are not taken."""
     before = set(entries(filled).values())
-    found = features.ensure(backbone, squares, "other photographs", ("pooled",), filled)
+    found = features.ensure(backbone, squares, "other images", ("pooled",), filled)
     assert found.computed == ("pooled",)
     assert len(set((filled / "features").iterdir()) - before) == 1
 
@@ -265,7 +265,7 @@ def test_another_architecture_has_another_entry(filled: Path, backbone: Any, squ
     assert ensure(backbone, squares, filled).computed == ()
 
 
-def test_progress_counts_photographs(backbone: Any, squares: np.ndarray, tmp_path: Path) -> None:
+def test_progress_counts_images(backbone: Any, squares: np.ndarray, tmp_path: Path) -> None:
     said: list[tuple[int, int]] = []
     features.ensure(
         backbone, squares, "squares", ("stem",), tmp_path, on_progress=lambda done, total: said.append((done, total))

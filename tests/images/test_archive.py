@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from photographs import unsplit
+from image_files import unsplit
 
 from tuner.errors import DataError
 from tuner.images import archive

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photographs import folder, photograph, pixels, unsplit
+from image_files import folder, image_file, pixels, unsplit
 from PIL import Image
 
 from tuner.errors import DataError
@@ -32,7 +32,7 @@ def refused(tmp_path: Path, spec: DataSpec = SPEC) -> str:
 
 
 def check_rows(data: Dataset, size: int = 32, mode: str = "crop") -> None:
-    for row, photo in enumerate(data.photographs):
+    for row, photo in enumerate(data.records):
         np.testing.assert_array_equal(data.images[row], to_square(load_photograph(data.root / photo.path), size, mode))
 
 
@@ -46,12 +46,13 @@ def test_rows_labels_and_splits(tmp_path: Path) -> None:
         "train": {"cat": 5, "dog": 5}, "val": {"cat": 6, "dog": 6}, "test": {"cat": 7, "dog": 7},
     }  # fmt: skip
     assert data.indices("val").tolist() == list(range(10, 22))
-    assert data.labels.tolist() == [photo.label for photo in data.photographs]
+    assert data.labels.tolist() == [photo.label for photo in data.records]
     assert (data.images.shape, data.images.dtype, data.labels.dtype) == ((36, 32, 32, 3), np.uint8, np.int64)
     assert isinstance(data.images, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         data.images[0] = 0
-    assert (data.photographs[0].width, data.photographs[0].height, data.photographs[0].format) == (48, 40, "JPEG")
+    first = data.records[0].verdict
+    assert (first.width, first.height, first.format) == (48, 40, "JPEG")
     assert data.warnings == ()
     check_rows(data)
 
@@ -76,7 +77,7 @@ def test_zip(tmp_path: Path) -> None:
             target.write(file, f"photos/{file.relative_to(tmp_path / 'loose')}")
     data = run(tmp_path, replace(SPEC, path="data.zip"))
     assert data.classes == ("cat", "dog")
-    assert len(data.photographs) == 12
+    assert len(data.records) == 12
 
 
 def test_progress_counts_every_file_once(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_left_out_files_are_named_and_counted(tmp_path: Path) -> None:
         ("val/dog/pipe.jpg", "pipe, not a regular file"),
     ]
     assert data.warnings == ("3 files left out: 1 in train/cat, 2 in val/dog.",)
-    assert len(data.photographs) == 20
+    assert len(data.records) == 20
 
 
 def test_too_many_left_out(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_copies_inside_a_split_are_a_warning(tmp_path: Path) -> None:
     data = run(tmp_path)
     assert len(data.warnings) == 1
     assert "twice inside a split: train/cat/02.jpg = train/cat/03 copy.jpg" in data.warnings[0]
-    assert len(data.photographs) == 21
+    assert len(data.records) == 21
 
 
 def test_copies_of_unsplit_data_stay_together(tmp_path: Path) -> None:
@@ -179,8 +180,8 @@ def test_copies_of_unsplit_data_stay_together(tmp_path: Path) -> None:
         recoded(root / f"cat/{index:02d}.jpg", root / f"cat/again{index}.png")
     data = run(tmp_path, replace(SPEC, validation_fraction=0.4))
     where: dict[str, set[str]] = {}
-    for photo in data.photographs:
-        where.setdefault(photo.pixels, set()).add(photo.split)
+    for photo in data.records:
+        where.setdefault(photo.verdict.pixels, set()).add(photo.split)
     assert all(len(splits) == 1 for splits in where.values())
 
 
@@ -189,7 +190,7 @@ def test_copies_of_unsplit_data_stay_together(tmp_path: Path) -> None:
 
 def test_warnings_about_content(tmp_path: Path) -> None:
     root = folder(tmp_path / "data", 5, 5)
-    photograph(root / "train/cat/gif.jpg", 50, format="GIF")
+    image_file(root / "train/cat/gif.jpg", 50, format="GIF")
     Image.new("RGB", (48, 40), (9, 9, 9)).save(root / "train/dog/plain.jpg")
     frames = [Image.fromarray(pixels(seed)) for seed in (60, 61)]
     frames[0].save(root / "val/dog/moving.gif", save_all=True, append_images=frames[1:])
@@ -199,7 +200,7 @@ def test_warnings_about_content(tmp_path: Path) -> None:
     assert "Several frames or pages, the first is used: val/dog/moving.gif" in said
 
 
-def test_few_photographs(tmp_path: Path) -> None:
+def test_few_images(tmp_path: Path) -> None:
     folder(tmp_path / "data", 4, 5)
     assert run(tmp_path).warnings == ("train holds few photographs: 4 of cat, 4 of dog.",)
 
@@ -208,7 +209,7 @@ def test_storage_that_gives_the_class_away(tmp_path: Path) -> None:
     root = folder(tmp_path / "data", 5, 5, classes=("cat",))
     for split, start in (("train", 100), ("val", 200)):
         for index in range(5):
-            path = photograph(root / split / "dog" / f"{index}.png", start + index)
+            path = image_file(root / split / "dog" / f"{index}.png", start + index)
             Image.open(path).convert("L").save(path)
     said = " ".join(run(tmp_path).warnings)
     assert "All photographs of dog are grey" in said
@@ -217,11 +218,11 @@ def test_storage_that_gives_the_class_away(tmp_path: Path) -> None:
 
 def test_strange_names_end_to_end(tmp_path: Path) -> None:
     root = folder(tmp_path / "data", 5, 5, classes=("[", "größe"))
-    photograph(root / "train/größe/new\nline [bold].jpg", 70)
+    image_file(root / "train/größe/new\nline [bold].jpg", 70)
     os.rename(root / "train/[/00.jpg", root / "train/[/x].jpg")
     os.rename(root / "train/[/01.jpg", os.fsencode(root) + b"/train/[/\xff.jpg")
     shutil.copy(root / "train/größe/new\nline [bold].jpg", root / "train/größe/tab\t.jpg")
     data = run(tmp_path)
     assert data.classes == ("[", "größe")
-    assert len(data.photographs) == 22
+    assert len(data.records) == 22
     assert "'train/größe/new\\nline [bold].jpg'" in data.warnings[0]

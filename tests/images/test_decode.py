@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photographs import photograph, pixels
+from image_files import image_file, pixels
 from PIL import Image, ImageOps
 
 from tuner.images import decode
@@ -30,20 +30,20 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tiff"])
 def test_lossless_formats_come_back_exactly(tmp_path: Path, suffix: str) -> None:
-    loaded = load_photograph(photograph(tmp_path / f"a.{suffix}", 1))
+    loaded = load_photograph(image_file(tmp_path / f"a.{suffix}", 1))
     assert loaded.dtype == np.uint8
     np.testing.assert_array_equal(loaded, pixels(1))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "avif"])
 def test_lossy_formats_come_back_nearly(tmp_path: Path, suffix: str) -> None:
-    loaded = load_photograph(photograph(tmp_path / f"a.{suffix}", 1, quality=95)).astype(int)
+    loaded = load_photograph(image_file(tmp_path / f"a.{suffix}", 1, quality=95)).astype(int)
     assert loaded.shape == (40, 48, 3)
     assert np.abs(loaded - pixels(1)).mean() < 6
 
 
 def test_content_decides_not_the_suffix(tmp_path: Path) -> None:
-    loaded = load_photograph(photograph(tmp_path / "a.jpg", 1, format="PNG"))
+    loaded = load_photograph(image_file(tmp_path / "a.jpg", 1, format="PNG"))
     np.testing.assert_array_equal(loaded, pixels(1))
 
 
@@ -116,7 +116,7 @@ def test_palette_with_transparency_lies_on_white(tmp_path: Path) -> None:
 def test_orientation_is_that_of_a_viewer(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = photograph(tmp_path / f"a.{suffix}", 1, exif=exif)
+    path = image_file(tmp_path / f"a.{suffix}", 1, exif=exif)
     with Image.open(path) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     assert expected.shape == ((48, 40, 3) if orientation > 4 else (40, 48, 3))
@@ -125,7 +125,7 @@ def test_orientation_is_that_of_a_viewer(tmp_path: Path, suffix: str, orientatio
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff"])
 def test_truncated_files_are_refused_wherever_they_are_cut(tmp_path: Path, suffix: str) -> None:
-    whole = photograph(tmp_path / f"whole.{suffix}", 1).read_bytes()
+    whole = image_file(tmp_path / f"whole.{suffix}", 1).read_bytes()
     for part in (0.3, 0.6, 0.9):
         cut = tmp_path / f"cut.{suffix}"
         cut.write_bytes(whole[: int(len(whole) * part)])
@@ -133,13 +133,13 @@ def test_truncated_files_are_refused_wherever_they_are_cut(tmp_path: Path, suffi
 
 
 def test_truncated_jpeg_is_called_so(tmp_path: Path) -> None:
-    path = photograph(tmp_path / "a.jpg", 1)
+    path = image_file(tmp_path / "a.jpg", 1)
     path.write_bytes(path.read_bytes()[:-200])
     assert reason(path) == "truncated JPEG"
 
 
 def test_flipped_bit_in_a_png(tmp_path: Path) -> None:
-    path = photograph(tmp_path / "a.png", 1)
+    path = image_file(tmp_path / "a.png", 1)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
     path.write_bytes(bytes(content))
@@ -190,7 +190,7 @@ def test_any_damage_is_pixels_or_unreadable(
         (b"BMW is a car", "not an image (text)"),
     ],
 )
-def test_what_is_no_photograph_says_what_it_is(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_what_is_no_image_says_what_it_is(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     assert reason(path).startswith(expected)

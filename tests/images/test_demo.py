@@ -1,4 +1,4 @@
-"""The demo's pictures: complete, deterministic, not told apart by colour alone."""
+"""The demo's images: complete, deterministic, not told apart by colour alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_complete(drawn: Path) -> None:
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     def drawn(name: str, seed: int) -> bytes:
-        return demo.picture(name, np.random.default_rng(seed)).tobytes()
+        return demo.draw_image(name, np.random.default_rng(seed)).tobytes()
 
     for name in demo.CLASSES:
         assert drawn(name, 1) == drawn(name, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photographs import folder, photograph, unsplit
+from image_files import folder, image_file, unsplit
 from PIL import Image
 
 from tuner.errors import DataError
@@ -24,7 +24,7 @@ SPEC = DataSpec(path="data", image_size=32)
 
 
 class Decodes:
-    """Counts how often a photograph's pixels are decoded, by way of the one function that does."""
+    """Counts how often an image's pixels are decoded, by way of the one function that does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
@@ -61,7 +61,7 @@ def entry(tmp_path: Path, data: Dataset) -> Path:
 
 
 def check_rows(data: Dataset, size: int = 32, mode: str = "crop") -> None:
-    for row, photo in enumerate(data.photographs):
+    for row, photo in enumerate(data.records):
         np.testing.assert_array_equal(data.images[row], to_square(load_photograph(data.root / photo.path), size, mode))
 
 
@@ -75,7 +75,7 @@ def test_decoded_once(tmp_path: Path, decodes: Decodes) -> None:
     assert decodes.take() == 13
     second = run(tmp_path)
     assert decodes.take() == 0
-    assert (first.key, first.photographs, first.left_out) == (second.key, second.photographs, second.left_out)
+    assert (first.key, first.records, first.left_out) == (second.key, second.records, second.left_out)
 
 
 def test_renamed_moved_and_added_files(tmp_path: Path, decodes: Decodes) -> None:
@@ -89,7 +89,7 @@ def test_renamed_moved_and_added_files(tmp_path: Path, decodes: Decodes) -> None
     assert decodes.take() == 0
     assert second.key != first.key
     check_rows(second)
-    photograph(root / "train/dog/new.png", 77)
+    image_file(root / "train/dog/new.png", 77)
     check_rows(run(tmp_path))
     assert decodes.take() == 1
 
@@ -204,7 +204,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path, monkeypatch: p
 
     def hash_then_change(paths: list[Path]) -> object:
         hashed = hash_files(paths)
-        photograph(root / "val/dog/01.jpg", 12345, 64, 64)
+        image_file(root / "val/dog/01.jpg", 12345, 64, 64)
         return hashed
 
     monkeypatch.setattr(dataset, "hash_files", hash_then_change)

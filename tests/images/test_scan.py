@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from photographs import folder, photograph, unsplit
+from image_files import folder, image_file, unsplit
 
 from tuner.errors import DataError
 from tuner.images.scan import scan
@@ -47,27 +47,27 @@ def test_hidden_and_system_entries_are_ignored(tmp_path: Path) -> None:
     folder(tmp_path, 2, 2)
     for name in (".DS_Store", "train/Thumbs.db", "train/cat/._00.jpg", "val/cat/desktop.ini"):
         (tmp_path / name).write_bytes(b"x")
-    photograph(tmp_path / "__MACOSX" / "cat" / "a.jpg", 1)
-    photograph(tmp_path / "train" / ".git" / "a.jpg", 1)
+    image_file(tmp_path / "__MACOSX" / "cat" / "a.jpg", 1)
+    image_file(tmp_path / "train" / ".git" / "a.jpg", 1)
     found = scan(tmp_path)
-    assert (len(found.files), found.ignored, found.left_out, found.beside) == (8, 6, (), ())
+    assert (len(found.files), found.ignored, found.left_out) == (8, 6, [])
 
 
-def test_text_beside_class_folders_is_noted_and_in_a_class_is_tried(tmp_path: Path) -> None:
+def test_text_beside_class_folders_counts_as_nothing_and_in_a_class_is_tried(tmp_path: Path) -> None:
     folder(tmp_path, 2, 2)
     (tmp_path / "README.md").write_text("photographs")
     (tmp_path / "train" / "cat" / "notes.txt").write_text("notes")
     (tmp_path / "extra").mkdir()
     found = scan(tmp_path)
-    assert {path for path, _ in found.beside} == {"extra", "README.md"}
-    assert "train/cat/notes.txt" in {file.path for file in found.files}
+    assert found.classes == ("cat", "dog") and found.left_out == []
+    assert {file.path for file in found.files if file.path.endswith(("txt", "md"))} == {"train/cat/notes.txt"}
 
 
 def test_missing_and_empty_and_file(tmp_path: Path) -> None:
     assert "no such folder" in message(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     assert "empty" in message(tmp_path / "empty")
-    assert "not a folder" in message(photograph(tmp_path / "a.jpg", 1))
+    assert "not a folder" in message(image_file(tmp_path / "a.jpg", 1))
 
 
 def test_one_class(tmp_path: Path) -> None:
@@ -90,13 +90,13 @@ def test_empty_class(tmp_path: Path) -> None:
 
 def test_images_beside_class_folders_are_named(tmp_path: Path) -> None:
     folder(tmp_path, 2, 2)
-    photograph(tmp_path / "train" / "lost.png", 1)
+    image_file(tmp_path / "train" / "lost.png", 1)
     (tmp_path / "train" / "apple.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert "2 photographs beside the class folders: apple.heic, lost.png" in message(tmp_path)
 
 
-def test_photographs_alone_are_no_classes(tmp_path: Path) -> None:
-    photograph(tmp_path / "a.jpg", 1)
+def test_images_alone_are_no_classes(tmp_path: Path) -> None:
+    image_file(tmp_path / "a.jpg", 1)
     assert "beside the class folders: a.jpg" in message(tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_two_validation_folders(tmp_path: Path) -> None:
 
 def test_links_and_special_files_are_left_out(tmp_path: Path) -> None:
     root = unsplit(tmp_path / "data", 2)
-    outside = photograph(tmp_path / "outside.jpg", 99)
+    outside = image_file(tmp_path / "outside.jpg", 99)
     cat = root / "cat"
     os.symlink(outside, cat / "out.jpg")
     os.symlink("loop.jpg", cat / "loop.jpg")
@@ -167,7 +167,7 @@ def test_links_and_special_files_are_left_out(tmp_path: Path) -> None:
     os.symlink("00.jpg", cat / "inside.jpg")
     os.mkfifo(cat / "pipe.jpg")
     found = scan(root)
-    reasons = dict(found.left_out)
+    reasons = {left.path: left.reason for left in found.left_out}
     assert set(reasons) == {f"cat/{name}" for name in ("out.jpg", "loop.jpg", "dangling.jpg", "up", "pipe.jpg")}
     assert "leaves the data folder" in reasons["cat/out.jpg"]
     assert "circle" in reasons["cat/loop.jpg"]
@@ -178,14 +178,14 @@ def test_links_and_special_files_are_left_out(tmp_path: Path) -> None:
 def test_class_of_outside_links_says_why_it_is_empty(tmp_path: Path) -> None:
     root = unsplit(tmp_path / "data", 2)
     (root / "eel").mkdir()
-    os.symlink(photograph(tmp_path / "outside.jpg", 99), root / "eel" / "out.jpg")
+    os.symlink(image_file(tmp_path / "outside.jpg", 99), root / "eel" / "out.jpg")
     assert "link that leaves the data folder" in message(root)
 
 
 def test_strange_names(tmp_path: Path) -> None:
     unsplit(tmp_path, 2, ("[", "größe"))
-    photograph(tmp_path / "[" / "x].jpg", 4)  # its path holds [/x], which rich takes for a closing tag
-    photograph(tmp_path / "[" / "line\nbreak.jpg", 5)
+    image_file(tmp_path / "[" / "x].jpg", 4)  # its path holds [/x], which rich takes for a closing tag
+    image_file(tmp_path / "[" / "line\nbreak.jpg", 5)
     os.rename(os.fsencode(tmp_path / "größe" / "00.jpg"), os.fsencode(tmp_path / "größe") + b"/\xff\xfe.jpg")
     found = scan(tmp_path)
     assert len(found.files) == 6

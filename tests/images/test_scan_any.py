@@ -49,7 +49,7 @@ def plant(path: Path, tree: object) -> None:
 
 @settings(max_examples=150)
 @given(tree=TREES, recursive=st.booleans())
-def test_any_tree_is_photographs_or_a_data_error(tree: object, recursive: bool) -> None:
+def test_any_tree_is_images_or_a_data_error(tree: object, recursive: bool) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         plant(folder / "data", tree)
@@ -65,6 +65,6 @@ def test_any_tree_is_photographs_or_a_data_error(tree: object, recursive: bool) 
             prepare(DataSpec(path="data", image_size=32, recursive=recursive), folder, folder / "cache", 0)
         except DataError as error:
             message = str(error)
-        assert message, "bytes that make no photograph never make a dataset"
+        assert message, "bytes that make no image never make a dataset"
     finally:
         shutil.rmtree(folder)

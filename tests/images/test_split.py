@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tuner.errors import DataError
-from tuner.images.split import assign
+from tuner.images.folds import assign
 
 LABELS = st.lists(st.integers(0, 2), min_size=12, max_size=60)
 FRACTIONS = st.floats(0.05, 0.45)
@@ -55,7 +55,7 @@ def test_copies_stay_together_and_every_split_has_some(members: list[int], seed:
 
 
 @given(st.integers(0, 30), st.integers(10, 40))
-def test_one_photograph_more_moves_at_most_the_boundary(seed: int, number: int) -> None:
+def test_one_image_more_moves_at_most_the_boundary(seed: int, number: int) -> None:
     labels = [0] * number
     before = assign(labels, names(labels), 0.2, 0.0, seed)
     after = assign([*labels, 0], [*names(labels), "another"], 0.2, 0.0, seed)

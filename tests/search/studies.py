@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from photographs import folder as photographs
+from image_files import folder as image_folder
 
 from tuner.search.events import Event
 from tuner.spec.spec import Spec
@@ -43,7 +43,7 @@ def spec(**changes: Any) -> Spec:
 
 def make(root: Path, classes: tuple[str, ...] = ("cat", "dog"), test: int = 0) -> StudyFolder:
     """A study folder with its photographs: 5 a class to train on, 4 to validate, and `test` of them sealed."""
-    photographs(root / "photos", train=5, val=4, classes=classes, test=test)
+    image_folder(root / "photos", train=5, val=4, classes=classes, test=test)
     return StudyFolder(root)
 
 

@@ -14,8 +14,8 @@ import pytest
 from faults import costless
 from hypothesis import given
 from hypothesis import strategies as st
-from photographs import folder as photographs
-from photographs import photograph
+from image_files import folder as image_folder
+from image_files import image_file
 from search.studies import facts, make, search, spec
 
 from tuner.errors import DataError, UsageError
@@ -204,9 +204,9 @@ FEW: dict[str, Any] = {
 def with_cows(root: Path, seeds: tuple[int, int, int]) -> StudyFolder:
     """A study whose third class has two images to train on and one to validate; equal seeds look the same."""
     folder = make(root)
-    photographs(folder.root / "photos", train=2, val=1, classes=("cow",))
+    image_folder(folder.root / "photos", train=2, val=1, classes=("cow",))
     for size, (seed, path) in enumerate(zip(seeds, sorted((folder.root / "photos").glob("*/cow/*")), strict=True)):
-        photograph(path, seed, width=48 + size)
+        image_file(path, seed, width=48 + size)
     return folder
 
 

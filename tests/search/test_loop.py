@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from photographs import photograph
+from image_files import image_file
 from search.studies import facts, make, search, spec
 
 from tuner.artifacts.files import sha256_of
@@ -244,7 +244,7 @@ def test_a_changed_study_file_is_refused_with_the_difference(copy: StudyFolder) 
 
 
 def test_changed_photographs_are_refused(copy: StudyFolder) -> None:
-    photograph(copy.root / "photos" / "train" / "cat" / "00.jpg", 4711)
+    image_file(copy.root / "photos" / "train" / "cat" / "00.jpg", 4711)
     with pytest.raises(StudyError, match="the photographs changed"):
         search(copy)
 

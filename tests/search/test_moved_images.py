@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import threading
@@ -35,4 +36,21 @@ def test_other_images_elsewhere_are_another_question(finished: StudyFolder, tmp_
     other = make(tmp_path / "other", classes=("dog", "cat"), test=1).root / "photos"
     with pytest.raises(StudyError, match="the photographs changed"):
         search(folder, spec(data__path=str(other)))
+    assert facts(folder) == facts(finished)
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [("train/dog/04.jpg", "val/cat/!.jpg"), ("train/cat/04.jpg", "train/dog/!.jpg")],
+    ids=["another split", "another class"],
+)
+def test_an_image_that_moved_while_the_order_stayed_is_another_question(
+    finished: StudyFolder, tmp_path: Path, path: str, place: str
+) -> None:
+    """The images and their order are the same, so their pixels' key is, too."""
+    folder = StudyFolder(tmp_path / "study")
+    shutil.copytree(finished.root, folder.root)
+    os.rename(folder.root / "photos" / path, folder.root / "photos" / place)
+    with pytest.raises(StudyError, match="the photographs changed"):
+        search(folder)
     assert facts(folder) == facts(finished)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs import running
 
-from tuner.artifacts.files import cache_root, prune, put, room, sha256_of, write_atomically
+from tuner.artifacts.files import cache_root, prune, room, sha256_of, write_atomically
 from tuner.errors import LockedError, StudyError, UsageError
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
@@ -69,7 +69,7 @@ def test_looking_at_a_study_makes_nothing(tmp_path: Path) -> None:
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_written_file_is_whole_and_its_size_and_digest_are_told(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "deep" / "file.bin"
-    assert write_atomically(path, lambda file: put(file, data)) == (len(data), hashlib.sha256(data).hexdigest())
+    assert write_atomically(path, lambda file: file.write(data)) == (len(data), hashlib.sha256(data).hexdigest())
     assert path.read_bytes() == data
     assert sha256_of(path) == hashlib.sha256(data).hexdigest()
     assert os.listdir(path.parent) == ["file.bin"]
@@ -125,7 +125,7 @@ write_atomically(Path(sys.argv[1]), write)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
     assert path.read_bytes() == b"old"
-    write_atomically(path, lambda file: put(file, b"new"))
+    write_atomically(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new"
 
 

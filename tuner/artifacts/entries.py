@@ -28,18 +28,22 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
+import shutil
 import stat
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tuner.artifacts import locks
-from tuner.artifacts.files import prune, put, sync_folder, write_atomically
+from tuner.artifacts.files import prune, sync_folder, write_atomically
 
 LAYOUT = 3
 """Entries of an earlier layout are not believed: features and images of layout 2 can hold rows that nobody wrote."""
@@ -50,6 +54,7 @@ KINDS = ("images", "archives", "features", "weights")
 _MANIFEST = "manifest.json"
 _DAMAGE = (ValueError, KeyError, TypeError)  # what a manifest or a file that is not ours raises
 _PIECE = 1 << 20
+_POLL = 0.1  # seconds between two looks at a lock that another process holds
 _SYNCED = 32  # files: of more it is quicker to have the system write all that it holds
 _OURS = (locks.PART, ".lock-", ".tlstudy-tmp-")  # the last one: of earlier versions, as what ends in .part
 
@@ -71,11 +76,12 @@ class Entry:
         self.close = weakref.finalize(self, os.close, handle)
 
 
+@dataclass(frozen=True)
 class Staged:
-    """An entry that is being made: write its files into `folder`, then `publish`."""
+    """An entry that is being made: write its files into `folder`, then `publish`. handle: of its lock."""
 
-    def __init__(self, folder: Path, handle: int) -> None:
-        self.folder, self.handle = folder, handle
+    folder: Path
+    handle: int
 
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap[Any, Any]:
         """A writable .npy map, its blocks reserved: a full disk is an OSError here, on writing it would kill us."""
@@ -104,8 +110,8 @@ class Artifacts:
         """What was said of an entry, from its manifest and its files' sizes alone; None when it is not whole."""
         try:
             body = self._body(key)
-            sizes = {name: _stamp(self.folder / key / name)[0] for name in body["files"]}
-            return body["about"] if all(sizes[n] == f["stamp"][0] for n, f in body["files"].items()) else None
+            whole = all(_stamp(self.folder / key / n)[0] == told["stamp"][0] for n, told in body["files"].items())
+            return body["about"] if whole else None
         except (OSError, *_DAMAGE):
             return None
 
@@ -133,7 +139,12 @@ class Artifacts:
         return None
 
     def made(
-        self, key: str, make: Callable[[Path], Any], doing: str, said: Said, stop: threading.Event | None
+        self,
+        key: str,
+        make: Callable[[Path], Any],
+        doing: str,
+        said: Said = silent,
+        stop: threading.Event | None = None,
     ) -> Entry:
         """The entry; where there is none `make` writes it into a folder and returns what is to be said about it."""
         if (found := self.open(key)) is None:
@@ -146,24 +157,49 @@ class Artifacts:
             raise OSError(errno.EIO, "what was just written cannot be read back", str(self.folder / key))
         return found
 
-    def alone(
-        self, key: str, doing: str, said: Said, stop: threading.Event | None
-    ) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def alone(self, key: str, doing: str, said: Said = silent, stop: threading.Event | None = None) -> Iterator[None]:
         """One process at a time under the same key. Who has to wait says so, once: for another that is `doing` it.
 
         Raises KeyboardInterrupt when `stop` is set meanwhile. Look again for what is missing once inside.
         """
         self._make_folder()
-        text = f"Another process is {doing}; waiting for it, so that it is done once."
-        return locks.alone(self.folder / f".lock-{key}", lambda: said(text), stop)
+        path, waiting = self.folder / f".lock-{key}", False
+        while True:
+            try:
+                handle, _ = locks.lock(path)
+                break
+            except BlockingIOError:
+                if stop is not None and stop.is_set():
+                    raise KeyboardInterrupt from None
+                if not waiting:
+                    said(f"Another process is {doing}; waiting for it, so that it is done once.")
+                waiting = True
+                time.sleep(_POLL)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # first: whoever locks this one now sees that it is gone and makes another
+            os.close(handle)
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Staged]:
         """A new entry, or a place to work in: removed at the end unless published. Sweeps what killed ones left."""
         self._make_folder()
         self._sweep()
-        with locks.part_of(self.folder) as (folder, handle):
+        while True:
+            folder = self.folder / f"{locks.PART}{secrets.token_hex(8)}"
+            folder.mkdir()
+            try:
+                handle, _ = locks.lock(folder / locks.LOCK, new=True)
+                break
+            except (BlockingIOError, FileExistsError, FileNotFoundError):
+                continue  # taken for left behind in the instant before it was locked
+        try:
             yield Staged(folder, handle)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
 
     def publish(self, staged: Staged, key: str, about: Any) -> None:
         """Checksums, syncs and renames. An entry of this key that is whole stays: another process was quicker.
@@ -293,7 +329,7 @@ class Artifacts:
 
 def _write(folder: Path, body: Mapping[str, Any]) -> None:
     data = json.dumps({"body": body, "sha256": _digest(body)}, sort_keys=True).encode()
-    write_atomically(folder / _MANIFEST, lambda file: put(file, data))
+    write_atomically(folder / _MANIFEST, lambda file: file.write(data))
 
 
 def _digest(body: Any) -> str:

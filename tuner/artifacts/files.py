@@ -21,7 +21,7 @@ LEASE = 3600.0
 
 
 def cache_root() -> Path:
-    """Where decoded photographs, features and calibrated weights lie, shared by all studies of this user.
+    """Where decoded images, features and calibrated weights lie, shared by all studies of this user.
 
     `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again.
     Raises UsageError for the home of a user who is not there: a folder named ~somebody would be made instead.
@@ -43,12 +43,7 @@ def home(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises
 
 
-def put(file: BinaryIO, data: bytes) -> None:
-    """Writes bytes: for `write_atomically`, whose writer gives nothing back."""
-    file.write(data)
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> tuple[int, str]:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> tuple[int, str]:
     """Writes through a temporary file in the same folder, syncs, renames, syncs the folder.
 
     Returns the number of bytes and their SHA-256 (hex). A reader sees the old file or the new one, never a part.

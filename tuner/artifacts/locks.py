@@ -12,9 +12,7 @@ import fcntl
 import os
 import secrets
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 LOCK = "lock"
@@ -22,7 +20,6 @@ LOCK = "lock"
 PART = ".part-"
 """How the name of a folder begins that is being made or removed."""
 
-_POLL = 0.1  # seconds between two looks at a lock that another process holds
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # nonblock: a FIFO in the place of a file must not hang
 
 
@@ -58,49 +55,6 @@ def lock(path: Path, how: int = fcntl.LOCK_EX, new: bool = False) -> tuple[int, 
     except BaseException:
         os.close(handle)
         raise
-
-
-@contextlib.contextmanager
-def alone(path: Path, wait: Callable[[], object], stop: threading.Event | None) -> Iterator[None]:
-    """Inside, no other process is inside under the same `path`. Calls `wait` once if it has to wait.
-
-    Raises KeyboardInterrupt when `stop` is set meanwhile. The lock's file goes when it is let go.
-    """
-    waiting = False
-    while True:
-        try:
-            handle, _ = lock(path)
-            break
-        except BlockingIOError:
-            if stop is not None and stop.is_set():
-                raise KeyboardInterrupt from None
-            if not waiting:
-                wait()
-            waiting = True
-            time.sleep(_POLL)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # first: whoever locks this one now sees that it is gone and makes another
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def part_of(parent: Path) -> Iterator[tuple[Path, int]]:
-    """A new folder in `parent` and its locked handle. The folder is removed at the end, unless it was renamed."""
-    while True:
-        folder = parent / f"{PART}{secrets.token_hex(8)}"
-        folder.mkdir()
-        try:
-            handle, _ = lock(folder / LOCK, new=True)
-            break
-        except (BlockingIOError, FileExistsError, FileNotFoundError):
-            continue  # taken for left behind in the instant before it was locked
-    try:
-        yield folder, handle
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
 
 
 def sweep(paths: Iterable[Path]) -> None:

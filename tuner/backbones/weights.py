@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.artifacts.entries import Artifacts, silent
+from tuner.artifacts.entries import Artifacts
 from tuner.artifacts.files import home, sha256_of
 from tuner.backbones.resnet50 import numbers
 from tuner.errors import WeightsError
@@ -153,7 +153,7 @@ def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any
         return weights.name
 
     artifacts = Artifacts(cache / "weights")
-    entry = artifacts.made(weights.key, calibrate, "calibrating the same random weights", silent, None)
+    entry = artifacts.made(weights.key, calibrate, "calibrating the same random weights")
     if (found := numbers.from_npz(entry.folder / _NAME)) is None:
         raise WeightsError(f"{entry.folder}: not a ResNet-50's numbers; expected those calibrated here. Remove it.")
     for name, arrays in found.items():

@@ -136,9 +136,9 @@ def _draw(results: Results, folder: Path) -> list[str]:
 
 
 def _save(path: Path, text: str) -> None:
-    from tuner.artifacts.files import put, write_atomically
+    from tuner.artifacts.files import write_atomically
 
-    write_atomically(path, lambda file: put(file, text.encode(errors="backslashreplace")))
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def best(

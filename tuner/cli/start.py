@@ -83,7 +83,7 @@ def _found(dataset: Any) -> list[str]:
 def _counts(dataset: Any) -> list[str]:
     from tuner.report.words import listed, visible
 
-    lines = [f"Found {len(dataset.photographs)} photographs in {len(dataset.classes)} classes."]
+    lines = [f"Found {len(dataset.records)} photographs in {len(dataset.classes)} classes."]
     for split, counts in dataset.counts().items():
         lines.append(f"  {split:<6}" + listed([f"{visible(name)} {n}" for name, n in counts.items()], most=12))
     return lines

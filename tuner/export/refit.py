@@ -126,7 +126,7 @@ def _features(
         dataset.key,
         wanted,
         cache_root(),
-        lambda done, total: say(f"Features: {done} of {total} photographs"),
-        None,
-        budget,
+        on_progress=lambda done, total: say(f"Features: {done} of {total} photographs"),
+        budget=budget,
+        said=say,
     )

@@ -37,7 +37,6 @@ class _Chosen:
     spec: Spec
     weights_key: str
     weights_kind: str
-    data_key: str
 
 
 def candidate(
@@ -63,7 +62,7 @@ def candidate(
     backend.start()
     saving.check_backend(kind)
     say("Reading the photographs")
-    dataset, backbone = _as_searched(folder, chosen)
+    dataset, backbone = _as_searched(folder, chosen, say)
     spec, trained = chosen.spec, None
     if refit:
         epochs = median_epoch(results.best_epochs_of_folds(baseline=baseline) or [chosen.best_epoch])
@@ -89,7 +88,7 @@ def candidate(
         kind,
         Contents(dataset.classes, spec.data.image_size, spec.data.resize),
         images=dataset.images[rows],
-        files=[dataset.root / dataset.photographs[row].path for row in rows],
+        files=[dataset.root / dataset.records[row].path for row in rows],
         expected=chosen.expected if trained is None else trained.expected,
         labels=dataset.labels[rows],
         configuration=chosen.configuration,
@@ -125,18 +124,19 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
             Spec.from_dict(store.meta("spec")),
             store.meta("weights_key"),
             store.meta("weights_kind"),
-            store.meta("data_key"),
         )
 
 
-def _as_searched(folder: StudyFolder, chosen: _Chosen) -> tuple[Dataset, Backbone]:
+def _as_searched(folder: StudyFolder, chosen: _Chosen, say: Callable[[str], None]) -> tuple[Dataset, Backbone]:
     """The photographs and the backbone the search had. Raises UsageError when either changed."""
     from tuner.backbones import weights
-    from tuner.search.session import images, load_backbone, wanted_weights
+    from tuner.search.session import images, load_backbone, same_images, wanted_weights
 
     spec = chosen.spec
-    dataset = images(spec, folder)
-    if dataset.key != chosen.data_key:
+    dataset = images(spec, folder, said=say)
+    with Store(folder.database, readonly=True) as store:
+        same = same_images(store, dataset)
+    if not same:
         raise UsageError(
             f"{folder.root}: the photographs changed since the search, so the export cannot be checked. Put them back."
         )

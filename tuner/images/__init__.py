@@ -1,1 +1,1 @@
-"""Photographs: what is in the folder, decoded once, checked, split, and kept as one memory-mapped array."""
+"""Images: what is in the folder, decoded once, checked, split, and kept as one memory-mapped array."""

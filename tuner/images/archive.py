@@ -1,4 +1,4 @@
-"""A .zip of photographs, unpacked once and safely: nothing is written outside its folder, and no bomb goes off."""
+"""A .zip of images, unpacked once and safely: nothing is written outside its folder, and no bomb goes off."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import stat
 import threading
 import zipfile
+from functools import partial
 from pathlib import Path
 
 from tuner.artifacts.entries import Artifacts, Entry, Said, silent
@@ -19,19 +20,16 @@ from tuner.images.names import ignored, shown
 MAX_MEMBERS = 200_000
 MAX_BYTES = 20 * 10**9
 MAX_RATIO = 200
-"""Bytes unpacked over bytes packed, for members above RATIO_FROM: photographs hardly compress at all."""
+"""Bytes unpacked over bytes packed, for members above RATIO_FROM: images hardly compress at all."""
 RATIO_FROM = 10**6
-
 LONGEST_NAME = 255
 """Bytes of a file's name that file systems take."""
-
-_CHUNK = 1 << 20
-_FIRST = b"PK\x03\x04"
-
-
 BUDGET = 20_000_000_000
 """Bytes of all unpacked archives; those unused for longest go."""
 
+_CHUNK = 1 << 20
+_FIRST = b"PK\x03\x04"
+_WHOLE = "expected one that unpacks completely. Fetch or pack it again."
 _FILES = "files"  # the folder in an entry that holds what was in the zip
 _used: dict[Path, Entry] = {}  # until this process ends: images are read, and shown, by their paths
 
@@ -42,92 +40,76 @@ def unpack(path: Path, cache: Path, said: Said = silent, stop: threading.Event |
     A single folder that wraps everything is stepped into. Made, checked and waited for as `artifacts.entries` says.
     Raises DataError for what is not a zip, is damaged, encrypted, too large, or would write outside its folder.
     """
-    try:
-        with open(path, "rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                stream.seek(0)
-                if stream.read(4) == _FIRST:
-                    raise DataError(
-                        f"{shown(str(path))}: a damaged or truncated zip (its end is missing); expected one that "
-                        "unpacks completely. Fetch or pack it again."
-                    )
-                raise DataError(
-                    f"{shown(str(path))}: a file that is not a zip; expected a folder or a .zip of one. "
-                    "Unpack it, or pack it as .zip."
-                )
-            stream.seek(0)
-            key = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{shown(str(path))}: cannot be read ({error.strerror}).") from error
     kept = Artifacts(cache / "archives")
     try:
-        entry = kept.made(key, lambda folder: _unpack(path, folder / _FILES), "unpacking the same .zip", said, stop)
+        entry = kept.made(_key(path), partial(_unpack, path), "unpacking the same .zip", said, stop)
+    except DataError as error:
+        raise DataError(f"{shown(str(path))}: {error}") from error
     except OSError as error:
-        raise DataError(
-            f"{shown(str(path))}: cannot be unpacked into {shown(str(kept.folder))} ({error.strerror or error})."
-        ) from error
+        reason = f"cannot be unpacked into {shown(str(kept.folder))} ({error.strerror or error})"
+        raise DataError(f"{shown(str(path))}: {reason}.") from error
     _used[entry.folder] = entry
     kept.prune(BUDGET)
     return _inner(entry.folder / _FILES)
 
 
-def _unpack(path: Path, folder: Path) -> str:
+def _key(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            if zipfile.is_zipfile(stream):
+                stream.seek(0)
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(0)
+            if stream.read(4) == _FIRST:
+                raise DataError(f"a damaged or truncated zip (its end is missing); {_WHOLE}")
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror}).") from error
+    raise DataError("a file that is not a zip; expected a folder or a .zip of one. Unpack it, or pack it as .zip.")
+
+
+def _unpack(path: Path, entry: Path) -> str:
+    folder = entry / _FILES
     folder.mkdir()
     try:
         with zipfile.ZipFile(path) as archive:
-            members = _checked(archive, path, folder)
-            for member, place in members.items():
+            for member, place in _checked(archive, folder).items():
                 _extract(archive, member, place)
     except (DataError, OSError):
         raise
     except Exception as error:  # zipfile raises BadZipFile, zlib.error, EOFError, NotImplementedError and more
-        raise DataError(
-            f"{shown(str(path))}: a damaged zip ({shown(str(error) or type(error).__name__)}); expected one "
-            "that unpacks completely. Fetch or pack it again."
-        ) from error
+        raise DataError(f"a damaged zip ({shown(str(error) or type(error).__name__)}); {_WHOLE}") from error
     return path.name
 
 
-def _checked(archive: zipfile.ZipFile, path: Path, folder: Path) -> dict[zipfile.ZipInfo, Path]:
+def _checked(archive: zipfile.ZipFile, folder: Path) -> dict[zipfile.ZipInfo, Path]:
     """Where each file goes, after every check that needs no unpacking."""
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
-        raise DataError(
-            f"{shown(str(path))}: {len(members):,} files in the zip, at most {MAX_MEMBERS:,} are unpacked. Unpack it."
-        )
-    total = sum(member.file_size for member in members)
-    free = shutil.disk_usage(folder).free
+        raise DataError(f"{len(members):,} files in the zip, at most {MAX_MEMBERS:,} are unpacked. Unpack it.")
+    total, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
     if total > min(MAX_BYTES, free):
-        limit = (
-            f"at most {MAX_BYTES / 1e9:.0f} GB are unpacked"
-            if total > MAX_BYTES
-            else f"{room(free)} are free on the cache's disk"
-        )
-        raise DataError(
-            f"{shown(str(path))}: {room(total)} when unpacked; {limit}. Unpack it yourself and give the folder."
-        )
-    places: dict[zipfile.ZipInfo, Path] = {}
-    taken: set[Path] = set()
+        limit = f"{room(free)} are free on the cache's disk"
+        if total > MAX_BYTES:
+            limit = f"at most {MAX_BYTES / 1e9:.0f} GB are unpacked"
+        raise DataError(f"{room(total)} when unpacked; {limit}. Unpack it yourself and give the folder.")
+    members_at: dict[Path, zipfile.ZipInfo] = {}
     for member in members:
-        place = _place(member, path, folder)
+        place = _place(member, folder)
         if place is None or member.is_dir():
             continue
-        if place in taken:
+        if place in members_at:
+            raise DataError(f"{shown(member.filename)} is in the zip twice, expected once. Pack it again.")
+        members_at[place] = member
+    for place, member in members_at.items():
+        if both := [parent for parent in place.parents if parent in members_at]:
             raise DataError(
-                f"{shown(str(path))}: {shown(member.filename)} is in the zip twice, expected once. Pack it again."
+                f"{shown(both[0].relative_to(folder).as_posix())} is a file in the zip, and a folder too, of "
+                f"{shown(member.filename)}; expected one of them. Pack it again."
             )
-        taken.add(place)
-        places[member] = place
-    for member, place in places.items():
-        if both := taken.intersection(place.parents):
-            raise DataError(
-                f"{shown(str(path))}: {shown(both.pop().relative_to(folder).as_posix())} is a file in the zip, and a "
-                f"folder too, of {shown(member.filename)}; expected one of them. Pack it again."
-            )
-    return places
+    return {member: place for place, member in members_at.items()}
 
 
-def _place(member: zipfile.ZipInfo, path: Path, folder: Path) -> Path | None:
+def _place(member: zipfile.ZipInfo, folder: Path) -> Path | None:
     """The member's path inside the folder, None for the system's own files; DataError for anything that is not safe."""
     name = member.orig_filename.replace("\\", "/")  # orig_filename: zipfile cuts `filename` at a NUL byte
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -145,14 +127,13 @@ def _place(member: zipfile.ZipInfo, path: Path, folder: Path) -> Path | None:
         refused = f"it grows more than {MAX_RATIO}-fold ({member.compress_size:,} to {member.file_size:,} bytes)"
     if refused:
         raise DataError(
-            f"{shown(str(path))}: {shown(name)} in the zip is refused: {refused}; expected plain photographs. "
-            "Nothing was unpacked."
+            f"{shown(name)} in the zip is refused: {refused}; expected plain photographs. Nothing was unpacked."
         )
     if not parts or any(ignored(part) for part in parts):
         return None
     place = folder.joinpath(*parts)
     if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(folder)):
-        raise DataError(f"{shown(str(path))}: {shown(name)} in the zip is refused: its path leaves the folder.")
+        raise DataError(f"{shown(name)} in the zip is refused: its path leaves the folder.")
     return place
 
 

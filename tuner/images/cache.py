@@ -20,27 +20,10 @@ import numpy as np
 from tuner.artifacts.entries import Artifacts, Said
 from tuner.images.decode import Pixels
 from tuner.images.mapped import Rows
+from tuner.images.records import Verdict
 
 BUDGET = 20_000_000_000  # bytes of all entries together; those unused for longest go
 _NAME = "images.npy"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What decoding told. reason: why the file is left out, or "" for a photograph. width, height: upright.
-
-    look: `likeness.look`.
-    """
-
-    reason: str = ""
-    pixels: str = ""
-    width: int = 0
-    height: int = 0
-    format: str = ""
-    mode: str = ""
-    frames: bool = False
-    uniform: bool = False
-    look: str = ""
 
 
 @dataclass
@@ -70,30 +53,22 @@ class Cache:
         return self._artifacts.alone(self.key(sorted(set(files))), "reading the same photographs", said, stop)
 
     def known(self, files: Iterable[str]) -> Known:
-        """Every verdict, and the rows for as many of `files` as sound entries hold; few entries, the fullest first."""
+        """The verdicts on `files`, and the rows for as many as sound entries hold; few entries, the fullest first."""
+        files = set(files)
         missing, known = set(files), Known()
         told = {key: self._artifacts.about(key) for key in self._artifacts.listed()}
         mine = {key: about for key, about in told.items() if about is not None and about["settings"] == self.settings}
         for key in sorted(mine, key=lambda key: -len(missing.intersection(mine[key]["files"]))):
             about = mine[key]
             useful = missing & set(about["files"])
-            array = self.open(key) if useful else None
+            array = self._open(key) if useful else None
             if useful and array is None:
                 continue
-            known.verdicts.update({sha: Verdict(**verdict) for sha, verdict in about["verdicts"].items()})
+            known.verdicts.update({sha: Verdict(**about["verdicts"][sha]) for sha in files & set(about["verdicts"])})
             if array is not None:
                 known.rows.update({sha: (array, row) for row, sha in enumerate(about["files"]) if sha in useful})
                 missing -= useful
         return known
-
-    def open(self, key: str) -> Pixels | None:
-        """The entry's array as a read-only memory map, or None when it is missing or damaged."""
-        about = self._artifacts.about(key)
-        return about and self._artifacts.map(key, _NAME, self._shape(len(about["files"])), np.uint8)
-
-    def prune(self) -> None:
-        """Removes the entries unused for longest when all take more than BUDGET; those that are mapped stay."""
-        self._artifacts.prune(BUDGET)
 
     @contextlib.contextmanager
     def staging(self, rows: int) -> Iterator[Pixels]:
@@ -101,35 +76,45 @@ class Cache:
         with self._artifacts.staging() as staged:
             yield staged.array("new.npy", self._shape(rows), np.uint8)
 
-    def publish(self, files: list[str], known: Known) -> Pixels:
-        """Writes the entry for these images in this order, from known rows, and returns its array."""
+    def keep(self, files: list[str], known: Known) -> Pixels:
+        """The read-only array of these images in this order, written from known rows where there is none.
+
+        The verdicts are kept with it, also those on other files: one that is left out is not tried again.
+        """
         key = self.key(files)
+        verdicts = {sha: asdict(verdict) for sha, verdict in known.verdicts.items()}
+        if (array := self._open(key)) is not None:
+            about = self._artifacts.about(key)
+            if about is not None and not set(verdicts) <= set(about["verdicts"]):
+                self._artifacts.amend(key, {**about, "verdicts": {**about["verdicts"], **verdicts}})
+            return array
+        self._publish(key, files, known.rows, verdicts)
+        if (array := self._open(key)) is None:
+            raise OSError(f"{self._artifacts.folder / key} cannot be read back")
+        return array
+
+    def prune(self) -> None:
+        """Removes the entries unused for longest when all take more than BUDGET; those that are mapped stay."""
+        self._artifacts.prune(BUDGET)
+
+    def _open(self, key: str) -> Pixels | None:
+        about = self._artifacts.about(key)
+        return about and self._artifacts.map(key, _NAME, self._shape(len(about["files"])), np.uint8)
+
+    def _publish(
+        self, key: str, files: list[str], rows: Mapping[str, tuple[Pixels, int]], verdicts: Mapping[str, object]
+    ) -> None:
         with self._artifacts.staging() as staged:
             array = staged.array(_NAME, self._shape(len(files)), np.uint8)
-            written, read = Rows(array), {id(source): Rows(source) for source, _ in known.rows.values()}
+            written, read = Rows(array), {id(source): Rows(source) for source, _ in rows.values()}
             for row, sha in enumerate(files):
-                source, at = known.rows[sha]
+                source, at = rows[sha]
                 array[row] = source[at]
                 written.touched(array[row].nbytes)
                 read[id(source)].touched(array[row].nbytes)
             array.flush()
             del array, written
-            self._artifacts.publish(staged, key, self._about(files, known.verdicts))
-        published = self.open(key)
-        if published is None:
-            raise OSError(f"{self._artifacts.folder / key} cannot be read back")
-        return published
-
-    def remember(self, key: str, verdicts: Mapping[str, Verdict]) -> None:
-        """Adds verdicts to an entry that the caller maps: a file left out is not tried again either."""
-        about = self._artifacts.about(key)
-        if about is not None and not set(verdicts) <= set(about["verdicts"]):
-            old = {sha: Verdict(**verdict) for sha, verdict in about["verdicts"].items()}
-            self._artifacts.amend(key, self._about(about["files"], {**old, **verdicts}))
-
-    def _about(self, files: list[str], verdicts: Mapping[str, Verdict]) -> dict[str, object]:
-        told = {sha: asdict(verdict) for sha, verdict in verdicts.items()}
-        return {"settings": self.settings, "files": files, "verdicts": told}
+            self._artifacts.publish(staged, key, {"settings": self.settings, "files": files, "verdicts": verdicts})
 
     def _shape(self, rows: int) -> tuple[int, int, int, int]:
         return (rows, self.size, self.size, 3)

@@ -1,4 +1,4 @@
-"""What photographs must be before anything trains, and what is worth a warning: plain sentences, no printing."""
+"""What images must be before anything trains, and what is worth a warning: plain sentences, no printing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from tuner.errors import DataError
-from tuner.images.cache import Verdict
 from tuner.images.folds import Rows, cross_validation
 from tuner.images.names import listed, shown
 from tuner.images.records import ImageRecord, LeftOut
@@ -46,7 +45,7 @@ def check_left_out(left_out: Sequence[LeftOut], total: int, strict: bool = False
 
 
 def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Raises DataError under 2 photographs of a class in train or none elsewhere; returns warnings under 5.
+    """Raises DataError under 2 images of a class in train or none elsewhere; returns warnings under 5.
 
     counts: {split: {class: number}}.
     """
@@ -59,16 +58,9 @@ def check_counts(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
                     f"{split}, class {shown(name)}: usable photographs: {number}, expected at least {needed}. "
                     "Add photographs, or see the reasons of those left out."
                 )
-        few = {name: number for name, number in classes.items() if number < FEW}
-        if few:
-            said = listed(f"{number} of {shown(name)}" for name, number in few.items())
-            total = sum(classes.values())
-            step = (
-                ""
-                if split == "train"
-                else f" One photograph more or less right moves its accuracy by {100 / total:.1f} points."
-            )
-            warnings.append(f"{split} holds few photographs: {said}.{step}")
+        if few := [f"{number} of {shown(name)}" for name, number in classes.items() if number < FEW]:
+            step = f" One photograph more or less right moves its accuracy by {100 / sum(classes.values()):.1f} points."
+            warnings.append(f"{split} holds few photographs: {listed(few)}." + step * (split != "train"))
     return warnings
 
 
@@ -87,7 +79,8 @@ def check_folds(
     when there are fewer folds than asked. Arrays as in `folds.cross_validation`.
     """
     rows = np.concatenate([train, validation])
-    each = {name: _different(rows[labels[rows] == label], groups) for label, name in enumerate(classes)}
+    alike = np.arange(len(labels)) if groups is None else groups
+    each = {name: len(np.unique(alike[rows[labels[rows] == label]])) for label, name in enumerate(classes)}
     few = min(each, key=lambda name: each[name])
     said = f"class {shown(few)} has {each[few]} images to train and validate on (those that look the same count once)"
 
@@ -107,51 +100,43 @@ def check_folds(
     return [f"confirm.folds: {got} folds instead of {folds}, as {said}."] if got < folds else []
 
 
-def _different(rows: Rows, groups: Rows | None) -> int:
-    return len(rows if groups is None else np.unique(groups[rows]))
-
-
-def left_out_warning(left_out: Sequence[LeftOut], classes: Mapping[str, str]) -> list[str]:
-    """The count per class folder. classes: {path: class folder}."""
-    counts = Counter(classes[left.path] for left in left_out)
-    if not counts:
+def left_out_warning(left_out: Sequence[LeftOut]) -> list[str]:
+    """How many of each class folder."""
+    if not left_out:
         return []
+    counts = Counter(PurePosixPath(left.path).parent.as_posix() for left in left_out)
     said = listed(f"{number} in {shown(name)}" for name, number in sorted(counts.items()))
     return [f"{len(left_out)} file{'s' * (len(left_out) > 1)} left out: {said}."]
 
 
-def content_warnings(
-    photographs: Sequence[ImageRecord], verdicts: Mapping[str, Verdict], classes: Sequence[str]
-) -> list[str]:
+def content_warnings(images: Sequence[ImageRecord], classes: Sequence[str]) -> list[str]:
     """Wrong suffixes, uniform images, several frames, and ways of storing that give the class away."""
-    warnings = []
-    wrong = [
-        f"{p.path} is {p.format}"
-        for p in photographs
-        if (suffix := PurePosixPath(p.path).suffix.casefold()) and suffix not in _SUFFIXES.get(p.format, {suffix})
-    ]
-    if wrong:
-        warnings.append(f"Suffixes that do not fit the content, read by content: {listed(wrong)}.")
-    uniform = [p.path for p in photographs if verdicts[p.sha256].uniform]
-    if uniform:
-        warnings.append(f"Images of a single colour: {listed(uniform)}.")
-    frames = [p.path for p in photographs if verdicts[p.sha256].frames]
-    if frames:
-        warnings.append(f"Several frames or pages, the first is used: {listed(frames)}.")
-    return warnings + _tell_tales(photographs, classes)
+
+    def wrong(image: ImageRecord) -> bool:
+        suffix = PurePosixPath(image.path).suffix.casefold()
+        return bool(suffix) and suffix not in _SUFFIXES.get(image.verdict.format, {suffix})
+
+    found = {
+        "Suffixes that do not fit the content, read by content": [
+            f"{image.path} is {image.verdict.format}" for image in images if wrong(image)
+        ],
+        "Images of a single colour": [image.path for image in images if image.verdict.uniform],
+        "Several frames or pages, the first is used": [image.path for image in images if image.verdict.frames],
+    }
+    return [f"{what}: {listed(names)}." for what, names in found.items() if names] + _tell_tales(images, classes)
 
 
-def _tell_tales(photographs: Sequence[ImageRecord], classes: Sequence[str]) -> list[str]:
-    """A property that all photographs of one class have and none of the others': the network may learn that instead."""
-    seen: dict[int, set[tuple[str, bool]]] = defaultdict(set)
-    for photograph in photographs:
-        grey = photograph.mode in _GREY or photograph.mode.startswith("I;16")
-        seen[photograph.label].add(("JPEG" if photograph.format == "MPO" else photograph.format, grey))
+def _tell_tales(images: Sequence[ImageRecord], classes: Sequence[str]) -> list[str]:
+    """A property that all images of one class have and none of the others': the network may learn that instead."""
+    greys: dict[int, set[bool]] = defaultdict(set)
+    formats: dict[int, set[str]] = defaultdict(set)
+    for image in images:
+        stored = image.verdict
+        greys[image.label].add(stored.mode in _GREY or stored.mode.startswith("I;16"))
+        formats[image.label].add("JPEG" if stored.format == "MPO" else stored.format)
     warnings, alone = [], []
-    greys = {label: {grey for _, grey in kinds} for label, kinds in seen.items()}
-    formats = {label: {name for name, _ in kinds} for label, kinds in seen.items()}
-    for label in sorted(seen):
-        others = [other for other in seen if other != label]
+    for label in sorted(formats):
+        others = [other for other in formats if other != label]
         if greys[label] == {True} and all(greys[other] == {False} for other in others):
             warnings.append(
                 f"All photographs of {shown(classes[label])} are grey and no others: the network may learn that."

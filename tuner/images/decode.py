@@ -1,4 +1,4 @@
-"""One photograph from a file to RGB pixels, and from there to the square the network sees.
+"""One image from a file to RGB pixels, and from there to the square the network sees.
 
 Everything is decoded completely; whatever goes wrong is `Unreadable` with a reason short enough for a list.
 """
@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError, features
 from tuner.images import sniff
 
 DECODER = "1"
-"""Raise it when the pixels of any photograph would come out differently: it is part of every cache key."""
+"""Raise it when the pixels of any image would come out differently: it is part of every cache key."""
 
 MAX_PIXELS = 80_000_000
 MIN_SIDE = 16
@@ -34,7 +34,7 @@ _TO_BYTE = np.rint(np.arange(65536) / 257).astype(np.uint8)  # 16 bit to 8 bit: 
 
 
 class Unreadable(Exception):
-    """A file that cannot be used as a photograph. `lasting` is False when another machine or another day may differ."""
+    """A file that cannot be used as an image. `lasting` is False when another machine or another day may differ."""
 
     def __init__(self, reason: str, *, lasting: bool = True) -> None:
         super().__init__(reason)
@@ -74,19 +74,17 @@ def open_file(path: Path) -> BufferedReader:
             raise Unreadable("not a regular file", lasting=False)
         return open(path, "rb")
     except OSError as error:
-        raise Unreadable(f"cannot be read ({error.strerror or error})", lasting=False) from error
+        raise _unreadable(error, path.name) from error
 
 
 def open_header(stream: BufferedReader) -> Image.Image:
     """Recognises the format by content and checks the size before any pixel is decoded. Raises Unreadable."""
+    kind = "file"
     try:
         head = stream.read(sniff.HEAD)
         stream.seek(0)
-    except OSError as error:
-        raise Unreadable(f"cannot be read ({error.strerror or error})", lasting=False) from error
-    kind = sniff.kind(head)
-    reader = _reader(kind, head)
-    try:
+        kind = sniff.kind(head)
+        reader = _reader(kind, head)
         if kind == "PNG":  # decoding skips the checksums of pixel chunks: a flipped bit would go unseen
             with Image.open(stream, formats=("PNG",)) as probe:
                 _check_size(*probe.size)
@@ -147,20 +145,16 @@ def _reader(kind: str, head: bytes) -> str:
     if not head:
         raise Unreadable("empty file")
     if kind == "HEIC":
-        return _heif_reader()
+        try:
+            importlib.import_module("pillow_heif").register_heif_opener()
+        except ImportError:
+            raise Unreadable("HEIC: install pillow-heif to read it, or save as JPEG", lasting=False) from None
+        return "HEIF"
     if kind == "AVIF" and not features.check("avif"):
         raise Unreadable("AVIF: this Pillow was built without it; update Pillow or save as JPEG", lasting=False)
     if kind not in sniff.IMAGES:
         raise Unreadable(f"not an image ({kind})" if kind else f"not an image (begins with {head[:8].hex(' ')})")
     return kind  # the reader of JPEG tells MPO itself
-
-
-def _heif_reader() -> str:
-    try:
-        importlib.import_module("pillow_heif").register_heif_opener()
-    except ImportError:
-        raise Unreadable("HEIC: install pillow-heif to read it, or save as JPEG", lasting=False) from None
-    return "HEIF"
 
 
 def _check_size(width: int, height: int) -> None:
@@ -231,7 +225,7 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; read after `load`, because Pillow turns a TIFF itself and then says 1."""
     try:
         return int(image.getexif().get(0x0112, 1))
-    except Exception:  # damaged EXIF beside good pixels: the photograph is used as it is stored
+    except Exception:  # damaged EXIF beside good pixels: the image is used as it is stored
         return 1
 
 
@@ -246,7 +240,7 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _several_frames(image: Image.Image) -> bool:
-    """Animations and pages; the second picture in a phone's MPO is a preview, not a frame."""
+    """Animations and pages; the second image in a phone's MPO is a preview, not a frame."""
     try:
         return image.format not in ("JPEG", "MPO", "HEIF") and bool(getattr(image, "is_animated", False))
     except Exception:  # a later frame is damaged: the first one, which is used, is not

@@ -1,4 +1,4 @@
-"""The demo's photographs, drawn here: towns and countryside in every light, so that a first search needs no data.
+"""The demo's images, drawn here: towns and countryside in every light, so that a first search needs no data.
 
 The two overlap on purpose: villages among trees, towns with parks, fog, dusk, snow and film grain. Colour alone does
 not tell them apart; shapes do.
@@ -19,8 +19,14 @@ from tuner.spec.seeds import generator
 
 CLASSES = ("countryside", "town")
 NUMBERS = {"train": 48, "val": 20, "test": 50}
-"""Photographs of each class."""
+"""Images of each class."""
 
+_FILES = {
+    f"{split}/{name}/{name}{index:02d}.jpg": (split, name, index)
+    for split, number in NUMBERS.items()
+    for name in CLASSES
+    for index in range(number)
+}
 _SCALE = 2  # drawn larger and reduced: straight edges without stairs
 
 Colour = tuple[int, int, int]
@@ -29,7 +35,7 @@ Colour = tuple[int, int, int]
 def draw(folder: Path, seed: int = 0) -> None:
     """Writes `train/`, `val/` and `test/` with `countryside/` and `town/` in each into `folder`, unless it holds them.
 
-    The folder appears whole or not at all. The same seed draws the same pictures. Raises DataError when it holds other
+    The folder appears whole or not at all. The same seed draws the same images. Raises DataError when it holds other
     files.
     """
     if complete(folder):
@@ -41,36 +47,22 @@ def draw(folder: Path, seed: int = 0) -> None:
         )
     with Artifacts(folder.parent).staging() as staged:
         temporary = staged.folder / "photos"
-        for split, number in NUMBERS.items():
-            for name in CLASSES:
-                (temporary / split / name).mkdir(parents=True)
-                for index in range(number):
-                    rng = generator(seed, "demo", split, name, index)
-                    image = picture(name, rng)
-                    image.save(temporary / split / name / f"{name}{index:02d}.jpg", quality=int(rng.integers(80, 95)))
+        for file, (split, name, index) in _FILES.items():
+            (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+            rng = generator(seed, "demo", split, name, index)
+            draw_image(name, rng).save(temporary / file, quality=int(rng.integers(80, 95)))
         try:
             os.rename(temporary, folder)
-        except OSError:  # it exists: another process was quicker, or some pictures were removed
-            _fill(temporary, folder)
+        except OSError:  # it exists: another process was quicker, or some images were removed
+            for file in _FILES:
+                if not (folder / file).exists():
+                    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(temporary / file, folder / file)
 
 
 def complete(folder: Path) -> bool:
-    """True when every picture of the demo is there."""
-    return all(
-        (folder / split / name / f"{name}{index:02d}.jpg").is_file()
-        for split, number in NUMBERS.items()
-        for name in CLASSES
-        for index in range(number)
-    )
-
-
-def _fill(source: Path, folder: Path) -> None:
-    """Moves the pictures that `folder` lacks into it; nothing that stands there is touched."""
-    for path in source.glob("*/*/*"):
-        target = folder / path.relative_to(source)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+    """True when every image of the demo is there."""
+    return all((folder / file).is_file() for file in _FILES)
 
 
 def _ours(path: Path, folder: Path) -> bool:
@@ -78,8 +70,8 @@ def _ours(path: Path, folder: Path) -> bool:
     return len(parts) == 3 and parts[0] in NUMBERS and parts[1] in CLASSES and parts[2].startswith(parts[1])
 
 
-def picture(name: str, rng: np.random.Generator) -> Image.Image:
-    """One picture of class `name`, about 160 x 120 pixels, either way up."""
+def draw_image(name: str, rng: np.random.Generator) -> Image.Image:
+    """One image of class `name`, about 160 x 120 pixels, either way up."""
     width, height = int(rng.integers(144, 200)), int(rng.integers(108, 150))
     if rng.random() < 0.15:
         width, height = height, width
@@ -109,6 +101,10 @@ class _Scene:
     def pick(self, *colours: Colour) -> Colour:
         return self.vary(colours[int(self.rng.integers(len(colours)))])
 
+    def ground(self, depth: float) -> float:
+        """The height at which something stands, from 0, the horizon, to 1, the bottom edge."""
+        return self.horizon + depth * (self.height - self.horizon)
+
     # ---- sky and ground ----
 
     def sky(self) -> None:
@@ -118,11 +114,8 @@ class _Scene:
         blend = np.array(top) * (1 - part) + np.array(low) * part
         self.image.paste(Image.fromarray(np.repeat(blend.astype(np.uint8), self.width, axis=1)))
         if self.rng.random() < 0.45:
-            x, y, r = (
-                self.between(0, self.width),
-                self.between(0, self.horizon * 0.7),
-                self.between(0.03, 0.06) * self.width,
-            )
+            x, y = self.between(0, self.width), self.between(0, self.horizon * 0.7)
+            r = self.between(0.03, 0.06) * self.width
             self.pen.ellipse((x - r, y - r, x + r, y + r), fill=self.pick((255, 244, 190), (255, 226, 160)))
         for _ in range(int(self.rng.integers(0, 5))):
             x, y = self.between(-0.1, 1) * self.width, self.between(0, 0.6) * self.horizon
@@ -137,12 +130,10 @@ class _Scene:
         for n in (1, 2, 3):
             y += swing / n * np.sin(x / self.width * 2 * np.pi * n * self.between(0.5, 1.2) + self.between(0, 6.3))
         outline = [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
-        self.pen.polygon(
-            [(0.0, float(self.height)), *outline, (float(self.width + 4), float(self.height))], fill=colour
-        )
+        self.pen.polygon([(0, self.height), *outline, (self.width + 4, self.height)], fill=colour)
 
     def field(self, y: float) -> None:
-        """A strip of land across the picture, perhaps with furrows that meet at the horizon."""
+        """A strip of land across the image, perhaps with furrows that meet at the horizon."""
         colour = self.pick(
             (112, 148, 72), (150, 160, 84), (196, 178, 96), (134, 110, 78), (92, 128, 66), (214, 216, 220)
         )
@@ -154,10 +145,8 @@ class _Scene:
 
     def road(self, colour: Colour, wide: float) -> None:
         x, foot = self.between(0.3, 0.7) * self.width, self.between(0.2, 0.8) * self.width
-        self.pen.polygon(
-            [(x - 3, self.horizon), (x + 3, self.horizon), (foot + wide, self.height), (foot - wide, self.height)],
-            fill=colour,
-        )
+        far, near = self.horizon, self.height
+        self.pen.polygon([(x - 3, far), (x + 3, far), (foot + wide, near), (foot - wide, near)], fill=colour)
 
     # ---- what stands on it ----
 
@@ -178,15 +167,12 @@ class _Scene:
             (206, 196, 178), (180, 160, 140), (168, 110, 88), (150, 152, 156), (196, 176, 130), (124, 134, 120)
         )
         self.pen.rectangle((x, foot - h, x + w, foot), fill=wall)
-        self.pen.rectangle(
-            (x + w * 0.9, foot - h, x + w, foot),
-            fill=self.vary((wall[0] * 3 // 4, wall[1] * 3 // 4, wall[2] * 3 // 4), 6),
-        )
+        shade = self.vary((wall[0] * 3 // 4, wall[1] * 3 // 4, wall[2] * 3 // 4), 6)
+        self.pen.rectangle((x + w * 0.9, foot - h, x + w, foot), fill=shade)
         if gable:
             roof = self.pick((150, 74, 56), (96, 70, 62), (90, 92, 100))
-            self.pen.polygon(
-                [(x - w * 0.08, foot - h), (x + w * 1.08, foot - h), (x + w / 2, foot - h - w * 0.45)], fill=roof
-            )
+            eaves = foot - h
+            self.pen.polygon([(x - w * 0.08, eaves), (x + w * 1.08, eaves), (x + w / 2, eaves - w * 0.45)], fill=roof)
         columns = max(2, int(w / (h / floors) * 1.2))
         glass = self.pick((70, 84, 104), (54, 60, 72), (170, 190, 206))
         for row in range(floors):
@@ -209,8 +195,8 @@ class _Scene:
     def trees(self, number: int, low: float, high: float) -> None:
         """Trees between two depths (0: horizon, 1: bottom edge), the far ones first."""
         for depth in sorted(self.between(low, high) for _ in range(number)):
-            foot = self.horizon + depth * (self.height - self.horizon)
-            self.tree(self.between(0, self.width), foot, self.height * (0.12 + 0.45 * depth) * self.between(0.7, 1.3))
+            x, size = self.between(0, self.width), self.height * (0.12 + 0.45 * depth) * self.between(0.7, 1.3)
+            self.tree(x, self.ground(depth), size)
 
     # ---- the two classes ----
 
@@ -219,57 +205,43 @@ class _Scene:
             hill = self.pick((104, 128, 120), (122, 140, 150), (86, 116, 84), (140, 132, 110))
             self.hill(self.horizon - self.height * (0.12 - 0.04 * step), self.height * self.between(0.02, 0.08), hill)
         for part in sorted(self.between(0, 0.7) for _ in range(int(self.rng.integers(1, 5)))):
-            self.field(self.horizon + part * (self.height - self.horizon))
+            self.field(self.ground(part))
         if self.rng.random() < 0.4:
-            self.road(
-                self.pick((170, 152, 124), (120, 120, 122), (190, 180, 160)), self.between(0.06, 0.2) * self.width
-            )
+            colour = self.pick((170, 152, 124), (120, 120, 122), (190, 180, 160))
+            self.road(colour, self.between(0.06, 0.2) * self.width)
         if self.rng.random() < 0.45:  # a village
             for _ in range(int(self.rng.integers(1, 6))):
                 w, depth = self.between(0.07, 0.17) * self.width, self.between(0.02, 0.3)
-                foot = self.horizon + depth * (self.height - self.horizon)
-                self.house(
-                    self.between(0, 0.85) * self.width,
-                    foot,
-                    w,
-                    w * self.between(0.5, 0.9),
-                    1 + int(self.rng.random() < 0.4),
-                    True,
-                )
+                x, h = self.between(0, 0.85) * self.width, w * self.between(0.5, 0.9)
+                self.house(x, self.ground(depth), w, h, floors=1 + int(self.rng.random() < 0.4), gable=True)
         self.trees(int(self.rng.integers(0, 16)), 0.0, self.between(0.15, 0.8))
         if self.rng.random() < 0.25:
             self.fence(self.height * self.between(0.8, 1.0))
 
     def town(self) -> None:
         if self.rng.random() < 0.35:
-            self.hill(
-                self.horizon - self.height * 0.08,
-                self.height * 0.05,
-                self.pick((104, 128, 120), (86, 116, 84), (140, 132, 110)),
-            )
+            colour = self.pick((104, 128, 120), (86, 116, 84), (140, 132, 110))
+            self.hill(self.horizon - self.height * 0.08, self.height * 0.05, colour)
         tallest = 4 if self.rng.random() < 0.25 else 8  # a small town
         ground = self.pick(
             (128, 128, 130), (156, 150, 140), (112, 140, 76), (142, 150, 88), (186, 172, 120), (206, 208, 212)
         )
         self.hill(self.horizon, 2, ground)
         for depth in sorted(self.between(0.0, 0.35) for _ in range(int(self.rng.integers(1, 3)))):
-            foot, x = self.horizon + depth * (self.height - self.horizon), self.between(-0.1, 0.1) * self.width
+            foot, x = self.ground(depth), self.between(-0.1, 0.1) * self.width
             end = self.between(0.8, 1.1) * self.width
             while x < end:
                 w, floors = self.between(0.1, 0.24) * self.width, int(self.rng.integers(2 + (tallest > 4), tallest))
                 h = floors * self.height * self.between(0.06, 0.09)
-                self.house(x, foot, w, h, floors, self.rng.random() < 0.45)
+                self.house(x, foot, w, h, floors, gable=self.rng.random() < 0.45)
                 x += w * self.between(0.98, 1.25)
         if self.rng.random() < 0.6:
             self.road(self.pick((84, 86, 90), (110, 110, 114), (150, 142, 130)), self.between(0.15, 0.5) * self.width)
         if self.rng.random() < 0.5:  # a park, an avenue
             self.trees(int(self.rng.integers(2, 9)), 0.05, self.between(0.3, 0.8))
         for _ in range(int(self.rng.integers(0, 4))):
-            self.lamp(
-                self.between(0, 0.95) * self.width,
-                self.height * self.between(0.75, 0.98),
-                self.height * self.between(0.25, 0.5),
-            )
+            x, foot = self.between(0, 0.95) * self.width, self.height * self.between(0.75, 0.98)
+            self.lamp(x, foot, self.height * self.between(0.25, 0.5))
 
 
 def _weather(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from tuner.errors import DataError
-from tuner.images import likeness
-from tuner.images.cache import Cache, Known, Verdict
+from tuner.images.cache import Cache, Known
 from tuner.images.decode import Decoded, Pixels, Unreadable, decode, open_file, open_header, to_square
+from tuner.images.duplicates import look
 from tuner.images.mapped import Rows
 from tuner.images.names import shown
+from tuner.images.records import Verdict
 
-_LARGE = 16_000_000  # pixels; larger photographs are decoded one at a time: 80 megapixels take about 700 MB
+_LARGE = 16_000_000  # pixels; larger images are decoded one at a time: 80 megapixels take about 700 MB
 _one_large = threading.Lock()
 
 Progress = Callable[[int, int], None]
@@ -34,16 +37,14 @@ class Hashed:
     """sha256: of the file's bytes, "" if it could not be read. stamp: size, time and inode it had then."""
 
     sha256: str
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, int, int] = (0, 0, 0)
     reason: str = ""
 
 
 def hash_files(paths: Sequence[Path]) -> list[Hashed]:
     """sha256 of each file, in order; a file that cannot be read says why."""
-    results: list[Hashed] = [Hashed("", (0, 0, 0))] * len(paths)
-    for index, hashed in _in_threads(_hash, paths):
-        results[index] = hashed
-    return results
+    hashed = dict(_in_threads(_hash, paths))
+    return [hashed[index] for index in range(len(paths))]
 
 
 @contextlib.contextmanager
@@ -59,31 +60,28 @@ def squares(
     copies = Counter(h.sha256 for h in hashed)
     first = {h.sha256: (path, h) for path, h in zip(reversed(paths), reversed(hashed), strict=True) if h.sha256}
     known = cache.known(first)
-    todo = [sha for sha in first if sha not in known.rows and not _left_out(known, sha)]
+    todo = [sha for sha in first if sha not in known.rows and not known.verdicts.get(sha, Verdict()).reason]
     done = len(hashed) - sum(copies[sha] for sha in todo)
     report(done, len(hashed))
-    if not todo:
-        yield known, {}
-        known.rows.clear()
-        return
     passing: dict[str, Verdict] = {}
-    with cache.staging(len(todo)) as array:
+    with cache.staging(len(todo)) if todo else contextlib.nullcontext(np.empty(0, np.uint8)) as array:
         jobs = [(*first[sha], array[row]) for row, sha in enumerate(todo)]
         written = Rows(array)
         with quiet():
-            for row, (verdict, lasting) in _in_threads(lambda job: read_one(*job, mode), jobs):
-                (known.verdicts if lasting else passing)[todo[row]] = verdict
+            for row, (verdict, lasting) in _in_threads(lambda job: _read_one(*job, mode), jobs):
+                sha = todo[row]
+                (known.verdicts if lasting else passing)[sha] = verdict
                 if not verdict.reason:
-                    known.rows[todo[row]] = (array, row)
+                    known.rows[sha] = (array, row)
                 written.touched(array[row].nbytes)
-                done += copies[todo[row]]
+                done += copies[sha]
                 report(done, len(hashed))
         yield known, passing
         known.rows.clear()
 
 
-def read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdict, bool]:
-    """Decodes one photograph, writes its square into `row`, uint8 (size, size, 3); its verdict; whether it lasts."""
+def _read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdict, bool]:
+    """Decodes one image, writes its square into `row`, uint8 (size, size, 3); its verdict; whether it lasts."""
     try:
         with open_file(path) as stream:
             if _stamp(stream.fileno()) != hashed.stamp:
@@ -100,7 +98,7 @@ def read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdic
 
 
 def square(path: Path, size: int, mode: str) -> Pixels:
-    """One photograph as uint8 (size, size, 3); large ones are decoded one at a time. Raises Unreadable."""
+    """One image as uint8 (size, size, 3); large ones are decoded one at a time. Raises Unreadable."""
     with open_file(path) as stream, open_header(stream) as image, _room(image.width * image.height):
         return to_square(decode(image).pixels, size, mode)
 
@@ -114,22 +112,26 @@ def quiet() -> Iterator[None]:
 
 
 def _verdict(decoded: Decoded) -> Verdict:
-    height, width = decoded.pixels.shape[:2]
+    pixels = decoded.pixels
+    height, width = pixels.shape[:2]
     digest = hashlib.sha256(f"{height} {width} ".encode())
-    digest.update(decoded.pixels.data)
-    uniform = _uniform(decoded.pixels)
-    look = likeness.look(decoded.pixels)
-    return Verdict("", digest.hexdigest(), width, height, decoded.format, decoded.mode, decoded.frames, uniform, look)
+    digest.update(pixels.data)
+    return Verdict(
+        pixels=digest.hexdigest(),
+        width=width,
+        height=height,
+        format=decoded.format,
+        mode=decoded.mode,
+        frames=decoded.frames,
+        uniform=_uniform(pixels),
+        look=look(pixels),
+    )
 
 
 def _uniform(pixels: Pixels) -> bool:
-    """True when every pixel is the same; a coarse grid first, which settles nearly all photographs."""
+    """True when every pixel is the same; a coarse grid first, which settles nearly all images."""
     grid = pixels[:: max(1, pixels.shape[0] // 64), :: max(1, pixels.shape[1] // 64)]
     return bool((grid == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all())
-
-
-def _left_out(known: Known, sha: str) -> bool:
-    return sha in known.verdicts and bool(known.verdicts[sha].reason)
 
 
 def _hash(path: Path) -> Hashed:
@@ -138,9 +140,9 @@ def _hash(path: Path) -> Hashed:
             stamp = _stamp(stream.fileno())
             return Hashed(hashlib.file_digest(stream, "sha256").hexdigest(), stamp)
     except Unreadable as error:
-        return Hashed("", (0, 0, 0), error.reason)
+        return Hashed("", reason=error.reason)
     except OSError as error:
-        return Hashed("", (0, 0, 0), f"cannot be read ({error.strerror})")
+        return Hashed("", reason=f"cannot be read ({error.strerror})")
 
 
 def _stamp(handle: int) -> tuple[int, int, int]:

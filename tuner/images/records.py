@@ -6,22 +6,35 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What decoding told. reason: why the file is left out, or "" for an image. pixels: sha256 of the decoded full-size
+    pixels. width, height: upright. format, mode: Pillow's names of how it is stored. frames: it has several. uniform:
+    of a single colour. look: `duplicates.look`.
+    """
+
+    reason: str = ""
+    pixels: str = ""
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    mode: str = ""
+    frames: bool = False
+    uniform: bool = False
+    look: str = ""
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """One usable image.
 
-    path: relative to the data folder, posix. split: "train", "val" or "test". sha256: of the file's bytes. pixels:
-    sha256 of the decoded full-size pixels. width, height: upright. format, mode: Pillow's names of how it is stored.
+    path: relative to the data folder, posix. split: "train", "val" or "test". sha256: of the file's bytes.
     """
 
     path: str
     split: str
     label: int
     sha256: str
-    pixels: str
-    width: int
-    height: int
-    format: str
-    mode: str
+    verdict: Verdict
 
 
 @dataclass(frozen=True)

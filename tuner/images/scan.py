@@ -1,4 +1,4 @@
-"""What is in the folder: splits, classes and files, and what is wrong with them. Opens no photograph.
+"""What is in the folder: splits, classes and files, and what is wrong with them. Opens no image.
 
 photos/train/<class>/*  photos/val|valid|validation/<class>/*  [photos/test/<class>/*]     or     photos/<class>/*
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from tuner.errors import DataError
 from tuner.images import sniff
 from tuner.images.names import folded, ignored, listed, normal, shown
+from tuner.images.records import LeftOut
 
 SPLITS = ("train", "val", "test")
 LAYOUTS = (
@@ -32,31 +33,31 @@ class Found:
     label: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scan:
-    """files: by split, class, name. left_out: (path, reason) of what stands in class folders and is no regular file.
-    beside: the same for what stands outside them. ignored: number of hidden and system entries."""
+    """files: by split, class, name. left_out: what stands in class folders and is no regular file. ignored: number of
+    hidden and system entries. root: with links resolved, which no link may leave. split: whether the data come split.
+    """
 
     root: Path
-    classes: tuple[str, ...]
-    files: tuple[Found, ...]
-    left_out: tuple[tuple[str, str], ...]
-    beside: tuple[tuple[str, str], ...]
-    ignored: int
-    split: bool
-
-
-@dataclass
-class _Notes:
-    """What the walk meets on its way. base: the data folder with links resolved, which no link may leave."""
-
-    base: Path
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    beside: list[tuple[str, str]] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
+    files: tuple[Found, ...] = ()
+    left_out: list[LeftOut] = field(default_factory=list)
     ignored: int = 0
+    split: bool = False
 
     def name(self, path: Path) -> str:
-        return path.relative_to(self.base).as_posix()
+        return path.relative_to(self.root).as_posix()
+
+    def inside(self, folder: Path, *, of_class: bool) -> Iterator[Path]:
+        """What is in a folder, by name, and may be opened; what else is in one of a class is left out."""
+        for path in _listing(folder):
+            if ignored(path.name):
+                self.ignored += 1
+            elif not (reason := _closed(path, self.root)):
+                yield path
+            elif of_class:
+                self.left_out.append(LeftOut(self.name(path), reason))
 
 
 def scan(root: Path, recursive: bool = False) -> Scan:
@@ -70,64 +71,63 @@ def scan(root: Path, recursive: bool = False) -> Scan:
         raise DataError(f"{shown(str(root))}: no such folder ({error.strerror}). {LAYOUTS}") from error
     if not base.is_dir():
         raise DataError(f"{shown(str(root))} is a file, not a folder. {LAYOUTS}")
-    notes = _Notes(base)
-    folders, files = _entries(base, notes)
-    if not folders and not files:
-        raise DataError(f"{shown(str(root))}: the folder is empty. {LAYOUTS}")
-    splits = _split_folders(base, folders, notes)
-    _no_images(files, base, notes)
+    found = Scan(base)
+    inside = list(found.inside(base, of_class=False))
+    if not inside:
+        raise DataError(f"{shown(str(base))}: the folder is empty. {LAYOUTS}")
+    folders = [path for path in inside if path.is_dir()]
+    splits = _split_folders(folders, found)
+    _no_images(inside, base)
     contents: list[tuple[str | None, dict[str, Path]]]
     contents = [(None, _class_folders(base, folders))] if splits is None else list(splits.items())
     classes = contents[0][1]
     if len(classes) < 2:
         raise DataError(_one_class(base, classes))
-    names = tuple(sorted(classes))
-    found = tuple(
+    found.split, found.classes = splits is not None, tuple(sorted(classes))
+    found.files = tuple(
         Found(path, split, label)
-        for split, inside in contents
-        for label, name in enumerate(names)
-        for path in _photographs(inside[name], notes, recursive)
+        for split, class_folders in contents
+        for label, name in enumerate(found.classes)
+        for path in _images(class_folders[name], found, recursive)
     )
-    return Scan(base, names, found, tuple(notes.left_out), tuple(notes.beside), notes.ignored, splits is not None)
+    return found
 
 
 # ---- folders -------------------------------------------------------------------------------------------------------
 
 
-def _split_folders(base: Path, folders: list[Path], notes: _Notes) -> dict[str, dict[str, Path]] | None:
+def _split_folders(folders: list[Path], found: Scan) -> dict[str, dict[str, Path]] | None:
     """{split: {class: folder}} in the order of SPLITS, or None when the class folders stand alone."""
-    found: dict[str, list[Path]] = {}
+    named: dict[str, list[Path]] = {}
     for folder in folders:
-        if (split := _SPLIT_NAMES.get(folder.name.casefold())) is not None:
-            found.setdefault(split, []).append(folder)
-    alone = [f for f in folders if f.name.casefold() not in _SPLIT_NAMES]
-    holding = [f for same in found.values() for f in same if _holds_folders(f)]
-    if not found or (alone and not holding):  # a class may be called "train" (and another "bus"), or "valid" ("broken")
+        named.setdefault(_SPLIT_NAMES.get(folder.name.casefold(), ""), []).append(folder)
+    alone, base = named.pop("", []), shown(str(found.root))
+    of_splits = [folder for same in named.values() for folder in same]
+    # A class may be called "train" (and another "bus"), or "valid" ("broken").
+    if not of_splits or (alone and not any(_holds_folders(folder) for folder in of_splits)):
         return None
-    for same in found.values():
-        if len(same) > 1:
-            raise DataError(
-                f"{shown(str(base))}: {listed(f.name + '/' for f in same)} stand for the same split; expected one. "
-                "Merge them, or rename one."
-            )
-    names = listed(f.name + "/" for same in found.values() for f in same)
-    if "train" not in found:
-        raise DataError(f"{shown(str(base))}: found {names} but no train/. {LAYOUTS}")
-    if "val" not in found:
+    if twice := next((same for same in named.values() if len(same) > 1), None):
         raise DataError(
-            f"{shown(str(base))}: found {names} but no validation folder: expected val/, valid/ or validation/ beside "
+            f"{base}: {listed(f.name + '/' for f in twice)} stand for the same split; expected one. "
+            "Merge them, or rename one."
+        )
+    names = listed(f.name + "/" for f in of_splits)
+    if "train" not in named:
+        raise DataError(f"{base}: found {names} but no train/. {LAYOUTS}")
+    if "val" not in named:
+        raise DataError(
+            f"{base}: found {names} but no validation folder: expected val/, valid/ or validation/ beside "
             "train/ (test/ does not count: it stays unseen until the end). Add one, or give a folder with the class "
             "folders alone to have them split."
         )
-    for folder in alone:
-        notes.beside.append((notes.name(folder), "folder beside train/ and val/: not looked into"))
     splits: dict[str, dict[str, Path]] = {}
-    for split in (s for s in SPLITS if s in found):
-        inside, files = _entries(found[split][0], notes)
-        _no_images(files, found[split][0], notes)
-        if not inside:
-            raise DataError(f"{shown(str(found[split][0]))}: no class folders in it. {LAYOUTS}")
-        splits[split] = _class_folders(found[split][0], inside)
+    for split in (s for s in SPLITS if s in named):
+        (folder,) = named[split]
+        inside = list(found.inside(folder, of_class=False))
+        _no_images(inside, folder)
+        if not (classes := [path for path in inside if path.is_dir()]):
+            raise DataError(f"{shown(str(folder))}: no class folders in it. {LAYOUTS}")
+        splits[split] = _class_folders(folder, classes)
     _same_classes(splits)
     return splits
 
@@ -149,12 +149,9 @@ def _class_folders(parent: Path, folders: list[Path]) -> dict[str, Path]:
 def _same_classes(splits: dict[str, dict[str, Path]]) -> None:
     train = set(splits["train"])
     for split, classes in splits.items():
-        missing, extra = sorted(train - set(classes)), sorted(set(classes) - train)
-        if missing or extra:
-            said = [f"only in train/: {listed(missing)}"] * bool(missing) + [
-                f"only in {split}/: {listed(extra)}"
-            ] * bool(extra)
-            case = {folded(m) for m in missing} & {folded(e) for e in extra}
+        only = {"train": sorted(train - set(classes)), split: sorted(set(classes) - train)}
+        if said := [f"only in {where}/: {listed(names)}" for where, names in only.items() if names]:
+            case = {folded(m) for m in only["train"]} & {folded(e) for e in only[split]}
             hint = " Names that differ by upper and lower case are different classes." if case else ""
             raise DataError(
                 f"train/ and {split}/ do not hold the same classes; {'; '.join(said)}. "
@@ -163,12 +160,12 @@ def _same_classes(splits: dict[str, dict[str, Path]]) -> None:
 
 
 def _one_class(base: Path, classes: dict[str, Path]) -> str:
-    found = f"one class, {shown(next(iter(classes)))}" if classes else "no class folders"
-    hint = ""
-    if classes and _holds_folders(inner := next(iter(classes.values()))):
-        hint = (
-            f" {shown(inner.name)} holds folders itself: give {shown(str(inner))} if those are the splits or classes."
-        )
+    found, hint = "no class folders", ""
+    for name, inner in classes.items():  # one at most
+        found = f"one class, {shown(name)}"
+        if _holds_folders(inner):
+            inside = f"{shown(inner.name)} holds folders itself"
+            hint = f" {inside}: give {shown(str(inner))} if those are the splits or classes."
     return f"{shown(str(base))}: found {found}; expected two or more. {LAYOUTS}{hint}"
 
 
@@ -184,50 +181,32 @@ def _listing(folder: Path) -> list[Path]:
         ) from error
 
 
-def _entries(folder: Path, notes: _Notes) -> tuple[list[Path], list[Path]]:
-    """Folders and regular files in a folder that is no class folder; links that may not be followed are noted."""
-    folders, files = [], []
-    for path in _listing(folder):
-        if ignored(path.name):
-            notes.ignored += 1
-        elif reason := _closed(path, notes.base):
-            notes.beside.append((notes.name(path), reason))
-        elif path.is_dir():
-            folders.append(path)
-        else:
-            files.append(path)
-    return folders, files
-
-
-def _photographs(folder: Path, notes: _Notes, recursive: bool) -> list[str]:
+def _images(folder: Path, found: Scan, recursive: bool) -> list[str]:
     """Regular files of one class folder; raises DataError when there is none, or a folder that is not to be entered."""
-    before = len(notes.left_out)
-    found = list(_inside(folder, notes, recursive))
-    if not found:
-        left = notes.left_out[before:]
-        why = f" ({len(left)} left out: {listed(f'{name}: {reason}' for name, reason in left[:3])})" if left else ""
+    before = len(found.left_out)
+    paths = list(_inside(folder, found, recursive))
+    if not paths:
+        left = found.left_out[before:]
+        reasons = listed(f"{one.path}: {one.reason}" for one in left[:3])
+        why = f" ({len(left)} left out: {reasons})" if left else ""
         raise DataError(
-            f"{shown(notes.name(folder))}: a class folder without photographs{why}; expected some. "
+            f"{shown(found.name(folder))}: a class folder without photographs{why}; expected some. "
             "Fill it, or remove the folder from every split."
         )
-    return found
+    return paths
 
 
-def _inside(folder: Path, notes: _Notes, recursive: bool) -> Iterator[str]:
-    for path in _listing(folder):
-        if ignored(path.name):
-            notes.ignored += 1
-        elif reason := _closed(path, notes.base):
-            notes.left_out.append((notes.name(path), reason))
-        elif not path.is_dir():
-            yield notes.name(path)
+def _inside(folder: Path, found: Scan, recursive: bool) -> Iterator[str]:
+    for path in found.inside(folder, of_class=True):
+        if not path.is_dir():
+            yield found.name(path)
         elif path.is_symlink():
-            notes.left_out.append((notes.name(path), "link to a folder: not followed"))
+            found.left_out.append(LeftOut(found.name(path), "link to a folder: not followed"))
         elif recursive:
-            yield from _inside(path, notes, recursive)
+            yield from _inside(path, found, recursive)
         else:
             raise DataError(
-                f"{shown(notes.name(folder))}: found the folder {shown(path.name)} inside a class; expected "
+                f"{shown(found.name(folder))}: found the folder {shown(path.name)} inside a class; expected "
                 "photographs only. Move its photographs up, take folders as part of their class with --recursive, or "
                 "give the folder whose sub-folders are the classes."
             )
@@ -257,21 +236,19 @@ def _holds_folders(folder: Path) -> bool:
     return any(path.is_dir() and not ignored(path.name) for path in _listing(folder))
 
 
-def _no_images(files: list[Path], folder: Path, notes: _Notes) -> None:
-    """Photographs beside class folders belong to no class: an error. Anything else there (a README) is noted."""
-    images = []
-    for path in files:
-        try:
-            with open(path, "rb") as stream:
-                kind = sniff.kind(stream.read(sniff.HEAD))
-        except OSError:
-            kind = ""
-        if kind in sniff.IMAGES:
-            images.append(path.name)
-        else:
-            notes.beside.append((notes.name(path), "beside the class folders"))
+def _no_images(paths: list[Path], folder: Path) -> None:
+    """Images beside class folders belong to no class: an error. Any other file there (a README) counts as nothing."""
+    images = [path.name for path in paths if not path.is_dir() and _is_image(path)]
     if images:
         raise DataError(
             f"{shown(str(folder))}: {len(images)} photograph{'s' * (len(images) > 1)} beside the class folders: "
             f"{listed(images)}. Expected every photograph inside its class folder; move or remove them. {LAYOUTS}"
         )
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return sniff.kind(stream.read(sniff.HEAD)) in sniff.IMAGES
+    except OSError:
+        return False

@@ -8,7 +8,7 @@ HEAD = 4096
 """Bytes that `kind` wants to see."""
 
 IMAGES = {"JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIC"}
-"""Kinds that are photographs to a person, whether or not this machine can read them."""
+"""Kinds that are images to a person, whether or not this machine can read them."""
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),

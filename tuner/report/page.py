@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from tuner import __version__
-from tuner.artifacts.files import put, write_atomically
+from tuner.artifacts.files import write_atomically
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.report import duel, facts, gallery, plots, sections, verdict, words
@@ -46,7 +46,7 @@ def write(
     """
     text = page(results, root, findings=findings, importance=importance, figures=embedded(folder))
     path = folder / NAME
-    write_atomically(path, lambda file: put(file, text.encode(errors="backslashreplace")))
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
     return path
 
 

@@ -20,7 +20,7 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from tuner.artifacts.files import put, write_atomically
+from tuner.artifacts.files import write_atomically
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.evidence.runs import Run, Runs
@@ -139,4 +139,4 @@ def _write(path: Path, events: Iterable[Event]) -> None:
         writer.write(event.SerializeToString(deterministic=True))
     data = buffer.getvalue()
     if not path.exists() or path.read_bytes() != data:
-        write_atomically(path, lambda file: put(file, data))
+        write_atomically(path, lambda file: file.write(data))

@@ -82,7 +82,7 @@ def plan(
     with tempfile.TemporaryDirectory(prefix="tlstudy-plan-", dir=cache_root()) as temporary:
         room = Path(temporary)
         doing("Looking at the photographs")
-        dataset = _images(folder, spec, room)
+        dataset = _images(folder, spec, room, doing)
         with _database(folder, room) as store:
             environment |= {"numerics": session.numerics(store)}
             session.check_same(folder, spec, store, dataset, environment)
@@ -123,10 +123,10 @@ def _estimate(work: Work, left: list[Left], folder: Path, start: float, end: flo
         ) from error
 
 
-def _images(folder: StudyFolder, spec: Spec, room: Path) -> Dataset:
+def _images(folder: StudyFolder, spec: Spec, room: Path, doing: Callable[[str], object]) -> Dataset:
     """As a search would find them; the demo's are drawn aside if the search has not drawn them yet."""
     drawn = spec.data.path.startswith(DRAWN) and not demo.complete(folder.root / "photos")
-    return session.images(spec, StudyFolder(room) if drawn else folder)
+    return session.images(spec, StudyFolder(room) if drawn else folder, said=doing)
 
 
 @contextmanager

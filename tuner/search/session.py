@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner import __version__
+from tuner.artifacts.entries import Said, silent
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
 from tuner.backbones.architecture import Architecture, architecture
@@ -42,7 +43,7 @@ from tuner.spec import spec as specs
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import NUMERICS, OLDEST, Rules, rules_of
 from tuner.spec.spec import Spec
-from tuner.store import held_out, ids
+from tuner.store import held_out, ids, tables
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import DRAWN
 from tuner.store.store import Store
@@ -88,9 +89,7 @@ def run(
         backbone_weights.begin(spec.backbone.weights, folder.root)
         with phases.phase("start", "importing Keras"):
             environment = backend.environment() | {"tlstudy": __version__}
-        dataset = _images(folder, spec, phases, how.confirm)
-        if stop.is_set():
-            raise Interrupted("Stopped before anything was trained.")
+        dataset = _images(folder, spec, phases, stop, how.confirm)
         if how.fresh:
             _move_aside(folder, spec, dataset, listen)
         with Store(folder.database) as store:
@@ -141,6 +140,9 @@ class Phases:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
+    def notice(self, text: str) -> None:
+        self.listen(Notice(text))
+
     def progress(self, phase: str) -> Callable[[int, int], None]:
         def say(done: int, total: int) -> None:
             self.listen(Progress(phase, done, total))
@@ -151,9 +153,15 @@ class Phases:
 # ---- the stages ----
 
 
-def _images(folder: StudyFolder, spec: Spec, phases: Phases, confirm: bool) -> Dataset:
+def _images(folder: StudyFolder, spec: Spec, phases: Phases, stop: threading.Event, confirm: bool) -> Dataset:
+    stopped = Interrupted("Stopped before anything was trained.")
     with phases.phase("images", spec.data.path):
-        dataset = images(spec, folder, phases.progress("images"))
+        try:
+            dataset = images(spec, folder, phases.progress("images"), phases.notice, stop)
+        except KeyboardInterrupt:
+            raise stopped from None
+    if stop.is_set():
+        raise stopped
     warnings, asked = list(dataset.warnings), spec.confirm
     if confirm:
         warnings += dataset.check_folds(folds=asked.folds, repeats=asked.repeats, seed=spec.search.seed)
@@ -359,7 +367,15 @@ def _features(
         phases.listen(Notice(text + "they are recomputed from the stored cut below in every epoch."))
     try:
         return bank.ensure(
-            backbone, dataset.images, dataset.key, wanted, cache_root(), phases.progress("features"), stop, budget
+            backbone,
+            dataset.images,
+            dataset.key,
+            wanted,
+            cache_root(),
+            on_progress=phases.progress("features"),
+            should_stop=stop,
+            budget=budget,
+            said=phases.notice,
         )
     except KeyboardInterrupt:
         raise Interrupted("Stopped while the features were computed; what was whole is kept.") from None
@@ -412,10 +428,10 @@ def _record(
             environment={k: v for k, v in environment.items() if k in SAME},
         )
         if store.meta("test_seal") is None:
-            test = [vars(p) for p in dataset.photographs if p.split == "test"]
+            test = [vars(p) for p in dataset.records if p.split == "test"]
             store.set_meta(test_seal=held_out.seal(test) if test else "")
         store.record_images(
-            ((p.path, p.split, p.label, p.sha256, p.width, p.height) for p in dataset.photographs),
+            ((p.path, p.split, p.label, p.sha256, p.verdict.width, p.verdict.height) for p in dataset.records),
             ((x.path, x.reason) for x in dataset.left_out),
         )
 
@@ -445,8 +461,8 @@ def check_same(
     if extend:
         _check_extension(folder, spec, store, before_spec)
         lines = specs.refused_by_extension(before_spec, spec)
-    if not lines and store.meta("data_key") != dataset.key:
-        lines.append("the photographs changed: other files, other bytes, or another order")
+    if not lines and not same_images(store, dataset):
+        lines.append("the photographs changed: other files, other bytes, or another order, split or class")
     if store.meta("classes") != list(dataset.classes):
         lines.append(f"classes: {store.meta('classes')} -> {list(dataset.classes)}")
     before = {"numerics": 1} | store.meta("environment", {})
@@ -459,6 +475,15 @@ def check_same(
             + ("go on with the larger one: tlstudy search --extend, " if can_extend and not extend else "")
             + "or start again: tlstudy search --fresh (moves the old results aside)."
         )
+
+
+def same_images(store: Store, dataset: Dataset) -> bool:
+    """Whether they are those of the study, in its order, each in the split and the class it had: the key says nothing
+    of these two.
+    """
+    before = [(image.split, image.label, image.sha256) for image in tables.rows(store, tables.Image)]
+    now = [(image.split, image.label, image.sha256) for image in dataset.records]
+    return store.meta("data_key") == dataset.key and before == now
 
 
 def _check_extension(folder: StudyFolder, spec: Spec, store: Store, before: Spec) -> None:
@@ -475,14 +500,24 @@ def _check_extension(folder: StudyFolder, spec: Spec, store: Store, before: Spec
 # ---- parts that a plan and an export share ----
 
 
-def images(spec: Spec, folder: StudyFolder, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """The study's images, decoded or from the cache; the demo's are drawn first. Raises DataError."""
+def images(
+    spec: Spec,
+    folder: StudyFolder,
+    on_progress: Callable[[int, int], None] | None = None,
+    said: Said = silent,
+    stop: threading.Event | None = None,
+) -> Dataset:
+    """The study's images, decoded or from the cache; the demo's are drawn first. `said`, `stop`: as in `prepare`.
+
+    Raises DataError.
+    """
     data = spec.data
     if data.path.startswith(DRAWN):
         demo.draw(folder.root / "photos")
         data = replace(data, path="photos")
     moved = f"If the photographs moved: tlstudy search {shlex.quote(str(folder.root))} --data PLACE"
-    return prepare(data, folder.root, cache_root(), spec.search.seed, on_progress, if_missing=moved)
+    place, seed = folder.root, spec.search.seed
+    return prepare(data, place, cache_root(), seed, on_progress, if_missing=moved, said=said, stop=stop)
 
 
 def needed_cuts(

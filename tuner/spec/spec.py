@@ -1,6 +1,6 @@
 """study.toml as frozen dataclasses: what is asked, checked when it is read.
 
-Each field carries its help text and its check in its metadata; `tuner/study/template.py` writes the commented file from
+Each field carries its help text and its check in its metadata; `template` writes the commented file from
 the same metadata, so a key cannot exist without an explanation.
 """
 
@@ -31,7 +31,7 @@ def _key(default: Any, help: str, check: Callable[[Any], Any], *, answer: bool =
 
 @dataclass(frozen=True)
 class DataSpec:
-    """The photographs: where they are, how they are split and squared."""
+    """The images: where they are, how they are split and squared."""
 
     path: str = _key(
         "photos",
@@ -62,11 +62,11 @@ class DataSpec:
     strict: bool = _key(False, "a single file that cannot be used is an error, instead of up to 5 %", values.flag)
     recursive: bool = _key(False, "folders inside a class folder belong to the class, instead of an error", values.flag)
 
-    def test_share(self, photographs: int) -> float:
+    def test_share(self, images: int) -> float:
         """`test_fraction`, or what "auto" means for so many: a sealed set too small to tell anything costs images and
         gives nothing.
         """
-        enough = photographs * AUTO_TEST >= LEAST_TEST and self.validation_fraction + AUTO_TEST < 1
+        enough = images * AUTO_TEST >= LEAST_TEST and self.validation_fraction + AUTO_TEST < 1
         return values.number_or(self.test_fraction, AUTO_TEST if enough else 0.0)
 
 
@@ -196,8 +196,7 @@ class Spec:
         """Checks a parsed table. Raises SpecError naming the key, what was found and what is expected."""
         if not isinstance(table, Mapping):
             raise SpecError(f"{source}: found {_shown(table)}, expected a table with {', '.join(SECTIONS)}.")
-        unknown = [k for k in table if k not in SECTIONS]
-        if unknown:
+        if unknown := [k for k in table if k not in SECTIONS]:
             raise SpecError(_unknown(source, "", unknown[0], tuple(SECTIONS)))
         return cls(**{name: _section(kind, table.get(name, {}), name, source) for name, kind in SECTIONS.items()})
 
@@ -230,13 +229,7 @@ class Spec:
             raise SpecError(f"{source}: confirm.folds: found 1, expected 0 for none or at least 2.")
 
 
-SECTIONS: dict[str, type] = {
-    "data": DataSpec,
-    "backbone": BackboneSpec,
-    "space": SpaceSpec,
-    "search": SearchSpec,
-    "confirm": ConfirmSpec,
-}
+SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Spec)}
 
 
 def load(path: Path) -> Spec:

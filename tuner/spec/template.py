@@ -32,14 +32,11 @@ def render(spec: Spec, heading: str = "") -> str:
 def toml(value: Any) -> str:
     """A checked value of a Spec as TOML text on one line."""
     if isinstance(value, Range):
-        parts = [f"min = {toml(value.min)}", f"max = {toml(value.max)}", f"sampling = {toml(value.sampling)}"]
-        if value.step is not None:
-            parts.append(f"step = {toml(value.step)}")
+        parts = [f"{name} = {toml(part)}" for name, part in vars(value).items() if part is not None]
         return "{ " + ", ".join(parts) + " }"
     if isinstance(value, tuple):
-        return (
-            toml(value[0]) if len(value) == 1 and isinstance(value[0], str) else "[" + ", ".join(map(toml, value)) + "]"
-        )
+        single = len(value) == 1 and isinstance(value[0], str)
+        return toml(value[0]) if single else "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,6 +1,6 @@
 """What a key of study.toml may be: each check takes the raw TOML value and returns the checked one.
 
-A check raises ValueError with what is expected; `tuner/study/spec.py` adds the file, the key and what was found.
+A check raises ValueError with what is expected; `spec` adds the file, the key and what was found.
 """
 
 from __future__ import annotations
@@ -156,18 +156,16 @@ def holds(wider: Searched, narrower: Searched) -> bool:
 
 
 def _range(table: Mapping[str, Any], check: Callable[[Any], int | float]) -> Range:
-    unknown = set(table) - {"min", "max", "sampling", "step"}
-    if unknown or "min" not in table or "max" not in table:
+    if set(table) - {"min", "max", "sampling", "step"} or not {"min", "max"} <= set(table):
         raise ValueError("a table with min and max, and sampling or step if wanted")
     low, high = check(table["min"]), check(table["max"])
+    sampling, step = table.get("sampling", "linear"), table.get("step")
     if low >= high:
         raise ValueError("min below max")
-    sampling = table.get("sampling", "linear")
     if sampling not in ("linear", "log"):
         raise ValueError('sampling "linear" or "log"')
     if sampling == "log" and low <= 0:
         raise ValueError("min above 0 when sampling is log")
-    step = table.get("step")
     if step is not None:
         if sampling == "log":
             raise ValueError("no step when sampling is log")

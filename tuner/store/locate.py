@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.artifacts.files import home, put, write_atomically
+from tuner.artifacts.files import home, write_atomically
 from tuner.errors import StudyError
 from tuner.spec.spec import Spec
 from tuner.spec.template import render
@@ -86,7 +86,7 @@ def write_study(folder: StudyFolder, spec: Spec, heading: str) -> None:
     """Writes study.toml, whole or not at all. Raises StudyError when the folder cannot be written."""
     try:
         folder.make()
-        write_atomically(folder.spec, lambda file: put(file, render(spec, heading).encode()))
+        write_atomically(folder.spec, lambda file: file.write(render(spec, heading).encode()))
     except OSError as error:
         raise StudyError(
             f"{folder.spec}: cannot be written ({error.strerror}). Work in a folder you may write to, or name one."

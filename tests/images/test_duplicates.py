@@ -1,4 +1,4 @@
-"""Copies that were saved, resized or brightened are found; different photographs are not."""
+"""Copies that were saved, resized or brightened are found; different images are not."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from photographs import folder, photograph, pixels, unsplit
+from image_files import folder, image_file, pixels, unsplit
 from PIL import Image, ImageEnhance
 
 from tuner.errors import DataError
-from tuner.images import likeness
+from tuner.images import duplicates
 from tuner.images.dataset import prepare
 from tuner.spec.spec import DataSpec
 
 SPEC = DataSpec(path="data", image_size=32)
-PLAIN = 200  # pictures
+PLAIN = 200  # images
 
 
 def saved(image: Image.Image) -> Image.Image:
@@ -37,29 +37,29 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @pytest.mark.parametrize("change", COPIES.values(), ids=COPIES.keys())
-def test_a_changed_copy_is_alike_and_no_other_photograph(change: Callable[[Image.Image], Image.Image]) -> None:
+def test_a_changed_copy_is_alike_and_no_other_image(change: Callable[[Image.Image], Image.Image]) -> None:
     originals = [pixels(seed, 160, 120) for seed in range(PLAIN)]
     copies = [np.asarray(change(Image.fromarray(p)).convert("RGB")) for p in originals]
-    found = set(likeness.alike([likeness.look(p) for p in [*originals, *copies]]))
-    assert found <= {(i, i + PLAIN) for i in range(PLAIN)}, "different pictures are never alike"
+    found = set(duplicates.alike([duplicates.look(p) for p in [*originals, *copies]]))
+    assert found <= {(i, i + PLAIN) for i in range(PLAIN)}, "different images are never alike"
     assert len(found) >= 0.95 * PLAIN
 
 
 def test_a_flat_image_is_like_nothing() -> None:
-    flat = likeness.look(np.full((64, 64, 3), 200, np.uint8))
+    flat = duplicates.look(np.full((64, 64, 3), 200, np.uint8))
     assert flat == ""
-    assert list(likeness.alike([flat, flat])) == []
+    assert list(duplicates.alike([flat, flat])) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["", "saved"])), max_size=12), st.randoms())
 def test_together_does_not_depend_on_the_order(members: list[tuple[int, str]], random: st.DataObject) -> None:
     names = [f"{i:02d}" for i in range(len(members))]
-    looks = [likeness.look(pixels(seed, 96, 80)) for seed, _ in members]
-    groups = dict(zip(names, likeness.together(names, likeness.alike(looks)), strict=True))
+    looks = [duplicates.look(pixels(seed, 96, 80)) for seed, _ in members]
+    groups = dict(zip(names, duplicates.together(names, duplicates.alike(looks)), strict=True))
     shuffled = list(range(len(members)))
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    pairs = likeness.alike([looks[i] for i in shuffled])
-    again = likeness.together([names[i] for i in shuffled], pairs)
+    pairs = duplicates.alike([looks[i] for i in shuffled])
+    again = duplicates.together([names[i] for i in shuffled], pairs)
     assert {names[i]: group for i, group in zip(shuffled, again, strict=True)} == groups
     for a, (seed, _) in zip(names, members, strict=True):
         for b, (other, _) in zip(names, members, strict=True):
@@ -67,16 +67,16 @@ def test_together_does_not_depend_on_the_order(members: list[tuple[int, str]], r
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = [likeness.look(pixels(seed % 23, 96, 80)) for seed in range(60)]
-    whole = sorted(likeness.alike(looks))
-    monkeypatch.setattr(likeness, "_ROWS", 7)
-    assert sorted(likeness.alike(looks)) == whole and len(whole) > 23
+    looks = [duplicates.look(pixels(seed % 23, 96, 80)) for seed in range(60)]
+    whole = sorted(duplicates.alike(looks))
+    monkeypatch.setattr(duplicates, "_ROWS", 7)
+    assert sorted(duplicates.alike(looks)) == whole and len(whole) > 23
 
 
 def test_across_splits_it_is_a_warning_that_names_the_pair(tmp_path: Path) -> None:
     folder(tmp_path / "data", 5, 5)
-    photograph(tmp_path / "data" / "train" / "cat" / "again.jpg", 900, 160, 120, quality=90)
-    photograph(tmp_path / "data" / "val" / "cat" / "again.png", 900, 160, 120)
+    image_file(tmp_path / "data" / "train" / "cat" / "again.jpg", 900, 160, 120, quality=90)
+    image_file(tmp_path / "data" / "val" / "cat" / "again.png", 900, 160, 120)
     data = prepare(SPEC, tmp_path, tmp_path / "cache", 0)
     (said,) = data.warnings
     assert "look the same: train/cat/again.jpg ~ val/cat/again.png" in said
@@ -95,11 +95,11 @@ def test_all_are_compared_with_all_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_splitter_keeps_them_together(tmp_path: Path) -> None:
     unsplit(tmp_path / "data", 6)
     for number in range(12):
-        photograph(tmp_path / "data" / "cat" / f"a{number}.jpg", 500 + number, 160, 120, quality=95)
-        photograph(tmp_path / "data" / "cat" / f"b{number}.jpg", 500 + number, 160, 120, quality=40)
+        image_file(tmp_path / "data" / "cat" / f"a{number}.jpg", 500 + number, 160, 120, quality=95)
+        image_file(tmp_path / "data" / "cat" / f"b{number}.jpg", 500 + number, 160, 120, quality=40)
     for seed in range(5):
         data = prepare(SPEC, tmp_path, tmp_path / "cache", seed)
-        where = {p.path: p.split for p in data.photographs}
+        where = {p.path: p.split for p in data.records}
         assert all(where[f"cat/a{n}.jpg"] == where[f"cat/b{n}.jpg"] for n in range(12))
         assert {where[f"cat/a{n}.jpg"] for n in range(12)} == {"train", "val"} or seed
         assert not any("look the same" in warning for warning in data.warnings)
@@ -115,11 +115,11 @@ def test_strict_refuses_a_single_bad_file(tmp_path: Path) -> None:
 
 def test_recursive_takes_folders_inside_a_class(tmp_path: Path) -> None:
     unsplit(tmp_path / "data", 5)
-    photograph(tmp_path / "data" / "cat" / "more" / "deep" / "one.jpg", 900)
+    image_file(tmp_path / "data" / "cat" / "more" / "deep" / "one.jpg", 900)
     with pytest.raises(DataError, match="with --recursive"):
         prepare(SPEC, tmp_path, tmp_path / "cache", 0)
     data = prepare(DataSpec(path="data", image_size=32, recursive=True), tmp_path, tmp_path / "cache", 0)
-    (deep,) = [p for p in data.photographs if p.path == "cat/more/deep/one.jpg"]
+    (deep,) = [p for p in data.records if p.path == "cat/more/deep/one.jpg"]
     assert data.classes == ("cat", "dog") and data.classes[deep.label] == "cat"
 
 

@@ -1,0 +1,65 @@
+"""A search of images that another process reads, or computes features of, at the same time.
+
+    python tests/search/waiting.py STUDY MEETING first|second|stop
+
+Each says by files in the folder MEETING what it does. `first` goes on when another waits for it; `second` begins when
+the first is at work; `stop` too, and asks to stop as soon as it waits. All stop before anything is trained. Prints as
+JSON the sentences that the listener heard, and how the session ended.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+from search.studies import search, spec
+
+from tuner.errors import Interrupted
+from tuner.search.events import Event, Notice, Phase, Progress
+from tuner.store.folder import StudyFolder
+
+PATIENCE = 120.0  # seconds after which a meeting that does not happen is given up, and the test fails
+
+
+def main() -> None:
+    study, meeting, role = StudyFolder(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
+    stop = threading.Event()
+    heard: list[str] = []
+    phases: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Notice) and "waiting for it" in event.text:
+            heard.append(event.text)
+            (meeting / f"waits {phases[-1]}").touch()
+            if role == "stop":
+                stop.set()
+        if isinstance(event, Phase):
+            phases.append(event.name)
+            if role != "first" and event.name in ("images", "features"):
+                expect(meeting / f"works {event.name}")
+            if event.name == "baseline":
+                stop.set()
+        if isinstance(event, Progress) and role == "first":
+            (meeting / f"works {event.phase}").touch()
+            expect(meeting / f"waits {event.phase}")
+
+    try:
+        search(study, spec(), listen, stop)
+        ended = "finished"
+    except Interrupted as error:
+        ended = str(error)
+    print(json.dumps({"heard": heard, "ended": ended}))
+
+
+def expect(path: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < until, f"nobody came: {path.name}"
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()
