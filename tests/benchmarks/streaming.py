@@ -42,9 +42,9 @@ def main() -> None:
 def inside(count: int, side: int, folder: Path) -> None:
     """Prints [images, ms, MB, ms, MB]."""
     import numpy as np
+    from tuner.backbones.resnet import Backbone
 
     from tuner.backbones import cuts
-    from tuner.backbones.resnet import Backbone
     from tuner.backbones.weights import Weights
     from tuner.backends import backend
     from tuner.features import bank as features

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tuner.training.checkpoints import Checkpoints
 
 from tuner.training import checkpoints
-from tuner.training.checkpoints import Checkpoints
 from tuner.training.trial import save_arrays
 
 

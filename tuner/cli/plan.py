@@ -59,7 +59,7 @@ def plan(
         begun = _age()
         before = time.perf_counter()
         from tuner.evidence import results  # noqa: F401
-        from tuner.report import best, planned, tables, verdict  # noqa: F401
+        from tuner.report import planned  # noqa: F401
 
         shown = time.perf_counter() - before
         found = Study(folder).plan(resolved, confirm=not no_confirm, start=begun, end=shown, doing=doing)

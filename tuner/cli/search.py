@@ -220,7 +220,7 @@ def _earlier(folder: StudyFolder) -> list[Event]:
     """What earlier sessions did, so that the display of a resumed search starts where it stands."""
     if not folder.has_results:
         return []
-    from tuner.report.replay import earlier
+    from tuner.report.progress import earlier
     from tuner.store.store import Store
 
     with Store(folder.database, readonly=True) as store:
@@ -231,15 +231,15 @@ def _show(folder: StudyFolder, quiet: bool, whole: bool) -> None:
     if whole:
         show_report(folder)
         return
-    from tuner.report import best, tables, verdict
+    from tuner.report import tables
 
     results, console, name = results_of(folder), out(), short(folder.root)
     findings = results.findings()
     if not quiet:
-        console.print(best.best_table(results))
+        console.print(tables.best_table(results))
         if (warnings := tables.warning_list(results, findings)) is not None:
             console.print(warnings)
-    console.print(verdict.block(results, findings))
+    console.print(tables.verdict_block(results, findings))
     which = " --baseline" if results.beats_baseline() is False else ""
     for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras{which}"):
         console.print(Text(line), soft_wrap=True)

@@ -174,12 +174,11 @@ def best(
         raise UsageError(f"{', '.join(given)}: belongs to an export; name the file too, such as --export model.keras.")
     if export is not None:
         check(export, format, force)
-    from tuner.report import best as best_configurations
+    from tuner.report import tables
 
     console = out()
-    console.print(best_configurations.best_table(results, top))
-    further = best_configurations.hyperparameter_table(results, top)
-    if further is not None:
+    console.print(tables.best_table(results, top))
+    if (further := tables.hyperparameter_table(results, top)) is not None:
         console.print(further)
     if export is not None:
         write(folder, results, export, format, baseline=baseline, refit=refit, force=force)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+Row = Mapping[Any, Any]
+"""A row of the configurations' table (`Results.configurations`), or of one with some of its columns."""
 
 NAMES = {
     "unfrozen_layers": "unfrozen layers",
@@ -132,7 +135,41 @@ def hyperparameter(name: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else visible(value)
 
 
-def configuration(values: Mapping[str, Any]) -> str:
+def cell(row: Row, column: str) -> str:
+    """One column of a row as every table shows it; `correct` and `low` need their neighbours too."""
+    if column == "correct":
+        return right(row)
+    if column == "low":
+        return interval(row, "-")
+    value = row[column]
+    if column in FORMATS:
+        return FORMATS[column](value)
+    return hyperparameter(column, value) if column in NAMES else "-" if missing(value) else visible(value)
+
+
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "val_accuracy": percent,
+    "val_loss": number,
+    "images_over_baseline": lambda value: signed(value, "+d"),
+    "loss_over_baseline": signed,
+    "trained_parameters": amount,
+    "seconds": seconds,
+}
+
+
+def right(row: Row, share: bool = False) -> str:
+    """Of the validation images: "18/20", or "18/20 (90%)"."""
+    if missing(row["correct"]):
+        return "-"
+    return f"{row['correct']}/{row['validation']}" + (f" ({percent(row['val_accuracy'])})" if share else "")
+
+
+def interval(row: Row, to: str = " to ") -> str:
+    """The Wilson interval of that share: "70 to 97%"."""
+    return "-" if missing(row["low"]) else f"{100 * row['low']:.0f}{to}{percent(row['high'])}"
+
+
+def configuration(values: Mapping[Any, Any]) -> str:
     """A configuration in words: "20 layers unfrozen, rate 3.2e-4, head 64, dropout 0.3"."""
     if missing(values.get("learning_rate")):
         return "frozen, logistic regression on the pooled features"
@@ -140,16 +177,8 @@ def configuration(values: Mapping[str, Any]) -> str:
     parts = ["frozen" if depth == 0 else f"{hyperparameter('unfrozen_layers', depth)} layers unfrozen"]
     parts.append(f"rate {rate(values.get('learning_rate'))}")
     parts.append("no hidden layer" if head == 0 else f"head {hyperparameter('head_width', head)}")
-    return ", ".join([*parts, *extras(values)])
-
-
-def extras(values: Mapping[str, Any]) -> list[str]:
-    """The further hyperparameters that are not at their usual value, in words."""
-    return [
-        f"{NAMES[k]} {hyperparameter(k, values[k])}"
-        for k, usual in DEFAULTS.items()
-        if k in values and not missing(values[k]) and values[k] != usual
-    ]
+    unusual = [k for k, usual in DEFAULTS.items() if not missing(values.get(k)) and values[k] != usual]
+    return ", ".join([*parts, *(f"{NAMES[k]} {hyperparameter(k, values[k])}" for k in unusual)])
 
 
 def several(count: int, thing: str) -> str:
