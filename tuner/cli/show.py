@@ -12,8 +12,8 @@ import typer
 from rich.text import Text
 
 from tuner.cli import trackers
-from tuner.cli.console import StudyArgument, err, out, short, status
-from tuner.cli.exporting import ExportFormat, check, write
+from tuner.cli.console import err, out, short, status
+from tuner.cli.options import Format, StudyArgument
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
 from tuner.store import locate as studies
@@ -21,12 +21,14 @@ from tuner.store.folder import StudyFolder
 
 if TYPE_CHECKING:
     from tuner.evidence.results import Results
+    from tuner.export.formats import Format as ModelFormat
 
 
-class Format(StrEnum):
-    table = "table"
-    json = "json"
-    csv = "csv"
+class ExportFormat(StrEnum):
+    keras = "keras"
+    savedmodel = "savedmodel"
+    onnx = "onnx"
+    litert = "litert"
 
 
 def report(
@@ -167,13 +169,17 @@ def best(
     """Shows the best configurations; with --export writes the best model, checked against its trial."""
     folder = existing(study)
     results = results_of(folder)
-    if export is None and (format or baseline or refit or force):
-        given = [
-            o for o, v in (("--format", format), ("--baseline", baseline), ("--refit", refit), ("--force", force)) if v
-        ]
-        raise UsageError(f"{', '.join(given)}: belongs to an export; name the file too, such as --export model.keras.")
+    given = {"--format": format, "--baseline": baseline, "--refit": refit, "--force": force}
+    names = ", ".join(name for name, value in given.items() if value)
+    if export is None and names:
+        raise UsageError(f"{names}: belongs to an export; name the file too, such as --export model.keras.")
     if export is not None:
-        check(export, format, force)
+        # Before anything is shown or loaded: is it clear what to write, can it be made and go there?
+        from tuner.export.formats import check_installed, check_target, choose
+
+        kind = choose(export, format)
+        check_target(export, kind, force)
+        check_installed(kind, kind.writes)
     from tuner.report import tables
 
     console = out()
@@ -181,7 +187,44 @@ def best(
     if (further := tables.hyperparameter_table(results, top)) is not None:
         console.print(further)
     if export is not None:
-        write(folder, results, export, format, baseline=baseline, refit=refit, force=force)
+        _export(folder, results, export, kind, baseline=baseline, refit=refit, force=force)
+
+
+def _export(
+    folder: StudyFolder, results: Results, target: Path, kind: ModelFormat, *, baseline: bool, refit: bool, force: bool
+) -> None:
+    """Exports, prints the model and what the check found, writes the card."""
+    from tuner.export.formats import card_path, recipe
+    from tuner.export.study import export_study
+    from tuner.report.card import card
+
+    if not baseline and results.beats_baseline() is False:
+        text = "Note: the frozen baseline did better than this configuration; --baseline exports that instead."
+        err().print(Text(text), soft_wrap=True)
+    with status("Building, saving and checking the model") as say:
+        model, done = export_study(
+            folder,
+            results,
+            target,
+            baseline=baseline,
+            force=force,
+            say=say,
+            kind=kind,
+            again=refit,
+            best_epochs=results.best_epochs_of_folds(baseline=baseline) if refit else (),
+        )
+    console = out()
+    model.summary(print_fn=lambda line, **_: console.print(Text(str(line)), soft_wrap=True), line_length=80)
+    found = results.findings()
+    verdict = None if found.kind == "open" else found.sentence
+    text = card(results, done, study=short(folder.root), baseline=baseline, verdict=verdict)
+    _save(card_path(target), text)
+    lines = [done.sentence(short(target)), f"Its model card is {short(card_path(target))}."]
+    lines += [done.refit.sentence()] if done.refit else []
+    if done.kind.squares:
+        lines.append(f"It takes decoded squares: {recipe(done.contents)}. `tlstudy predict` makes them.")
+    for line in lines:
+        console.print(Text(line), soft_wrap=False)
 
 
 def existing(study: str | None, to_stderr: bool = False) -> StudyFolder:
