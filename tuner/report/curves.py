@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from tuner.evidence.results import Results
 from tuner.evidence.study import Bracket
 from tuner.report import style, words
-from tuner.report.rows import NotYet, by_role
+from tuner.report.rows import NotYet, best_id, by_role
 
 WIDTHS = {"best": 3.2, "baseline": 1.5}
 
@@ -76,14 +76,13 @@ def brackets(results: Results, plan: Sequence[Bracket], axes: Sequence[Axes]) ->
     dark; and the baseline's as a line. Returns the legend's handles.
     """
     trials, objective = results.trials(), results.study.spec.search.objective
-    rows = by_role(results, "best", "baseline")
-    winner = rows["best"]["id"] if "best" in rows else None
+    winner, frozen = best_id(results), results.baseline()
+    baseline = None if frozen is None else float(frozen[objective])
     at = dict(list(trials.groupby(["iteration", "bracket"])))
-    here = [at[bracket.iteration, bracket.bracket] for bracket in plan]
-    for ax, bracket, trials in zip(axes, plan, here, strict=True):
-        _bracket(trials, bracket.epochs, winner, ax, apart=objective == "val_accuracy")
-    baseline = float(rows["baseline"][objective]) if "baseline" in rows else None
-    _score_axis(axes, pd.concat([trials["score"] for trials in here]), objective, baseline)
+    tables = [at[bracket.iteration, bracket.bracket] for bracket in plan]
+    for ax, bracket, table in zip(axes, plan, tables, strict=True):
+        _bracket(table, bracket.epochs, winner, ax, apart=objective == "val_accuracy")
+    _score_axis(axes, pd.concat(tables)["score"], objective, baseline)
     handles = [
         style.handle("went no further than its first rung", style.OTHER, marker="o", markersize=4, line=""),
         style.handle("promoted, or trained to the last epoch", marker="o", markersize=4),

@@ -171,6 +171,20 @@ def _searched(name: str, value: Searched) -> str:
     return words.listed([words.hyperparameter(name, v) for v in (value if isinstance(value, tuple) else (value,))], 20)
 
 
+DEPTH_COLUMNS = {
+    "unfrozen layers": "unfrozen_layers",
+    "tried": "tried",
+    "trained in full": "finished",
+    "best": "best",
+    "epochs": "epochs",
+    "right": "correct",
+    "loss": "val_loss",
+    "right +/-": "images_over_baseline",
+    "loss +/-": "loss_over_baseline",
+}
+"""Header -> column of `Results.depths`."""
+
+
 def bracket_name(results: Results, row: Row) -> str:
     """The bracket of a row of `Results.rungs`, with its iteration where there are several."""
     several = len({bracket.iteration for bracket in results.study.plan}) > 1

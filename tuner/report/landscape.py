@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tuner.evidence.results import Results
 from tuner.report import style, words
-from tuner.report.rows import by_role, searched
+from tuner.report.rows import best_id, by_role, searched
 
 
 def depth_places(depths: pd.Series) -> tuple[dict[int, float], list[float], list[str]]:
@@ -68,7 +68,8 @@ def by_depth(results: Results, metric: str, ax: Axes) -> list[Line2D]:
     `metric`: "correct" or "val_loss". Filled points trained to the last epoch, hollow ones for fewer epochs and are not
     comparable. Raises NotYet.
     """
-    table, lines, n, counted = searched(results), by_role(results), results.study.validation, metric == "correct"
+    table, best, lines = searched(results), best_id(results), by_role(results, "baseline", "reference")
+    n, counted = results.study.validation, metric == "correct"
     table = table[table[metric].notna()]
     places, ticks, names = depth_places(table["unfrozen_layers"])
     heights = [float(v) for v in table[metric]]
@@ -76,7 +77,6 @@ def by_depth(results: Results, metric: str, ax: Axes) -> list[Line2D]:
     drawn = [math.log(h) for h in heights] if wide else heights
     reach = (max(drawn) - min(drawn)) or 1.0
     x = spread([places[int(d)] for d in table["unfrozen_layers"]], drawn, near=0.5 if counted else reach / 25)
-    best = lines.get("best", {}).get("id")
     for place, height, row in zip(x, heights, table.to_dict(orient="records"), strict=True):
         won = row["id"] == best
         colour = style.WINNER if won else style.INK
@@ -105,6 +105,10 @@ def by_depth(results: Results, metric: str, ax: Axes) -> list[Line2D]:
         low, high = ax.get_ylim()
         ax.set_ylim(max(-0.5, low), min(n + 0.5, max(high, max(heights) + 0.5)))
         style.count_ticks(ax, max(0, int(np.ceil(ax.get_ylim()[0]))), min(n, int(ax.get_ylim()[1])), n)
+    return _depth_legend(best, lines, counted)
+
+
+def _depth_legend(best: str | None, lines: Collection[str], counted: bool) -> list[Line2D]:
     dot: dict[str, Any] = {"marker": "o", "markersize": 5, "line": ""}
     handles = [] if best is None else [style.handle(f"best ({best})", style.WINNER, marker="*", markersize=11, line="")]
     handles.append(style.handle("trained to the last epoch", **dot))
@@ -121,7 +125,7 @@ def rate_by_depth(results: Results, ax: Axes, *, colorbar: bool = True) -> list[
     """Learning rate (log) by unfrozen depth of every configuration, coloured by validation loss, and the best frozen
     one, a square; returns the legend's handles. Raises NotYet.
     """
-    table, best, baseline = searched(results), by_role(results, "best").get("best", {}), results.frozen_head()
+    table, best, baseline = searched(results), best_id(results), results.frozen_head()
     if baseline is not None:
         table = pd.concat([table, pd.DataFrame([baseline.to_dict()])], ignore_index=True)
     places, ticks, names = depth_places(table["unfrozen_layers"])
@@ -131,7 +135,7 @@ def rate_by_depth(results: Results, ax: Axes, *, colorbar: bool = True) -> list[
     for height, row in zip(y, table.to_dict(orient="records"), strict=True):
         look: dict[str, Any] = {"marker": "o", "markeredgecolor": "#444444", "markeredgewidth": 0.6, "zorder": 3}
         size = 9 if row["full"] else 5
-        if row["id"] == best.get("id"):
+        if row["id"] == best:
             look, size = {"marker": "*", "markeredgecolor": style.WINNER, "markeredgewidth": 1.5, "zorder": 4}, 15
         elif row["kind"] == "baseline":
             look = {"marker": "s", "markeredgecolor": style.BASELINE, "markeredgewidth": 1.5, "zorder": 4}
@@ -147,10 +151,14 @@ def rate_by_depth(results: Results, ax: Axes, *, colorbar: bool = True) -> list[
     ax.set_ylabel("unfrozen layers")
     if colorbar:
         style.loss_bar(colours, ax)
+    return _rate_legend(best, baseline is not None)
+
+
+def _rate_legend(best: str | None, baseline: bool) -> list[Line2D]:
     hollow: dict[str, Any] = {"line": "", "markerfacecolor": "white", "markeredgewidth": 1.5}
     dot: dict[str, Any] = {"line": "", "marker": "o"}
-    handles = [style.handle(f"best ({best['id']})", style.WINNER, marker="*", markersize=12, **hollow)] if best else []
-    if baseline is not None:
+    handles = [style.handle(f"best ({best})", style.WINNER, marker="*", markersize=12, **hollow)] if best else []
+    if baseline:
         handles.append(style.handle("best frozen head", style.BASELINE, marker="s", markersize=8, **hollow))
     handles.append(style.handle("trained to the last epoch", "#777777", markersize=9, **dot))
     return [*handles, style.handle("trained for fewer epochs", "#777777", markersize=5, **dot)]

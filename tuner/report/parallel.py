@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 from tuner.evidence.results import Results
 from tuner.report import style, words
-from tuner.report.rows import NotYet, by_role, searched, searched_space
+from tuner.report.rows import NotYet, best_id, searched, searched_space
 from tuner.report.words import Row
 from tuner.spec.spec import Range
 
@@ -43,8 +43,9 @@ class Scale:
             return [(place, words.hyperparameter(self.name, value)) for value, place in self.places.items()]
         if self.low == self.high:
             return [(0.5, self.text(self.low))]
-        logarithmic = LogLocator(subs=style.log_subs(self.low, self.high), numticks=12) if self.log else None
-        locator = logarithmic or MaxNLocator(6, steps=[1, 2, 5, 10])
+        locator: Locator = MaxNLocator(6, steps=[1, 2, 5, 10])
+        if self.log:
+            locator = LogLocator(subs=style.log_subs(self.low, self.high), numticks=12)
         values = [float(v) for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high]
         if self.log:
             # The ends where no other tick is near: what was tried at most and at least.
@@ -93,7 +94,7 @@ def parallel(results: Results, ax: Axes) -> list[Line2D]:
     Returns the legend's handles. Raises NotYet.
     """
     drawn = scales(results)
-    best, baseline = by_role(results, "best").get("best", {}).get("id"), results.frozen_head()
+    best, baseline = best_id(results), results.frozen_head()
 
     def line(row: Row, **look: Any) -> None:
         ax.plot(range(len(drawn)), [s.place(float(row[s.name])) for s in drawn], clip_on=False, **look)

@@ -11,7 +11,7 @@ from tuner.evidence.study import Bracket
 from tuner.report import words
 from tuner.report.landscape import depth_places, spread
 from tuner.report.panels import Axis, Panel, epochs, linear, positive, shares
-from tuner.report.rows import by_role
+from tuner.report.rows import best_id, by_role
 from tuner.report.words import Row
 
 
@@ -54,8 +54,7 @@ def of_rungs(results: Results) -> list[Panel]:
 
 def _depth_panel(results: Results, table: pd.DataFrame, metric: str) -> Panel:
     n = results.study.validation
-    roles = by_role(results)
-    best = roles.pop("best", {}).get("id")
+    best, roles = best_id(results), by_role(results, "baseline", "reference")
     lines = {role: row for role, row in roles.items() if not words.missing(row[metric])}
     table = table[table[metric].notna()]
     heights = [float(v) for v in table[metric]]
@@ -72,7 +71,7 @@ def _depth_panel(results: Results, table: pd.DataFrame, metric: str) -> Panel:
         panel.band(base["low"] * n, base["high"] * n, "baseline")
     for role, row in lines.items():
         value = float(row[metric])
-        panel.level(value, role, role, f"{value:.0f}/{n}" if counted else words.number(value))
+        panel.level(value, role, f"{value:.0f}/{n}" if counted else words.number(value))
     placed = [y.place(h) for h in heights]
     crowd = max(table["unfrozen_layers"].value_counts())
     shifted = spread([places[int(d)] for d in table["unfrozen_layers"]], placed, 0.045, 0.12 if crowd < 16 else 0.06)
@@ -150,8 +149,8 @@ def _rung_panel(
     for end in bracket.epochs[:-1]:
         panel.upright(end, "rung")
     for level in levels:
-        panel.level(level, "baseline", "baseline", words.number(level))
-    best = by_role(results, "best").get("best", {}).get("id")
+        panel.level(level, "baseline", words.number(level))
+    best = best_id(results)
     furthest = trials.groupby("configuration")["rung"].max().to_dict()
     for name in sorted(curves, key=lambda n: (n == best, furthest[n])):  # the best last: on top
         won = name == best

@@ -24,6 +24,12 @@ def by_role(results: Results, *roles: str) -> dict[str, Row]:
     return {role: row.to_dict() for role, row in rows.items() if row is not None}
 
 
+def best_id(results: Results) -> str | None:
+    """The best searched configuration's."""
+    winner = results.winner()
+    return None if winner is None else str(winner["id"])
+
+
 def searched(results: Results) -> pd.DataFrame:
     """The searched configurations that have a loss, best first. Raises NotYet when there is none."""
     table = results.ranking()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tuner.evidence.results import Results
 from tuner.report import facts, words
-from tuner.report.rows import by_role, searched_space
+from tuner.report.rows import best_id, by_role, searched_space
 from tuner.spec.template import render
 
 
@@ -77,7 +77,7 @@ def configurations(results: Results) -> Sortable:
     """Every searched configuration, best first, then baseline and reference: what the sortable table shows."""
     further = [(words.NAMES[n], "searched", n) for n in searched_space(results) if n in words.DEFAULTS]
     columns = (*BEFORE, *further, *AFTER)
-    best = by_role(results, "best").get("best", {}).get("id")
+    best = best_id(results)
     rows: list[tuple[words.Row, str]] = [
         (row, "best" if row["id"] == best else "search") for row in results.ranking().to_dict(orient="records")
     ]
@@ -140,16 +140,7 @@ class Plain:
 
 def depths(results: Results) -> Plain:
     """How well each depth did at its best, and how much of the search went there."""
-    columns = {
-        "unfrozen layers": "unfrozen_layers",
-        "tried": "tried",
-        "trained in full": "finished",
-        "best": "best",
-        "right": "correct",
-        "loss": "val_loss",
-        "right +/-": "images_over_baseline",
-        "loss +/-": "loss_over_baseline",
-    }
+    columns = {header: column for header, column in facts.DEPTH_COLUMNS.items() if column != "epochs"}
     rows = results.depths().to_dict(orient="records")
     return Plain(tuple(columns), tuple(tuple(words.cell(row, by) for by in columns.values()) for row in rows))
 

@@ -21,7 +21,7 @@ from tuner.report import words
 
 # Okabe and Ito's palette, told apart with any colour vision; marker and line differ too, for print without colour.
 WINNER, BASELINE, REFERENCE = "#D55E00", "#0072B2", "#009E73"
-OTHER, FAINT, INK = "#8C8C8C", "#D9D9D9", "#222222"
+OTHER, INK = "#8C8C8C", "#222222"
 ROLES = {"best": (WINNER, "*"), "baseline": (BASELINE, "s"), "reference": (REFERENCE, "D")}
 
 ON_DARK = {"best": "#FF8C42", "base": "#56B4E9", "reference": "#2cc295"}

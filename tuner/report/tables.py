@@ -235,20 +235,10 @@ def bracket_table(results: Results) -> Table:
 
 def depth_table(results: Results) -> Table:
     """How well each depth did at its best, and how much of the search went there."""
-    columns = {
-        "unfrozen\nlayers": "unfrozen_layers",
-        "tried": "tried",
-        "trained\nin full": "finished",
-        "best": "best",
-        "epochs": "epochs",
-        "right": "correct",
-        "loss": "val_loss",
-        "right\n+/-": "images_over_baseline",
-        "loss\n+/-": "loss_over_baseline",
-    }
-    table = _table(title("Depths", results.study), dict.fromkeys(columns, NUMBER))
+    headers = (header.replace(" ", "\n", 1) for header in facts.DEPTH_COLUMNS)
+    table = _table(title("Depths", results.study), dict.fromkeys(headers, NUMBER))
     for row in results.depths().to_dict(orient="records"):
-        table.add_row(*(words.cell(row, column) for column in columns.values()))
+        table.add_row(*(words.cell(row, column) for column in facts.DEPTH_COLUMNS.values()))
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -125,14 +124,13 @@ def evidence(findings: Findings) -> list[str]:
     """The sentences under the verdict, then what trying more configurations brings."""
     lines = [words.visible(line) for line in findings.evidence]
     if findings.selection is not None and findings.selection.expected_best:
-        each = [f"{words.percent(share)} of {n}" for n, share in thinned(findings.selection.expected_best)]
+        expected = findings.selection.expected_best
+        shown = [
+            (n, share) for n, share in expected if n & (n - 1) == 0 or n == expected[-1][0]
+        ]  # 1, 2, 4 ... the last
+        each = [f"{words.percent(share)} of {n}" for n, share in shown]
         lines.append(f"Expected best validation accuracy of so many configurations: {words.listed(each)}.")
     return lines
-
-
-def thinned(expected: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Of a long list those of 1, 2, 4, 8 ... configurations, and the last."""
-    return [(n, share) for n, share in expected if n & (n - 1) == 0 or n == expected[-1][0]]
 
 
 # ---- numbers in words ----

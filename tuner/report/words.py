@@ -34,8 +34,8 @@ DEFAULTS = {"dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "backbo
 
 def remarks(pretrained: bool, leaked: int) -> list[str]:
     """What must stand on every table and figure: features from nowhere, or a validation set that leaks."""
-    said = [] if pretrained else [NO_PRETRAINING]
-    return said + ([f"{leaked} photograph{'s' * (leaked > 1)} in two splits"] if leaked else [])
+    leak = [f"{leaked} photograph{'s' * (leaked > 1)} in two splits"] if leaked else []
+    return ([] if pretrained else [NO_PRETRAINING]) + leak
 
 
 def visible(text: object) -> str:
@@ -47,9 +47,8 @@ HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def _escaped(c: str) -> str:
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c) or (
-        f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
-    )
+    code = f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c, code)
 
 
 def without_password(text: str) -> str:
@@ -61,7 +60,7 @@ def shortened(text: str, width: int) -> str:
     """At most `width` characters; the middle goes, because names that differ mostly differ at an end."""
     if len(text) <= width:
         return text
-    left = (width - 1 + 1) // 2
+    left = width // 2
     return text[:left].rstrip() + "…" + text[len(text) - (width - 1 - left) :].lstrip()
 
 
