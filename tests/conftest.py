@@ -11,6 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,31 +120,46 @@ def preprocessed(squares: np.ndarray, backbone: Any) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def workshop(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[..., Any]:
-    """Makes `trial.Workshop`s over the squares, 26 to train on and 11 to validate: one a setting, kept, so that
-    networks are traced once."""
+def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[..., Any]:
+    """Makes `Context`s over the squares, 26 to train on and 11 to validate, that write to `folder`. Further options are
+    the recipe's. Networks and features are kept, one a setting, so that networks are traced once."""
     made: dict[tuple[Any, ...], Any] = {}
 
     def make(
+        folder: Path,
+        *,
         classes: int = 2,
         batch_norm: str = "frozen",
         optimizer: str = "adam",
         precision: str = "float32",
         cuts: tuple[str, ...] = ("conv5_block2", "pooled"),
         head_widths: tuple[int, ...] = (0, 8, 16),
+        **recipe: Any,
     ) -> Any:
         from tuner.features import bank as features
+        from tuner.spec.rules import NUMERICS, rules_of
+        from tuner.training.context import Context, Recipe
         from tuner.training.network import Networks
-        from tuner.training.trial import Workshop
 
         key = (classes, batch_norm, optimizer, precision, cuts, head_widths)
         if key not in made:
             stored = features.ensure(backbone, squares, "squares", cuts, cache)
             networks = Networks(backbone, classes, batch_norm, optimizer, precision, head_widths)
-            labels = np.arange(len(squares)) * 7 % 10 % classes
             rows = np.arange(len(squares))
-            made[key] = Workshop(stored, labels, rows[:26], rows[26:], networks, classes)
-        return made[key]
+            plain = Recipe(0, 10, "val_loss", False, batch_norm, rules_of(NUMERICS))
+            made[key] = Context(
+                features=stored,
+                labels=rows * 7 % 10 % classes,
+                train=rows[:26],
+                validation=rows[26:],
+                networks=networks,
+                classes=classes,
+                recipe=plain,
+                architecture=backbone.architecture,
+                checkpoints=folder,
+            )
+        folder.mkdir(exist_ok=True)
+        return replace(made[key], checkpoints=folder, recipe=replace(made[key].recipe, **recipe))
 
     return make
 

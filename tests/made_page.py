@@ -19,10 +19,10 @@ def study_with_photographs(root: Path, made: Made, *, all_wrong: bool = False) -
     """
     database = make_study(root, made)
     with Store(database) as store, store.transaction():
-        for row in store.rows("SELECT number, path FROM photographs WHERE split = 'val'"):
+        for row in store.rows("SELECT number, path FROM images WHERE split = 'val'"):
             file = image_files.image_file(root / "photos" / row["path"], row["number"], 320, 240, quality=90)
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            store._db.execute("UPDATE photographs SET sha256 = ? WHERE number = ?", (digest, row["number"]))
+            store._db.execute("UPDATE images SET sha256 = ? WHERE number = ?", (digest, row["number"]))
         if all_wrong:
             store.set_meta(val_labels=[1 - label for label in store.meta("val_labels")])
     return Results.open(database)

@@ -101,7 +101,8 @@ def test_every_table_is_the_command_lines(here: Path) -> None:
     for name in TABLES:
         table = getattr(study, name)
         assert isinstance(table, pd.DataFrame) and len(table)
-        expected = results.ranking(None) if name == "configurations" else getattr(results, name)()
+        by = {"photographs": "images"}.get(name, name)
+        expected = results.ranking(None) if name == "configurations" else getattr(results, by)()
         assert_frame_equal(table, expected)
         if name in report:
             assert len(report[name]) == len(table) and list(report[name][0]) == list(table.columns)

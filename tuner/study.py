@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuner.artifacts.files import cache_root, home, write_atomically
 from tuner.backbones.architecture import Architecture, architecture
-from tuner.errors import Interrupted, StudyError, TlstudyError, UsageError
+from tuner.errors import StudyError, TlstudyError, UsageError
 from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
 from tuner.store import locate as studies
@@ -192,12 +192,8 @@ class Study:
         def notice() -> None:
             line("Stopping after this epoch; interrupt once more to leave at once.")
 
-        try:
-            with on_signals(stop, (signal.SIGINT,), notice):
-                self.session(resolved, lines_to(line, listen), stop, command=COMMAND, **how)
-        except (Interrupted, KeyboardInterrupt) as error:
-            message = str(error) or "Left at once; the store holds every finished epoch."
-            raise Interrupted(f"{message} Go on by calling it again.") from None
+        with on_signals(stop, (signal.SIGINT,), notice, go_on=lambda: " Go on by calling it again."):
+            self.session(resolved, lines_to(line, listen), stop, command=COMMAND, **how)
         return self
 
     def plan(self, resolved: Resolved | None = None, *, confirm: bool = True, **how: Any) -> Plan:

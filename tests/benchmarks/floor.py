@@ -74,7 +74,7 @@ def trained(database: Path, which: str = HYPERBAND) -> list[dict[str, Any]]:
 
 def multiply_adds(database: Path, which: str = HYPERBAND) -> float:
     """Of all epochs trained, and of one pass of the frozen layers over the photographs."""
-    counts = {r["split"]: r["n"] for r in rows(database, "SELECT split, COUNT(*) AS n FROM photographs GROUP BY 1")}
+    counts = {r["split"]: r["n"] for r in rows(database, "SELECT split, COUNT(*) AS n FROM images GROUP BY 1")}
     spec = json.loads(rows(database, "SELECT value FROM meta WHERE key = 'spec'")[0][0])
     side, batch_norm = spec["data"]["image_size"], spec["backbone"]["batch_norm"]
     of = architecture(image_size=side)

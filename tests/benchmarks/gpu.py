@@ -116,7 +116,7 @@ def counted(told: Path, arguments: list[str]) -> None:
 
         return start
 
-    inside.replace("tuner.backends.backend:Stepper.__init__", make)
+    inside.replace("tuner.backends.seam:Stepper.__init__", make)
     inside.run(arguments)
     compiled = durations.get(COMPILED, [])
     facts = {"traces": sum(s.traces for s in steppers), "compilations": len(compiled), "compiling": sum(compiled)}

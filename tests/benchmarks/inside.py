@@ -25,8 +25,9 @@ MODULES = (
     "tuner.cli",
     "tuner.cli.search",
     "tuner.search.session",
-    "tuner.search.loop",
-    "tuner.training.network",
+    "tuner.search.draws",
+    "tuner.search.driver",
+    "tuner.search.executors.inline",
     "tuner.training.trial",
 )
 """What a search imports, Keras with it."""

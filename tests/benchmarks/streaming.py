@@ -10,12 +10,12 @@ disk an image in the temporary folder.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -49,9 +49,12 @@ def inside(count: int, side: int, folder: Path) -> None:
     from tuner.features import bank as features
 
     backend.start()
-    from tuner.search.space import REFERENCE
-    from tuner.training import trial
+    from tuner.search.schedule import NEVER
+    from tuner.spec.configuration import REFERENCE
+    from tuner.spec.rules import NUMERICS, rules_of
+    from tuner.training.context import Context, Recipe
     from tuner.training.network import Networks
+    from tuner.training.trial import TrialSpec, train
 
     rng = np.random.default_rng(0)
     images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=(count, side, side, 3))
@@ -70,25 +73,19 @@ def inside(count: int, side: int, folder: Path) -> None:
     (began, first), (ended, last) = at[0], at[-1]  # without the trace in the first batch
     numbers = [count, 1e3 * (ended - began) / (last - first), peak()]
     rows = np.arange(count)
-    shop = trial.Workshop(stored, rows % 2, rows, rows[:100], Networks(backbone, 2, "frozen", "adam", "float32"), 2)
-    task = trial.TrialTask(
-        "t",
-        "c",
-        REFERENCE | {"unfrozen_layers": 10},
-        wanted[2],
-        0,
-        0,
-        2,
-        0,
-        24,
-        "val_loss",
-        False,
-        None,
-        str(folder),
-        best_bar=(float("-inf"),),
+    context = Context(
+        features=stored,
+        labels=rows % 2,
+        train=rows,
+        validation=rows[:100],
+        networks=Networks(backbone, 2, "frozen", "adam", "float32"),
+        classes=2,
+        recipe=Recipe(0, 24, "val_loss", False, "frozen", rules_of(NUMERICS)),
+        architecture=backbone.architecture,
+        checkpoints=folder,
     )
-    seconds: list[float] = []
-    trial.run(task, shop, lambda done: seconds.append(done.row.seconds), threading.Event())
+    values = dataclasses.replace(REFERENCE, unfrozen_layers=10)
+    seconds = [done.row.seconds for done in train(TrialSpec("t", "c", values, 2, best_bar=NEVER), context)]
     print(json.dumps([*numbers, 1e3 * seconds[-1] / count, peak()]))
 
 

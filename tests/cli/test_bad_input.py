@@ -311,7 +311,7 @@ ELSEWHERE = {
     37: "test_a_file_that_changes_meanwhile_is_noticed",
     38: "test_another_question_is_refused_with_each_difference",
     39: "test_one_process_holds_a_study_and_the_other_is_told_who",
-    40: "test_it_goes_on_to_the_same_result",
+    40: "test_what_is_disturbed_goes_on_to_the_same_result",
     41: "test_a_folder_that_cannot_be_made_is_an_error_of_use",
     42: "test_a_moved_study_goes_on",
     43: "test_a_damaged_checkpoint_is_trained_again_to_the_same_numbers",

@@ -20,6 +20,7 @@ from tuner.cli.options import assignments
 from tuner.cli.search import _resume_command
 from tuner.spec.spec import Spec, load
 from tuner.store.folder import StudyFolder
+from tuner.store.options import Resolved
 from tuner.store.store import Store
 
 LEARNT = {
@@ -251,7 +252,7 @@ import sys, time
 from tuner.cli import main
 from tuner.training import trial
 
-def train(self, network, workshop, epoch):
+def train(self, network, epoch):
     print("in a step", flush=True)
     time.sleep(100)
 
@@ -303,12 +304,13 @@ CHANGES = {
 def test_the_command_that_resumes_repeats_what_is_not_stored_yet(tmp_path: Path) -> None:
     """A stop before the first trial leaves nothing in the store: the options would be lost."""
     folder, spec = StudyFolder(tmp_path / "my study"), Spec().override(CHANGES)
-    words = shlex.split(_resume_command(folder, spec, CHANGES))
+    resolved = Resolved(spec, CHANGES, {}, {})
+    words = shlex.split(_resume_command(folder, resolved))
     assert words[:2] == ["tlstudy", "search"]
     assert words[3::2] == ["--set"] * len(CHANGES)
     assert Spec().override(assignments(words[4::2])) == spec
     folder.root.mkdir()
     with Store(folder.database) as store:
-        assert shlex.split(_resume_command(folder, spec, CHANGES)) == words
+        assert shlex.split(_resume_command(folder, resolved)) == words
         store.set_meta(overrides=CHANGES)
-    assert shlex.split(_resume_command(folder, spec, CHANGES)) == words[:3]
+    assert shlex.split(_resume_command(folder, resolved)) == words[:3]

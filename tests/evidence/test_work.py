@@ -12,7 +12,7 @@ import pytest
 from made_study import FINISHED, make_study
 
 from tuner.evidence.results import Results
-from tuner.report import page, replay, tables
+from tuner.report import page, progress, tables
 from tuner.report.landscape import spread
 from tuner.search.events import PlannedBracket
 from tuner.store import store as stores
@@ -90,6 +90,6 @@ def test_the_number_of_queries_does_not_depend_on_what_a_study_holds(
         queries.clear()
         everything(database)
         with Store(database, readonly=True) as store:
-            assert len(list(replay.earlier(store))) > 100
+            assert len(list(progress.earlier(store))) > 100
         counts.append(len(queries))
     assert len(set(counts)) == 1 and counts[0] < 40

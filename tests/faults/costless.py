@@ -105,7 +105,7 @@ class CostlessNetworks:
         return self.one
 
 
-def context(root: Path) -> Context:
+def context(root: Path, numerics: int = NUMERICS) -> Context:
     """Twelve images to train on, eight to validate and six to test, as eight numbers each."""
     draw = np.random.default_rng(7)
     labels = np.arange(26) % 2
@@ -118,17 +118,17 @@ def context(root: Path) -> Context:
         np.arange(12, 20),
         CostlessNetworks(),  # type: ignore[arg-type]
         2,
-        session.recipe(QUESTION, rules_of(NUMERICS)),
+        session.recipe(QUESTION, rules_of(numerics)),
         architecture(image_size=224),
         root / "checkpoints",
         np.arange(20, 26),
     )
 
 
-def plan(store: Store, question: Spec) -> Plan:
+def plan(store: Store, question: Spec, numerics: int = NUMERICS) -> Plan:
     """As a session makes it."""
     space = spaces.build(question, architecture(image_size=224))
-    return session.make_plan(question, space, store, Images(), rules_of(NUMERICS), confirm=True)  # type: ignore[arg-type]
+    return session.make_plan(question, space, store, Images(), rules_of(numerics), confirm=True)  # type: ignore[arg-type]
 
 
 class Images:
@@ -145,29 +145,25 @@ Executed = Callable[[Context, Callable[[], bool]], Executor]
 
 
 def run(
-    root: Path, stop: threading.Event | None = None, question: Spec = QUESTION, executor: Executed = Inline
+    root: Path,
+    stop: threading.Event | None = None,
+    question: Spec = QUESTION,
+    executor: Executed = Inline,
+    numerics: int = NUMERICS,
 ) -> None:
     """Begins or goes on with the search in `root`, saving a checkpoint after every epoch."""
     trial.SAVE_EVERY = 0.0
     folder, stop = StudyFolder(root), stop or threading.Event()
     with folder.locked(), Store(folder.database) as store:
-        planned = plan(store, question)
+        planned = plan(store, question, numerics)
         store.set_meta(spec=question.to_dict())
         splits = ["train"] * 12 + ["val"] * 8 + ["test"] * 6
         store.record_images(((f"{i}.png", s, i % 2, str(i), 9, 9) for i, s in enumerate(splits)), ())
         begun = store.begin_session("then", "here", os.getpid(), "costless", {})
         store.record_plan(planned.brackets, planned.draws, planned.frozen, question.search.hyperband_iterations)
-        made, checkpoints = context(root), Checkpoints(folder.checkpoints)
+        made, checkpoints = context(root, numerics), Checkpoints(folder.checkpoints)
         cost = CostModel(made.architecture, "frozen", made.features.arrays, 12, 8, 6)
-        Driver(
-            planned,
-            facts.read(store, question.search.objective),
-            store,
-            checkpoints,
-            executor(made, stop.is_set),
-            lambda event: None,
-            stop,
-            lambda values: made.architecture.cut_for(values.unfrozen_layers, "frozen"),
-            Confirming(store, made, checkpoints, cost),
-        ).run()
+        confirming = Confirming(store, made, checkpoints, cost)
+        known, run = facts.read(store, question.search.objective), executor(made, stop.is_set)
+        Driver(planned, known, store, checkpoints, run, lambda event: None, stop, confirming, cost).run()
         store.update_session(begun, 0.0, "finished", {})

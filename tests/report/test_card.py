@@ -17,8 +17,7 @@ from tuner.evidence.statistics import wilson
 from tuner.export.checking import Exported
 from tuner.export.formats import FORMATS, Contents
 from tuner.export.refit import Refit
-from tuner.report.card import card
-from tuner.report.markdown import bullets, fenced, plain, table
+from tuner.report.card import bullets, card, fenced, plain, table
 from tuner.spec.spec import Spec
 
 HOSTILE = Made(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tuner.evidence.results import Results
 from tuner.report.live import Live, PlainLines
-from tuner.report.replay import earlier
+from tuner.report.progress import earlier
 from tuner.search.events import Event, Notice, Phase, Planned, TrialEnded, TrialStarted
 from tuner.store.store import Bracket, Store
 

@@ -216,7 +216,7 @@ def test_a_photograph_is_shown_small_and_encoded_anew(finished: tuple[Results, P
     assert found.shown == int((~(said["best_right"] & said["baseline_right"])).sum())
     for title, pictures in found.groups.items():
         for picture in pictures:
-            best, baseline = picture.said
+            best, baseline = picture.predictions
             assert gallery.GROUPS[(best.right, baseline.right)] == title
             kind, _, data = picture.data.partition(",")
             assert kind == "data:image/jpeg;base64"

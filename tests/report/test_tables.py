@@ -23,8 +23,8 @@ from rich.console import Console
 
 from tuner.evidence.results import Results
 from tuner.report import tables
-from tuner.report.best import best_table, hyperparameter_table
-from tuner.report.headline import headline
+from tuner.report.facts import headline
+from tuner.report.tables import best_table, hyperparameter_table
 from tuner.store.store import Store
 
 VARIANTS = {

@@ -50,8 +50,9 @@ def test_a_golden_study_says_what_it_said(golden: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of the format before, as a program with one format more sees it."""
+    """A file of today's format, as a program with one format more sees it."""
     shutil.copy(GOLDEN[-1] / "study.db", tmp_path / "study.db")
+    assert GOLDEN[-1].name == str(schema.FORMAT)
     monkeypatch.setitem(schema.MIGRATIONS, schema.FORMAT, NEXT)
     monkeypatch.setattr(schema, "FORMAT", schema.FORMAT + 1)
     return tmp_path / "study.db"

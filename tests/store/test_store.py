@@ -317,7 +317,7 @@ def test_a_number_that_is_not_finite_is_stored_as_missing(tmp_path: Path, number
     with Store(tmp_path / "study.db") as store:
         one_trial(store)
         store.record_epoch("0000", "c000", EpochRow(1, number, 0.5, number, 0.5, 1.0, 12), None, ())
-        store.end_trial("0000", "FAILED", number, None, "the loss became NaN", 1.0, None)
+        store.end_trial("0000", "FAILED", number, None, "the loss became NaN", 1.0)
         assert tuple(store.rows("SELECT loss, accuracy, val_loss, val_accuracy FROM epochs")[0]) == (
             None,
             0.5,
@@ -345,8 +345,8 @@ def test_attempts_are_counted_before_the_trial_runs_and_can_be_excused(tmp_path:
         assert [store.begin_trial(row, None) for _ in range(3)] == [1, 2, 3]
         store.excuse_attempt("0000")
         assert store.begin_trial(row, None) == 3
-        store.end_trial("0000", "COMPLETED", 0.5, 1, None, 2.0, None, 2049)
-        store.end_trial("0000", "COMPLETED", 0.5, 1, None, 3.0, None)
+        store.end_trial("0000", "COMPLETED", 0.5, 1, None, 2.0, 2049)
+        store.end_trial("0000", "COMPLETED", 0.5, 1, None, 3.0)
         assert tuple(store.rows("SELECT status, seconds FROM trials")[0]) == ("COMPLETED", 5.0)
         assert store.rows("SELECT trained_parameters FROM configurations")[0][0] == 2049
 

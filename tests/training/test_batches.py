@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
 from tuner.training.batches import batches
 
@@ -31,16 +33,16 @@ def test_the_filling_comes_from_the_beginning_of_the_order() -> None:
 
 
 def test_under_trained_batch_norm_a_batch_not_filled_up_is_stock_keras(
-    workshop: Callable[..., Any], stock_resnet: Callable[[], Any], preprocessed: np.ndarray
+    context_of: Callable[..., Any], stock_resnet: Callable[[], Any], preprocessed: np.ndarray, tmp_path: Path
 ) -> None:
     """Losses and moving statistics of Keras's own `fit` on the same 26 rows in batches of 10, to rounding; with the
     last one filled up both are others."""
     import keras
 
-    shop = workshop(batch_norm="trained", optimizer="sgd")
-    network = shop.networks.get("conv5_block2", 10, 8, False)
-    order = shop.train[generator(0, "c000", "shuffle", 1).permutation(len(shop.train))]
-    targets = shop.labels[:, None].astype(np.float32)
+    context = context_of(tmp_path, batch_norm="trained", optimizer="sgd")
+    network = context.network(Configuration(unfrozen_layers=10, head_width=8))
+    order = context.train[generator(0, "c000", "shuffle", 1).permutation(len(context.train))]
+    targets = context.labels[:, None].astype(np.float32)
 
     def epoch(padded: bool) -> tuple[float, dict[str, np.ndarray]]:
         network.reset(0, "c000")
@@ -48,7 +50,7 @@ def test_under_trained_batch_norm_a_batch_not_filled_up_is_stock_keras(
         total = 0.0
         for rows, real in batches(order, 10, padded=padded):
             weights = (np.arange(len(rows)) < real).astype(np.float32)
-            x = np.asarray(shop.features.arrays["conv5_block2"][rows])
+            x = np.asarray(context.features.arrays["conv5_block2"][rows])
             total += float(network.stepper.train(x, targets[rows], weights, real, network.decays(0.0, 1.0))[0])
         return total / len(order), {"/".join(n.split("/")[-2:]): v for n, v in network.weights().items()}
 

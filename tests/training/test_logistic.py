@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
-from training.trials import task
+from training.trials import run
 
 from tuner.images.folds import stratified_folds
+from tuner.spec.configuration import LOGISTIC
 from tuner.spec.rules import rules_of
 from tuner.training import logistic
 from tuner.training.network import probabilities
 from tuner.training.newton import Problem, Rows
+from tuner.training.trial import TrialSpec
 
 NEW, OLD = rules_of(4), rules_of(3)
 
@@ -103,22 +104,17 @@ def test_the_path_is_left_where_the_loss_is_least(seed: int) -> None:
     assert [done for done, _ in tried] == list(range(1, len(tried) + 1)) and len(tried) <= tried[0][1]
 
 
-def test_a_stop_ends_it_between_steps_and_nothing_is_written(workshop: Any, tmp_path: Path) -> None:
+def test_a_stop_ends_it_between_steps_and_nothing_is_written(context_of: Any, tmp_path: Path) -> None:
     x, y = made(40, 60, 2)
-    asked = []
-
-    def should_stop() -> bool:
-        asked.append(1)
-        return len(asked) > 5
-
+    answers = iter([False] * 5 + [True])
     with pytest.raises(logistic.FitStopped):
-        fit(x, y, 2, should_stop=should_stop)
-    assert len(asked) == 6
-    stop = threading.Event()
-    stop.set()
-    shop = workshop()
-    result = logistic.run(task(shop, tmp_path, unfrozen_layers=0), shop, lambda done: None, stop)
-    assert (result.status, list(tmp_path.iterdir())) == ("STOPPED", [])
+        fit(x, y, 2, should_stop=lambda: next(answers))
+    assert not list(answers), "asked until it said so"
+    answers = iter([False] * 5 + [True])
+    wanted = TrialSpec("0000", "log", LOGISTIC, 1)
+    result, done = run(wanted, context_of(tmp_path), lambda: next(answers))
+    assert (result.status, result.best, done, list(tmp_path.iterdir())) == ("STOPPED", None, [], [])
+    assert not list(answers)
 
 
 @pytest.mark.parametrize(

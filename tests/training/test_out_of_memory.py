@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from training.trials import figures, run, task
+from training.trials import figures, run, spec
 
 from tuner.backends import backend
 from tuner.training import trial
+from tuner.training.subset import Subset
 
-Workshops = Callable[..., Any]
+Contexts = Callable[..., Any]
 
 
 def full(error: str) -> Exception:
@@ -46,22 +47,19 @@ def exhausted(stepper: Any, monkeypatch: pytest.MonkeyPatch, *, always: bool = F
     ("options", "made"),
     [
         ({"unfrozen_layers": 0}, {}),
-        ({"unfrozen_layers": 10, "weight_decay": 0.01}, {}),
-        ({"unfrozen_layers": 10, "balanced": True, "optimizer": "sgd"}, {"classes": 3}),
+        ({"weight_decay": 0.01}, {}),
+        ({}, {"classes": 3, "balanced": True, "optimizer": "sgd"}),
     ],
     ids=["pooled head", "suffix", "three classes"],
 )
 def test_it_is_trained_to_the_same_numbers_but_for_rounding(
-    options: dict[str, Any], made: dict[str, Any], workshop: Workshops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], made: dict[str, Any], context_of: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = made | ({"optimizer": options.pop("optimizer")} if "optimizer" in options else {})
-    shop = workshop(**made)
-    wanted = task(shop, tmp_path, **options)
-    result, whole = run(wanted, shop)
+    context, wanted = context_of(tmp_path, **made), spec(**options)
+    result, whole = run(wanted, context)
     assert result.status == "COMPLETED" and result.reason is None
-    network = shop.networks.get(wanted.start, options["unfrozen_layers"], 8, False)
-    calls = exhausted(network.stepper, monkeypatch)
-    result, halves = run(wanted, shop)
+    calls = exhausted(context.network(wanted.values).stepper, monkeypatch)
+    result, halves = run(wanted, context)
     assert result.status == "COMPLETED" and result.reason == trial.OUT_OF_MEMORY
     assert calls == [1, 1, 1] + [2] * 9
     again = halves[-3:]
@@ -71,26 +69,45 @@ def test_it_is_trained_to_the_same_numbers_but_for_rounding(
 
 
 def test_at_half_the_batch_too_the_trial_failed_and_says_so(
-    workshop: Workshops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context_of: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop = workshop()
-    wanted = task(shop, tmp_path)
-    exhausted(shop.networks.get(wanted.start, 10, 8, False).stepper, monkeypatch, always=True)
-    result, _ = run(wanted, shop)
+    context, wanted = context_of(tmp_path), spec()
+    exhausted(context.network(wanted.values).stepper, monkeypatch, always=True)
+    result, _ = run(wanted, context)
     assert result.status == "FAILED" and result.reason is not None
     assert "out of memory, at half the batch too" in result.reason and "9876543210" in result.reason
 
 
-def test_another_error_is_not_tried_again(workshop: Workshops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = workshop()
-    wanted = task(shop, tmp_path)
+def test_what_is_evaluated_is_halved_too(context_of: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fold's validation and held-out images."""
+    context, wanted = context_of(tmp_path), spec(last_epoch=1, subset=Subset("fold", folds=3))
+    whole, _ = run(wanted, context)
+    stepper = context.network(wanted.values).stepper
+    logits = stepper.logits
+
+    def small(x: np.ndarray) -> Any:
+        if len(x) > 4:
+            raise full("Out of memory")
+        return logits(x)
+
+    monkeypatch.setattr(trial, "EVALUATION_BATCH", 8)
+    monkeypatch.setattr(stepper, "logits", small)
+    result, _ = run(wanted, context)
+    assert (result.status, result.reason) == ("COMPLETED", trial.OUT_OF_MEMORY)
+    np.testing.assert_allclose(result.held_out, whole.held_out, rtol=2e-3)
+
+
+def test_another_error_is_not_tried_again(
+    context_of: Contexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, wanted = context_of(tmp_path), spec()
     calls: list[Any] = []
 
     def train(*args: Any) -> Any:
         calls.append(args)
         raise ValueError("shapes differ")
 
-    monkeypatch.setattr(shop.networks.get(wanted.start, 10, 8, False).stepper, "train", train)
-    result, _ = run(wanted, shop)
+    monkeypatch.setattr(context.network(wanted.values).stepper, "train", train)
+    result, _ = run(wanted, context)
     assert (result.status, result.reason, len(calls)) == ("FAILED", "ValueError: shapes differ", 1)
     assert backend.out_of_memory(MemoryError()) and not backend.out_of_memory(ValueError("memory"))

@@ -37,8 +37,8 @@ for command in (init, plan, search, confirm, report, best, predict, doctor):
     app.command()(command)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         out().print(f"tlstudy {__version__}")
         raise typer.Exit
 

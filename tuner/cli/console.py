@@ -6,19 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 
 WIDTH = 100
-
-StudyArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="STUDY", help="Study folder, its study.toml, or its name under studies/.", show_default=False
-    ),
-]
 
 
 @contextmanager

@@ -1,22 +1,64 @@
-"""Options that stand for keys of study.toml, as dotted changes."""
+"""Arguments and options that several commands share, above all those that stand for keys of study.toml."""
 
 from __future__ import annotations
 
 import tomllib
 from dataclasses import fields
-from typing import Any
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from tuner.errors import UsageError
 from tuner.spec import spec as specs
+from tuner.store.options import dotted, from_here
 
 
-def only_given(changes: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in changes.items() if v is not None}
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
 
 
-def numbers(text: str | None, option: str) -> list[int] | None:
-    if text is None:
-        return None
+STUDY_HELP = "Study folder, its study.toml, or its name under studies/."
+StudyArgument = Annotated[str | None, typer.Argument(metavar="STUDY", help=STUDY_HELP, show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")]
+
+
+def key(help: str, *names: str, **settings: Any) -> Any:
+    """An option of `tlstudy search` and `tlstudy plan` that changes a key of study.toml for this study."""
+    panel = "Changes to study.toml, for this study"
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **settings)
+
+
+Data = Annotated[Path | None, key("Folder or .zip of photographs.")]
+Weights = Annotated[str | None, key('"imagenet", a weights file, or "random".')]
+ImageSize = Annotated[int | None, key("Side of the square the network sees, pixels.")]
+MaxEpochs = Annotated[int | None, key("Epochs of the last rung.")]
+Factor = Annotated[int | None, key("Hyperband keeps one in FACTOR.")]
+BatchSize = Annotated[int | None, key("Photographs per training step.")]
+UnfrozenLayers = Annotated[str | None, key("Depths to try, such as 0,10,20.")]
+Assigned = Annotated[
+    list[str] | None, key("Any key of study.toml, such as search.optimizer=sgd.", "--set", metavar="KEY=VALUE")
+]
+
+
+def changes(
+    assigned: list[str] | None = None, unfrozen_layers: str | None = None, **options: str | int | None
+) -> dict[str, Any]:
+    """What the options change of study.toml, with dotted keys; `options`: its other keys, None or False if not given.
+
+    Raises UsageError.
+    """
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None and value is not False}
+    if unfrozen_layers is not None:
+        given["unfrozen_layers"] = _numbers(unfrozen_layers, "--unfrozen-layers")
+    return from_here(dotted(given) | assignments(assigned or []))
+
+
+def _numbers(text: str, option: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -25,21 +67,20 @@ def numbers(text: str | None, option: str) -> list[int] | None:
 
 def assignments(pairs: list[str]) -> dict[str, Any]:
     """--set KEY=VALUE, the value as TOML or else as text."""
+    known = {section: {field.name for field in fields(kind)} for section, kind in specs.SECTIONS.items()}
     found: dict[str, Any] = {}
     for pair in pairs:
-        key, equals, value = pair.partition("=")
-        section, dot, _name = key.strip().partition(".")
-        if not equals or not dot or section not in specs.SECTIONS:
-            known = [s for s, kind in specs.SECTIONS.items() if key.strip() in {f.name for f in fields(kind)}]
-            like = f"{known[0]}.{pair.strip()}" if known and equals else "search.optimizer=sgd"
-            raise UsageError(
-                f"--set {pair}: expected SECTION.KEY=VALUE with a section of {', '.join(specs.SECTIONS)}, "
-                f"such as {like}."
-            )
-        if key.strip().partition(".")[2] not in {f.name for f in fields(specs.SECTIONS[section])}:
-            specs.Spec().override({key.strip(): None}, "--set")  # says so, with the nearest right key
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        section, dot, name = key.partition(".")
+        if not equals or not dot or section not in known:
+            holders = [section for section, names in known.items() if key in names]
+            like = f"{holders[0]}.{pair.strip()}" if holders and equals else "search.optimizer=sgd"
+            expected = f"expected SECTION.KEY=VALUE with a section of {', '.join(known)}, such as {like}."
+            raise UsageError(f"--set {pair}: {expected}")
+        if name not in known[section]:
+            specs.Spec().override({key: None}, "--set")  # says so, with the nearest right key
         try:
-            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+            found[key] = tomllib.loads(f"value = {value}")["value"]
         except (ValueError, RecursionError):  # also what tomllib raises at thousands of digits or brackets
-            found[key.strip()] = value.strip()
+            found[key] = value
     return found

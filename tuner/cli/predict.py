@@ -1,16 +1,14 @@
-"""`tlstudy predict`: what an exported model says of photographs."""
+"""`tlstudy predict`: what an exported model says of images."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,20 +16,15 @@ import typer
 from rich.text import Text
 
 from tuner.cli.console import err, out, status
+from tuner.cli.options import Format
 from tuner.errors import UsageError
 from tuner.report import words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tuner.export.predict import File, Prediction
+    from tuner.export.predict import Prediction
     from tuner.export.reading import Reader
-
-
-class PredictFormat(StrEnum):
-    table = "table"
-    json = "json"
-    csv = "csv"
 
 
 TRUST = (
@@ -45,9 +38,7 @@ def predict(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Photographs, folders of them, or - for a list on stdin.")
     ],
-    format: Annotated[
-        PredictFormat, typer.Option(help="json and csv give the probability of every class.")
-    ] = PredictFormat.table,
+    format: Annotated[Format, typer.Option(help="json and csv give the probability of every class.")] = Format.table,
 ) -> None:
     """Says which class photographs are of; decodes them as the study did. Exit code 1 when some could not be read."""
     from tuner.export import predict as predictions
@@ -61,19 +52,17 @@ def predict(
     console = err()
     if format_of(model).name == "savedmodel":
         console.print(Text(TRUST, style="dim"), soft_wrap=True)
-    asked = predictions.files(_listed(paths))
-    if not asked:
+    files = predictions.files(_listed(paths))
+    if not files:
         raise UsageError(f"{', '.join(paths)}: no files there; name photographs, or folders that hold some.")
     with status("Loading the model"):
         reader = open_model(model)
     unread: list[Prediction] = []
-    with _progress(console, asked) as advance:
-        _show(format, reader, _readable(predictions.predict(reader, asked), unread, console, advance), unread)
+    with _progress(console, len(files)) as advance:
+        _show(format, reader, _readable(predictions.predict(reader, files), unread, console, advance), unread)
     if unread:
-        console.print(
-            Text(f"{len(unread)} of {words.several(len(asked), 'file')} could not be read.", style="bold red"),
-            soft_wrap=True,
-        )
+        text = f"{len(unread)} of {words.several(len(files), 'file')} could not be read."
+        console.print(Text(text, style="bold red"), soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -89,7 +78,7 @@ def _listed(paths: Sequence[str]) -> Iterator[str]:
 
 
 @contextmanager
-def _progress(console: Console, asked: Sequence[File]) -> Iterator[Any]:
+def _progress(console: Console, total: int) -> Iterator[Any]:
     """A bar on a terminal; gives a function to call for each file that is done."""
     if not console.is_terminal:
         yield lambda: None
@@ -97,7 +86,7 @@ def _progress(console: Console, asked: Sequence[File]) -> Iterator[Any]:
     from rich.progress import Progress
 
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("Predicting", total=len(asked))
+        task = bar.add_task("Predicting", total=total)
         yield lambda: bar.advance(task)
 
 
@@ -115,13 +104,12 @@ def _readable(
             yield prediction
 
 
-def _show(format: PredictFormat, reader: Reader, read: Iterator[Prediction], unread: list[Prediction]) -> None:
+def _show(format: Format, reader: Reader, read: Iterator[Prediction], unread: list[Prediction]) -> None:
     """`unread` is complete only when `read` is used up."""
     classes = reader.contents.classes
-    if format is PredictFormat.csv:
-        for line in _csv(classes, read):
-            typer.echo(line, nl=False)
-    elif format is PredictFormat.json:
+    if format is Format.csv:
+        _print_csv(classes, read)
+    elif format is Format.json:
         rows = [_row(classes, prediction) for prediction in read]
         left = [{"path": p.path, "reason": p.reason} for p in unread]
         facts = {"model": str(reader.path), "format": reader.kind.name, "classes": list(classes)}
@@ -141,20 +129,22 @@ def _row(classes: Sequence[str], prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _csv(classes: Sequence[str], read: Iterator[Prediction]) -> Iterator[str]:
+def _print_csv(classes: Sequence[str], read: Iterator[Prediction]) -> None:
     """path, class, probability, and a column `p_NAME` a class; nothing in it is run by a spreadsheet."""
     from tuner.evidence.formats import disarm
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(_Echo(), lineterminator="\n")
     writer.writerow(["path", "class", "probability", *(f"p_{name}" for name in classes)])
-    yield text.getvalue()
     for prediction in read:
         row = _row(classes, prediction)
-        text.seek(0)
-        text.truncate()
         writer.writerow([disarm(row["path"]), disarm(row["class"]), row["probability"], *row["probabilities"].values()])
-        yield text.getvalue()
+
+
+class _Echo:
+    """What a csv.writer writes to."""
+
+    def write(self, text: str) -> None:
+        typer.echo(text, nl=False)
 
 
 def _table(classes: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
@@ -177,5 +167,5 @@ def _table(classes: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     if rows:
         out().print(table)
     counts = Counter(row["class"] for row in rows)
-    said = ", ".join(f"{counts[name]:,} {words.visible(name)}" for name in classes if counts[name])
-    out().print(Text(f"{words.several(len(rows), 'photograph')}{': ' if said else ''}{said}."))
+    each = ", ".join(f"{counts[name]:,} {words.visible(name)}" for name in classes if counts[name])
+    out().print(Text(f"{words.several(len(rows), 'photograph')}{': ' if each else ''}{each}."))

@@ -6,25 +6,37 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from tuner.cli import trackers
-from tuner.cli.changes import PANEL, Assigned, BatchSize, Data, Factor, ImageSize, MaxEpochs, UnfrozenLayers, Weights
-from tuner.cli.console import StudyArgument, err, out, reader_left, short
-from tuner.cli.options import assignments, numbers, only_given
+from tuner.cli import options, trackers
+from tuner.cli.console import err, out, reader_left, short
+from tuner.cli.options import (
+    Assigned,
+    BatchSize,
+    Data,
+    Factor,
+    ImageSize,
+    MaxEpochs,
+    Quiet,
+    StudyArgument,
+    UnfrozenLayers,
+    Verbose,
+    Weights,
+    key,
+)
 from tuner.cli.show import existing, results_of, show_report
-from tuner.cli.start import study_for
+from tuner.cli.start import resolve, study_meant
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import Interrupted, TlstudyError, UsageError
 from tuner.report.words import without_password
 from tuner.spec.spec import toml
 from tuner.store.folder import StudyFolder
-from tuner.store.options import Resolved, from_here
+from tuner.store.options import Resolved
 from tuner.study import Study
 
 if TYPE_CHECKING:
@@ -39,25 +51,13 @@ def search(
     max_epochs: MaxEpochs = None,
     factor: Factor = None,
     batch_size: BatchSize = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Everything random is named from it.", rich_help_panel=PANEL, show_default=False),
-    ] = None,
-    objective: Annotated[
-        str | None, typer.Option(help="val_loss or val_accuracy.", rich_help_panel=PANEL, show_default=False)
-    ] = None,
+    seed: Annotated[int | None, key("Everything random is named from it.")] = None,
+    objective: Annotated[str | None, key("val_loss or val_accuracy.")] = None,
     unfrozen_layers: UnfrozenLayers = None,
     set_: Assigned = None,
-    allow_leak: Annotated[
-        bool,
-        typer.Option("--allow-leak", help="Go on although a photograph stands in two splits.", rich_help_panel=PANEL),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse any file that cannot be used.", rich_help_panel=PANEL)
-    ] = False,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", help="Enter folders inside class folders.", rich_help_panel=PANEL)
-    ] = False,
+    allow_leak: Annotated[bool, key("Go on although a photograph stands in two splits.", "--allow-leak")] = False,
+    strict: Annotated[bool, key("Refuse any file that cannot be used.", "--strict")] = False,
+    recursive: Annotated[bool, key("Enter folders inside class folders.", "--recursive")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again; old results are moved to previous/, never deleted.")
     ] = False,
@@ -72,33 +72,29 @@ def search(
     ] = False,
     tensorboard: TensorBoard = None,
     mlflow: MLflow = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")
-    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Runs or resumes a study: features, frozen baseline, Hyperband; then shows the result."""
     trackers.check(tensorboard, mlflow)
-    changes = only_given(
-        {
-            "backbone.weights": weights,
-            "data.image_size": image_size,
-            "search.max_epochs": max_epochs,
-            "search.factor": factor,
-            "search.batch_size": batch_size,
-            "search.seed": seed,
-            "search.objective": objective,
-            "data.allow_leak": allow_leak or None,
-            "data.strict": strict or None,
-            "data.recursive": recursive or None,
-            "space.unfrozen_layers": numbers(unfrozen_layers, "--unfrozen-layers"),
-        }
-    ) | assignments(set_ or [])
-    changes = from_here(changes)
-    folder = study_for(study, data, changes)
+    changes = options.changes(
+        set_,
+        unfrozen_layers,
+        weights=weights,
+        image_size=image_size,
+        max_epochs=max_epochs,
+        factor=factor,
+        batch_size=batch_size,
+        seed=seed,
+        objective=objective,
+        allow_leak=allow_leak,
+        strict=strict,
+        recursive=recursive,
+    )
+    folder, changes, _ = study_meant(study, data, changes, out(), write=True)
     if fresh and extend:
         raise UsageError("--fresh starts again, --extend goes on: leave out one of them.")
-    resolved = _resolve(folder, changes, fresh)
+    resolved = resolve(folder, changes, out(), fresh=fresh)
     further = trackers.again(tensorboard, mlflow)
     _run(folder, resolved, quiet, verbose, further, extend=extend, confirm=not no_confirm, fresh=fresh)
     _show(folder, quiet, report)
@@ -108,27 +104,13 @@ def search(
 
 def confirm(
     study: StudyArgument = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")
-    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Trains winner and baseline again from fresh seeds, opens the test set once, and gives the verdict."""
     folder = existing(study)
-    _run(folder, _resolve(folder, {}, fresh=False), quiet, verbose, search=False)
+    _run(folder, resolve(folder, {}, out()), quiet, verbose, search=False)
     _show(folder, quiet, whole=False)
-
-
-def _resolve(folder: StudyFolder, changes: dict[str, Any], fresh: bool) -> Resolved:
-    """study.toml with the flags on top; a resumed study keeps the flags it was started with, and says so."""
-    resolved = Study(folder).resolve(changes, fresh=fresh)
-    if resolved.dropped:
-        dropped = ", ".join(f"{k} = {v}" for k, v in resolved.dropped.items())
-        out().print(Text(f"Started again without the options of the old results: {dropped}."))
-    if resolved.kept:
-        kept = ", ".join(f"{k} = {v}" for k, v in resolved.kept.items())
-        out().print(Text(f"Going on with the options it was started with: {kept}."))
-    return resolved
 
 
 def _run(folder: StudyFolder, resolved: Resolved, quiet: bool, verbose: bool, further: str = "", **how: bool) -> None:
@@ -137,28 +119,28 @@ def _run(folder: StudyFolder, resolved: Resolved, quiet: bool, verbose: bool, fu
     from tuner.search.stopping import on_signals
 
     stop = threading.Event()
-    received: list[int] = []
-    said: list[Any] = [lambda notice: err().print(Text(notice.text))]
+    display: Callable[[Event], object] | None = None
 
-    def say_it() -> None:
-        said[-1](Notice("Stopping after this epoch; once more to leave at once."))
+    def notice() -> None:
+        event = Notice("Stopping after this epoch; once more to leave at once.")
+        if display is None:
+            err().print(Text(event.text))
+        else:
+            display(event)  # a line of its own would tear it
+
+    def go_on() -> str:
+        return f"\nGo on with: {_resume_command(folder, resolved)} {further}".rstrip()
 
     try:
-        minded = on_signals(stop, (signal.SIGINT, signal.SIGTERM), say_it, received)
+        minded = on_signals(stop, (signal.SIGINT, signal.SIGTERM), notice, go_on)
         with minded, _listener(folder, quiet, verbose) as listen:
-            if _is_live(quiet, verbose):
-                said.append(listen)  # a line of its own would tear the display
+            display = listen if _is_live(quiet, verbose) else None
             command = without_password(shlex.join(sys.argv))  # it is stored
             Study(folder).session(resolved, listen, stop, command=command, **how)
-    except (Interrupted, KeyboardInterrupt) as error:
-        message = str(error) or "Left at once; the store holds every finished epoch."
-        text = f"{message}\nGo on with: {_resume_command(folder, resolved)} {further}".rstrip()
-        raise Interrupted(text, 143 if signal.SIGTERM in received else 130) from None
     except (BrokenPipeError, SystemExit) as error:  # rich ends the program itself
         if not reader_left(error):
             raise
-        again = f"{_resume_command(folder, resolved)} {further}".rstrip()
-        raise Interrupted(f"Stopped: nobody reads its output any more.\nGo on with: {again}", 1) from None
+        raise Interrupted(f"Stopped: nobody reads its output any more.{go_on()}", 1) from None
 
 
 def _resume_command(folder: StudyFolder, resolved: Resolved) -> str:
@@ -168,17 +150,17 @@ def _resume_command(folder: StudyFolder, resolved: Resolved) -> str:
     stored: dict[str, Any] = {}
     with suppress(TlstudyError), Store(folder.database, readonly=True) as store:
         stored = store.meta("overrides", {})
-    options = []
+    repeated = []
     for dotted in sorted(resolved.changes.keys() - stored.keys()):
-        section, _, key = dotted.partition(".")
-        options += ["--set", f"{dotted}={toml(getattr(getattr(resolved.spec, section), key))}"]
-    return shlex.join(["tlstudy", "search", short(folder.root), *options])
+        section, _, name = dotted.partition(".")
+        repeated += ["--set", f"{dotted}={toml(getattr(getattr(resolved.spec, section), name))}"]
+    return shlex.join(["tlstudy", "search", short(folder.root), *repeated])
 
 
 @contextmanager
-def _listener(folder: StudyFolder, quiet: bool, verbose: bool) -> Iterator[Any]:
+def _listener(folder: StudyFolder, quiet: bool, verbose: bool) -> Iterator[Callable[[Event], object]]:
     """Where events go: a live display on a terminal, plain lines elsewhere, nothing when quiet."""
-    from tuner.report.live import Live, PlainLines
+    from tuner.report.live import Live, lines_to
 
     console = out()
     if quiet:
@@ -192,24 +174,20 @@ def _listener(folder: StudyFolder, quiet: bool, verbose: bool) -> Iterator[Any]:
         with Screen(live, console=console, refresh_per_second=4, transient=True):
             yield live.on
     else:
-        plain = PlainLines()
+        yield lines_to(lambda line: console.print(Text(line), soft_wrap=True), _say_epoch if verbose else None)
 
-        def say(event: Event) -> None:
-            from tuner.search.events import EpochEnded
 
-            if (line := plain.on(event)) is not None:
-                console.print(Text(line), soft_wrap=True)
-            elif verbose and isinstance(event, EpochEnded):
-                r = event.row
-                console.print(
-                    Text(
-                        f"  {event.configuration} epoch {r.epoch}: loss {r.loss:.4f}, accuracy {r.accuracy:.3f}, "
-                        f"validation loss {r.val_loss:.4f}, accuracy {r.val_accuracy:.3f}, "
-                        f"{event.images_per_second:.0f} images/s"
-                    )
-                )
+def _say_epoch(event: Event) -> None:
+    from tuner.search.events import EpochEnded
 
-        yield say
+    if isinstance(event, EpochEnded):
+        row = event.row
+        text = (
+            f"  {event.configuration} epoch {row.epoch}: loss {row.loss:.4f}, accuracy {row.accuracy:.3f}, "
+            f"validation loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.3f}, "
+            f"{event.images_per_second:.0f} images/s"
+        )
+        out().print(Text(text))
 
 
 def _is_live(quiet: bool, verbose: bool) -> bool:
@@ -220,7 +198,7 @@ def _earlier(folder: StudyFolder) -> list[Event]:
     """What earlier sessions did, so that the display of a resumed search starts where it stands."""
     if not folder.has_results:
         return []
-    from tuner.report.replay import earlier
+    from tuner.report.progress import earlier
     from tuner.store.store import Store
 
     with Store(folder.database, readonly=True) as store:
@@ -231,15 +209,15 @@ def _show(folder: StudyFolder, quiet: bool, whole: bool) -> None:
     if whole:
         show_report(folder)
         return
-    from tuner.report import best, tables, verdict
+    from tuner.report import tables
 
     results, console, name = results_of(folder), out(), short(folder.root)
     findings = results.findings()
     if not quiet:
-        console.print(best.best_table(results))
+        console.print(tables.best_table(results))
         if (warnings := tables.warning_list(results, findings)) is not None:
             console.print(warnings)
-    console.print(verdict.block(results, findings))
+    console.print(tables.verdict_block(results, findings))
     which = " --baseline" if results.beats_baseline() is False else ""
     for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras{which}"):
         console.print(Text(line), soft_wrap=True)

@@ -12,21 +12,23 @@ import typer
 from rich.text import Text
 
 from tuner.cli import trackers
-from tuner.cli.console import StudyArgument, err, out, short, status
-from tuner.cli.exporting import ExportFormat, check, write
+from tuner.cli.console import err, out, short, status
+from tuner.cli.options import Format, StudyArgument
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
 from tuner.store import locate as studies
 from tuner.store.folder import StudyFolder
+from tuner.study import Study
 
 if TYPE_CHECKING:
     from tuner.evidence.results import Results
 
 
-class Format(StrEnum):
-    table = "table"
-    json = "json"
-    csv = "csv"
+class ExportFormat(StrEnum):
+    keras = "keras"
+    savedmodel = "savedmodel"
+    onnx = "onnx"
+    litert = "litert"
 
 
 def report(
@@ -165,24 +167,46 @@ def best(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing model and its card.")] = False,
 ) -> None:
     """Shows the best configurations; with --export writes the best model, checked against its trial."""
-    folder = existing(study)
-    results = results_of(folder)
-    if export is None and (format or baseline or refit or force):
-        given = [
-            o for o, v in (("--format", format), ("--baseline", baseline), ("--refit", refit), ("--force", force)) if v
-        ]
-        raise UsageError(f"{', '.join(given)}: belongs to an export; name the file too, such as --export model.keras.")
+    made = Study(existing(study))
+    results = made.results
+    given = {"--format": format, "--baseline": baseline, "--refit": refit, "--force": force}
+    names = ", ".join(name for name, value in given.items() if value)
+    if export is None and names:
+        raise UsageError(f"{names}: belongs to an export; name the file too, such as --export model.keras.")
     if export is not None:
-        check(export, format, force)
-    from tuner.report import best as best_configurations
+        # Before anything is shown or loaded: is it clear what to write, can it be made and go there?
+        from tuner.export.formats import writable
+
+        writable(export, format, force)
+    from tuner.report import tables
 
     console = out()
-    console.print(best_configurations.best_table(results, top))
-    further = best_configurations.hyperparameter_table(results, top)
-    if further is not None:
+    console.print(tables.best_table(results, top))
+    if (further := tables.hyperparameter_table(results, top)) is not None:
         console.print(further)
     if export is not None:
-        write(folder, results, export, format, baseline=baseline, refit=refit, force=force)
+        _export(made, export, format, baseline=baseline, refit=refit, force=force)
+
+
+def _export(
+    made: Study, target: Path, format: ExportFormat | None, *, baseline: bool, refit: bool, force: bool
+) -> None:
+    """Exports, prints the model and what its check found."""
+    from tuner.export.formats import card_path, recipe
+
+    if not baseline and made.results.beats_baseline() is False:
+        text = "Note: the frozen baseline did better than this configuration; --baseline exports that instead."
+        err().print(Text(text), soft_wrap=True)
+    with status("Building, saving and checking the model") as say:
+        done = made.export(target, format=format, baseline=baseline, refit=refit, force=force, progress=say)
+    console = out()
+    console.print(Text(done.summary), soft_wrap=True)
+    lines = [done.sentence(short(target)), f"Its model card is {short(card_path(target))}."]
+    lines += [done.refit.sentence()] if done.refit else []
+    if done.kind.squares:
+        lines.append(f"It takes decoded squares: {recipe(done.contents)}. `tlstudy predict` makes them.")
+    for line in lines:
+        console.print(Text(line), soft_wrap=False)
 
 
 def existing(study: str | None, to_stderr: bool = False) -> StudyFolder:
@@ -196,6 +220,4 @@ def existing(study: str | None, to_stderr: bool = False) -> StudyFolder:
 
 
 def results_of(folder: StudyFolder) -> Results:
-    from tuner.study import Study
-
     return Study(folder).results

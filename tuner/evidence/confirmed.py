@@ -264,6 +264,8 @@ def _folds(tables: Tables, study: Study, sides: Sequence[Side]) -> tuple[Interva
     whole = sum(image.split in ("train", "val") for image in tables.images)
     differences = np.array([accuracy[0][b][0] - accuracy[1][b][0] for b in both])
     made = f"{len({f for _, f in both})} folds, {len({r for r, _ in both})} times"
-    missing = study.spec.confirm.folds * study.spec.confirm.repeats - len(both)
+    asked = study.spec.confirm
+    planned = sum(tables.meta.get("folds", [asked.folds] * asked.repeats))  # fewer where a class has fewer images
+    missing = planned - len(both)
     made += f" ({missing} missing or failed)" if missing > 0 else ""
     return corrected_resampled(differences, sizes, whole - sizes), made

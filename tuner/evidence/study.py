@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.spec.spec import Spec
+from tuner.store.store import Bracket
 from tuner.store.tables import Image, Session, Tables
-
-
-@dataclass(frozen=True)
-class Bracket:
-    """One planned Hyperband bracket: per rung the number of configurations and the last epoch they train to."""
-
-    iteration: int
-    bracket: int
-    sizes: tuple[int, ...]
-    epochs: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,25 @@ Markdown. Every name in it is escaped, so that a class called `<script>` or `| a
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from tuner.evidence.results import Results
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
+from tuner.export.formats import recipe
 from tuner.report import words
-from tuner.report.markdown import bullets, fenced, plain, table
-from tuner.report.usage import usage
+from tuner.report.words import Row
 from tuner.spec.spec import render
 
 if TYPE_CHECKING:
     from tuner.export.checking import Exported
 
 MOST = 20  # left-out files that are listed by name
-FEW = 100  # validation photographs below which the card warns
+FEW = 100  # validation images below which the card warns
 
 WEIGHTS = {
     "imagenet": "The backbone began with Keras's ImageNet weights for ResNet-50. Keras has said of them that they were "
@@ -34,52 +35,115 @@ WEIGHTS = {
 }
 
 
+CODE = {
+    "keras": """\
+import keras, numpy as np
+from PIL import Image, ImageOps
+
+model = keras.models.load_model(FILE)
+classes = model.get_layer("classes").bias_initializer.value
+photograph = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+print(classes, model.predict(np.asarray(photograph)[None]))
+""",
+    "savedmodel": """\
+import json, numpy as np, tensorflow as tf
+from PIL import Image, ImageOps
+
+model = tf.saved_model.load(FILE)
+classes = json.load(open(FILE + "/assets.extra/tlstudy.json"))["classes"]
+photograph = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+print(classes, model.serve(np.asarray(photograph, np.float32)[None]))
+""",
+    "onnx": """\
+import json, numpy as np, onnxruntime
+from tuner.images.decode import load_photograph, to_square
+
+session = onnxruntime.InferenceSession(FILE)
+about = json.loads(session.get_modelmeta().custom_metadata_map["tlstudy"])
+square = to_square(load_photograph("photo.jpg"), about["image_size"], about["resize"])
+print(about["classes"], session.run(None, {"square": square[None].astype(np.float32)})[0])
+""",
+    "litert": """\
+import json, zipfile, numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from tuner.images.decode import load_photograph, to_square
+
+about = json.loads(zipfile.ZipFile(FILE).read("tlstudy.json"))
+square = to_square(load_photograph("photo.jpg"), about["image_size"], about["resize"])
+answer = Interpreter(model_path=FILE).get_signature_runner()(square=square[None].astype(np.float32))
+print(about["classes"], answer["output_0"])
+""",
+}
+
+
 def card(
     results: Results, exported: Exported, *, study: str, baseline: bool = False, verdict: str | None = None
 ) -> str:
     """The whole card as Markdown text. study: how the user names the study. verdict: the study's, where it has one."""
-    row = results.ranking(None).set_index("id", drop=False).loc[exported.configuration]
-    name = plain(exported.path.name)
+    table = results.ranking(None).set_index("id", drop=False)
+    row = table.loc[exported.configuration].to_dict()
     what = "frozen baseline" if baseline else "best configuration"
-    parts = [
-        f"# Model card: {name}",
-        f"A ResNet-50 that sorts photographs into {len(exported.contents.classes)} classes, the {what} of a `tlstudy` "
-        "study: " + plain(words.configuration({str(k): v for k, v in row.items()})) + ".",
-    ]
-    parts += ["## Use", usage(exported)]
-    parts += ["## Classes", bullets(plain(label) for label in exported.contents.classes)]
-    parts += ["## Data", _data(results.study)]
-    parts += ["## Configuration", _configuration(row, results.study, exported)]
-    parts += ["## Measured", *_measured(results, row, exported, verdict)]
-    parts += ["## Limits", bullets(_limits(results.study, row, exported, baseline))]
-    parts += ["## Check of this file", _check(exported)]
-    parts += ["## Weights and licences", _weights(results.study)]
-    parts += ["## Made with", plain(", ".join(f"{k} {v}" for k, v in exported.versions.items())) + "."]
-    parts += ["## Make it again", _reproduce(results.study, exported, study, baseline)]
-    return "\n\n".join(parts) + "\n"
+    classes = exported.contents.classes
+    about = (
+        f"A ResNet-50 that sorts photographs into {len(classes)} classes, the {what} of a `tlstudy` study: "
+        f"{plain(words.configuration(row))}."
+    )
+    sections = {
+        "Use": _usage(exported),
+        "Classes": bullets(map(plain, classes)),
+        "Data": _data(results.study),
+        "Configuration": _configuration(row, results.study, exported),
+        "Measured": _measured(results, row, exported, verdict),
+        "Limits": bullets(_limits(results.study, row, exported, baseline)),
+        "Check of this file": _check(exported),
+        "Weights and licences": _weights(results.study),
+        "Made with": plain(", ".join(f"{k} {v}" for k, v in exported.versions.items())) + ".",
+        "Make it again": _reproduce(results.study, exported, study, baseline),
+    }
+    parts = [f"# Model card: {plain(exported.path.name)}", about]
+    return "\n\n".join([*parts, *(f"## {heading}\n\n{text}" for heading, text in sections.items())]) + "\n"
 
 
-# ---- sections ------------------------------------------------------------------------------------------------------
+# ---- sections ----
+
+
+def _usage(exported: Exported) -> str:
+    """What goes in and comes out, as Markdown; `tlstudy predict` comes first because it does all of it."""
+    side, name = exported.contents.image_size, exported.path.name
+    if exported.kind.squares:
+        takes = (
+            f"Takes `square`, float32 (batch, {side}, {side}, 3): RGB from 0 to 255. It does not resize: "
+            f"{recipe(exported.contents)}. `tlstudy predict` does this, and so do `load_photograph` and `to_square` in "
+            "the lines below."
+        )
+    else:
+        dtype = "uint8 or float32" if exported.kind.name == "keras" else "float32"
+        takes = (
+            f"Takes {dtype} (batch, height, width, 3): RGB from 0 to 255, upright, of any size. It resizes to "
+            f"{side} x {side} pixels and preprocesses itself."
+        )
+    gives = (
+        f"Gives float32 (batch, {len(exported.contents.classes)}): the probability of each class, in the order below."
+    )
+    command, code = f"tlstudy predict {shlex.quote(name)} photo.jpg", CODE[exported.kind.name]
+    return "\n\n".join([f"{takes} {gives}", fenced(command), fenced(code.replace("FILE", repr(name)), "python")])
 
 
 def _data(study: Study) -> str:
     splits = list(study.counts)
     rows = [[plain(name), *(f"{study.counts[split][i]:,}" for split in splits)] for i, name in enumerate(study.classes)]
     rows.append(["together", *(f"{sum(study.counts[split]):,}" for split in splits)])
-    said = [table(["photographs", *splits], rows)]
+    left_out = ["No file was left out."]
     if study.left_out:
         some = [f"{plain(path)}: {plain(reason)}" for path, reason in study.left_out[:MOST]]
         more = [f"and {len(study.left_out) - MOST} more"] if len(study.left_out) > MOST else []
-        said += [f"{words.several(len(study.left_out), 'file')} left out:", bullets([*some, *more])]
-    else:
-        said.append("No file was left out.")
-    data = study.spec.data
-    said.append(f"Each was made a square of {data.image_size} pixels by `{data.resize}`.")
-    return "\n\n".join(said)
+        left_out = [f"{words.several(len(study.left_out), 'file')} left out:", bullets([*some, *more])]
+    squares = f"Each was made a square of {study.spec.data.image_size} pixels by `{study.spec.data.resize}`."
+    return "\n\n".join([table(["photographs", *splits], rows), *left_out, squares])
 
 
-def _configuration(row: Any, study: Study, exported: Exported) -> str:
-    names = [name for name in words.NAMES if name in row.index and not name.startswith("val_")]
+def _configuration(row: Row, study: Study, exported: Exported) -> str:
+    names = [name for name in words.NAMES if name in row and not name.startswith("val_")]
     rows = [[words.NAMES[name], words.hyperparameter(name, row[name])] for name in names]
     rows.append(["optimizer", f"{study.spec.search.optimizer}, batches of {study.spec.search.batch_size}"])
     rows.append(["BatchNorm", study.spec.backbone.batch_norm])
@@ -91,36 +155,30 @@ def _configuration(row: Any, study: Study, exported: Exported) -> str:
     return table(["", ""], rows)
 
 
-def _measured(results: Results, row: Any, exported: Exported, verdict: str | None) -> list[str]:
+def _measured(results: Results, row: Row, exported: Exported, verdict: str | None) -> str:
     """Counts, accuracies with Wilson intervals, and what may be concluded."""
-    said = [] if exported.refit is None else [f"**{exported.refit.sentence()}**"]
+    parts = [] if exported.refit is None else [f"**{exported.refit.sentence()}**"]
+    others = {"frozen baseline": results.baseline(), "tutorial's recipe": results.reference()}
     rows = [_figures("this configuration", row)]
-    for name, other in (("frozen baseline", results.baseline()), ("tutorial's recipe", results.reference())):
-        if other is not None and other["id"] != row["id"]:
-            rows.append(_figures(name, other))
+    rows += [_figures(name, o.to_dict()) for name, o in others.items() if o is not None and o["id"] != row["id"]]
     images = Counter(results.study.val_labels)
     counts = [images[i] for i in range(len(results.study.classes))]
     if counts and sum(counts):
         rows.append([f"always {plain(results.study.classes[counts.index(max(counts))])}", *_share(counts), "-"])
-    said.append(table(["on the validation photographs", "right", "95 % interval (Wilson)", "loss"], rows))
+    parts.append(table(["on the validation photographs", "right", "95 % interval (Wilson)", "loss"], rows))
     confusion = results.confusion(str(row["id"]))
     if confusion is not None:
         by_class = [
             [plain(name), *_share([int(confusion[i, i])], int(confusion[i].sum()))]
             for i, name in enumerate(results.study.classes)
         ]
-        said.append(table(["class", "right", "95 % interval (Wilson)"], by_class))
-    said.append(
-        f"Verdict of the study: {plain(verdict)}" if verdict else "The study has no verdict: nothing but validation."
-    )
-    return said
+        parts.append(table(["class", "right", "95 % interval (Wilson)"], by_class))
+    known = f"Verdict of the study: {plain(verdict)}"
+    return "\n\n".join([*parts, known if verdict else "The study has no verdict: nothing but validation."])
 
 
-def _figures(name: str, row: Any) -> list[str]:
-    if words.missing(row["correct"]):
-        return [name, "-", "-", words.number(row["val_loss"])]
-    right = f"{row['correct']}/{row['validation']} ({words.percent(row['val_accuracy'])})"
-    return [name, right, f"{100 * row['low']:.0f} to {words.percent(row['high'])}", words.number(row["val_loss"])]
+def _figures(name: str, row: Row) -> list[str]:
+    return [name, words.right(row, share=True), words.interval(row), words.cell(row, "val_loss")]
 
 
 def _share(counts: Sequence[int], total: int | None = None) -> list[str]:
@@ -131,35 +189,31 @@ def _share(counts: Sequence[int], total: int | None = None) -> list[str]:
     return [f"{right}/{n} ({share})", f"{100 * low:.0f} to {words.percent(high)}"]
 
 
-def _limits(study: Study, row: Any, exported: Exported, baseline: bool) -> list[str]:
-    train, validation = sum(study.counts.get("train", ())), study.validation
-    seen = train if exported.refit is None else exported.refit.photographs
-    said = [
-        f"It learned from {words.several(seen, 'photograph')} and knows nothing but what those show. Photographs of "
+def _limits(study: Study, row: Row, exported: Exported, baseline: bool) -> list[str]:
+    train = sum(study.counts.get("train", ())) if exported.refit is None else exported.refit.photographs
+    validation = words.several(study.validation, "validation photograph")
+    always = [
+        f"It learned from {words.several(train, 'photograph')} and knows nothing but what those show. Photographs of "
         "another camera, place, season or purpose are another question.",
         "It always answers with one of its classes, also for a photograph of none of them. Its probabilities were not "
         "calibrated.",
-        f"This configuration and its epoch were chosen on the {words.several(validation, 'validation photograph')}: "
-        "the figures on them are better than new photographs will give.",
+        f"This configuration and its epoch were chosen on the {validation}: the figures on them are better than new "
+        "photographs will give.",
     ]
-    if validation < FEW:
-        said.append(
-            f"{words.several(validation, 'validation photograph')} are few: read the intervals, not the shares."
-        )
-    if not study.pretrained:
-        said.append(
-            "**No pretraining**: the backbone's weights were random, so nothing here is about transfer learning."
-        )
-    if study.leaked:
-        said.append(
-            f"**Leak**: {words.several(study.leaked, 'photograph')} stood in two splits; the figures are too good by "
-            "an unknown amount."
-        )
-    if not row["full"]:
-        said.append(f"It was trained for {row['epochs']} of {study.spec.search.max_epochs} epochs.")
-    if not baseline and study.state != "finished":
-        said.append(f"The search was {study.state}: another configuration may have been better.")
-    return said + [f"The study warned: {plain(warning)}" for warning in study.warnings]
+    leak = f"**Leak**: {words.several(study.leaked, 'photograph')} stood in two splits; the figures are too good by an"
+    untrained = "**No pretraining**: the backbone's weights were random, so nothing here is about transfer learning."
+    sometimes = (
+        (study.validation < FEW, f"{validation} are few: read the intervals, not the shares."),
+        (not study.pretrained, untrained),
+        (study.leaked, f"{leak} unknown amount."),
+        (not row["full"], f"It was trained for {row['epochs']} of {study.spec.search.max_epochs} epochs."),
+        (
+            not baseline and study.state != "finished",
+            f"The search was {study.state}: another configuration may have been better.",
+        ),
+    )
+    warned = [f"The study warned: {plain(warning)}" for warning in study.warnings]
+    return [*always, *(text for holds, text in sometimes if holds), *warned]
 
 
 def _check(exported: Exported) -> str:
@@ -183,10 +237,33 @@ def _reproduce(study: Study, exported: Exported, name: str, baseline: bool) -> s
     command = ["tlstudy", "best", name, "--export", exported.path.name, "--format", exported.kind.name]
     command += ["--baseline"] * baseline + ["--refit"] * (exported.refit is not None)
     commands = "\n".join([shlex.join(["tlstudy", "search", name]), shlex.join(command)])
-    return "\n\n".join(
-        [
-            "With these lines as `study.toml`, the same photographs, weights, versions and kind of machine:",
-            fenced(commands),
-            fenced(render(study.spec), "toml"),
-        ]
-    )
+    needed = "With these lines as `study.toml`, the same photographs, weights, versions and kind of machine:"
+    return "\n\n".join([needed, fenced(commands), fenced(render(study.spec), "toml")])
+
+
+# ---- Markdown that holds whatever the names in it are ----
+
+
+def plain(text: object) -> str:
+    """Text that Markdown shows as it is: nothing in it steers a terminal, makes markup or breaks a table."""
+    escaped = re.sub(r"([\\`*_{}\[\]()<>#!|&~$])", r"\\\1", words.visible(text))
+    # At the beginning of a line these would make a list or a rule of it.
+    return re.sub(r"^(\s*)(?:(\d+)(?=\.(?:\s|$))|(?=[-+=]))", r"\1\2\\", escaped)
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A code block; its fence is longer than any in the text."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    lines = (words.visible(line) for line in text.rstrip("\n").split("\n"))
+    return "\n".join([fence + language, *lines, fence])
+
+
+def bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells are Markdown already."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

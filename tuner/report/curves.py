@@ -2,165 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from tuner.evidence.results import Results
 from tuner.report import style, words
+from tuner.report.rows import NotYet, best_id, by_role
+from tuner.store.store import Bracket
 
-PANELS = (("accuracy", "Accuracy"), ("loss", "Loss"))
 WIDTHS = {"best": 3.2, "baseline": 1.5}
 
 
-def learning_curves(
-    epochs: pd.DataFrame, roles: Mapping[str, str], best_epochs: Mapping[str, int], axes: Sequence[Axes]
-) -> Sequence[Axes]:
-    """Two panels, accuracy and loss: training dashed, validation solid, the best epoch ringed, promotions marked.
+def learning_curve(results: Results, metric: str, ax: Axes) -> list[Line2D]:
+    """Loss (nats) or accuracy by epoch of the best configuration and the baseline; returns the legend's handles.
 
-    `roles`: "best" and "baseline" -> configuration; `best_epochs`: configuration -> epoch.
+    Training dashed, validation solid, the best epoch marked, promotions dotted. `metric`: "accuracy" or "loss".
+    Raises NotYet.
     """
-    for ax, (metric, title) in zip(axes, PANELS, strict=True):
-        learning_curve(epochs, roles, best_epochs, metric, ax).set_title(title)
-    return axes
-
-
-def learning_curve(
-    epochs: pd.DataFrame, roles: Mapping[str, str], best_epochs: Mapping[str, int], metric: str, ax: Axes
-) -> Axes:
-    """One panel of `learning_curves`; `metric`: "accuracy" or "loss"."""
-    for role, configuration in roles.items():
+    roles = by_role(results, "best", "baseline")
+    if not roles:
+        raise NotYet("no configuration has finished an epoch yet")
+    epochs = results.epochs()
+    handles = []
+    for role, row in roles.items():
         # The best is drawn wide and the baseline narrow on top of it: where they run together both are seen.
-        _curve(ax, epochs[epochs["configuration"] == configuration], metric, role, best_epochs.get(configuration))
+        (colour, marker), width = style.ROLES[role], WIDTHS[role]
+        curve = epochs[epochs["configuration"] == row["id"]]
+        alone = "." if len(curve) == 1 else ""  # a line through one point is invisible
+        x, y = curve["epoch"].astype("float64"), curve[f"val_{metric}"]
+        dashes: dict[str, Any] = {"linestyle": style.DASHED, "linewidth": 0.7 * width, "alpha": 0.85}
+        ax.plot(x, curve[metric], color=colour, marker=alone, **dashes)
+        ax.plot(x, y, color=colour, marker=alone, linewidth=width)
+        best = curve["epoch"] == row["best_epoch"]
+        size = 10 if marker == "*" else 8
+        ring: dict[str, Any] = {"marker": marker, "markerfacecolor": "white"}
+        ax.plot(x[best], y[best], linestyle="", markersize=size, color=colour, markeredgewidth=1.6, zorder=4, **ring)
+        label = f"{role} ({row['id']}), its best epoch marked"
+        handles.append(style.handle(label, colour, linewidth=width, markersize=8, **ring))
+    handles += [style.handle("validation"), style.handle("training", line="--", linewidth=1.3)]
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.margins(x=0.03)
-    _promotions(ax, epochs[epochs["configuration"] == roles.get("best")])
+    promoted = _promotions(epochs[epochs["configuration"] == roles["best"]["id"]]) if "best" in roles else []
+    for epoch in promoted:
+        ax.axvline(epoch + 0.5, color=style.WINNER, linestyle=":", linewidth=1.2, zorder=1)
+    if promoted:
+        handles.append(style.handle("best promoted to the next rung", style.WINNER, line=":", linewidth=1.2))
     if metric == "accuracy":
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.percent(value)))
         ax.set_ylim(max(0.0, ax.get_ylim()[0]), 1.02)
     else:
         ax.set_ylim(bottom=0)
-    return ax
-
-
-def curve_legend(roles: Mapping[str, str], promoted: bool) -> list[Line2D]:
-    """The handles that explain `learning_curves`, for the figure's legend."""
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=style.ROLES[role][0],
-            linewidth=WIDTHS[role],
-            marker=style.ROLES[role][1],
-            markerfacecolor="white",
-            markersize=8,
-            label=f"{role} ({configuration}), its best epoch marked",
-        )
-        for role, configuration in roles.items()
-    ]
-    handles += [
-        Line2D([], [], color=style.INK, label="validation"),
-        Line2D([], [], color=style.INK, linestyle="--", linewidth=1.3, label="training"),
-    ]
-    if promoted:
-        handles.append(
-            Line2D([], [], color=style.WINNER, linestyle=":", linewidth=1.2, label="best promoted to the next rung")
-        )
     return handles
 
 
-def _curve(ax: Axes, rows: pd.DataFrame, metric: str, role: str, best: int | None) -> None:
-    (colour, marker), width = style.ROLES[role], WIDTHS[role]
-    x = rows["epoch"].astype("float64")
-    alone = "." if len(rows) == 1 else ""  # a line through one point is invisible
-    ax.plot(x, rows[metric], color=colour, linestyle=(0, (4, 2)), linewidth=0.7 * width, alpha=0.85, marker=alone)
-    ax.plot(x, rows[f"val_{metric}"], color=colour, linewidth=width, marker=alone)
-    at = rows[rows["epoch"] == best] if best is not None else rows[:0]
-    ax.plot(
-        at["epoch"].astype("float64"),
-        at[f"val_{metric}"],
-        linestyle="",
-        marker=marker,
-        markersize=10 if marker == "*" else 8,
-        markerfacecolor="white",
-        markeredgecolor=colour,
-        markeredgewidth=1.6,
-        zorder=4,
-    )
-
-
-def promotions(rows: pd.DataFrame) -> list[int]:
+def _promotions(rows: pd.DataFrame) -> list[int]:
     """The epochs after which a configuration was promoted: where its next epoch belongs to another trial."""
     rows = rows.sort_values("epoch")
     trial = list(rows["trial"])
     return [int(epoch) for epoch, here, after in zip(rows["epoch"], trial, trial[1:], strict=False) if here != after]
 
 
-def _promotions(ax: Axes, rows: pd.DataFrame) -> None:
-    for epoch in promotions(rows):
-        ax.axvline(epoch + 0.5, color=style.WINNER, linestyle=":", linewidth=1.2, zorder=1)
-
-
 # ---- brackets and rungs ----
 
 
-def bracket(trials: pd.DataFrame, epochs: Sequence[int], winner: str | None, ax: Axes, *, apart: bool = False) -> Axes:
-    """One bracket: each configuration a line along its rungs at its best score so far; those that went on are dark.
+def brackets(results: Results, plan: Sequence[Bracket], axes: Sequence[Axes]) -> list[Line2D]:
+    """An ax a bracket: the best score so far of each configuration at the end of each of its rungs, those that went on
+    dark; and the baseline's as a line. Returns the legend's handles.
+    """
+    trials, objective = results.trials(), results.study.spec.search.objective
+    winner, frozen = best_id(results), results.baseline()
+    baseline = None if frozen is None else float(frozen[objective])
+    at = dict(list(trials.groupby(["iteration", "bracket"])))
+    tables = [at[bracket.iteration, bracket.bracket] for bracket in plan]
+    for ax, bracket, table in zip(axes, plan, tables, strict=True):
+        _bracket(table, bracket.epochs, winner, ax, apart=objective == "val_accuracy")
+    _score_axis(axes, pd.concat(tables)["score"], objective, baseline)
+    handles = [
+        style.handle("went no further than its first rung", style.OTHER, marker="o", markersize=4, line=""),
+        style.handle("promoted, or trained to the last epoch", marker="o", markersize=4),
+    ]
+    if winner is not None:
+        handles.append(style.handle("best", style.WINNER, marker="*", markersize=11, linewidth=2.4))
+    if baseline is not None:
+        handles.append(style.handle("frozen baseline, fully trained", style.BASELINE, linewidth=1.5))
+    return [*handles, style.handle("on top: configurations in the rung", line="")]
 
-    `trials`: the bracket's trials, whose score is the objective; `epochs`: the last epoch of each rung; `apart`: lines
-    are shifted sideways a little, for scores that tie.
+
+def _bracket(trials: pd.DataFrame, epochs: Sequence[int], winner: str | None, ax: Axes, *, apart: bool) -> None:
+    """`trials`: the bracket's trials, whose score is the objective; `epochs`: the last epoch of each rung; `apart`:
+    lines are shifted sideways a little, for scores that tie.
     """
     trials = trials.sort_values("rung")
     groups = list(trials.groupby("configuration", sort=True))
     for number, (configuration, rows) in enumerate(groups):
         shift = 0.4 * ((number + 0.5) / len(groups) - 0.5) if apart else 0.0
         scored, last = rows[rows["score"].notna()], int(rows["rung"].max())
-        won, far = configuration == winner, last > 0 or last == len(epochs) - 1
-        colour = style.WINNER if won else style.INK if far else style.OTHER
-        ax.plot(
-            scored["rung"].astype("float64") + shift,
-            scored["score"],
-            color=colour,
-            linewidth=2.4 if won else 1.3,
-            marker="o",
-            markersize=4,
-            alpha=1.0 if won else 0.7,
-            zorder=3 if won else 2,
-        )
-        if won:
-            ax.plot(
-                scored["rung"].iloc[-1:].astype("float64") + shift,
-                scored["score"].iloc[-1:],
-                linestyle="",
-                marker="*",
-                markersize=13,
-                color=colour,
-                markeredgecolor="white",
-                zorder=5,
-            )
+        x, y = scored["rung"].astype("float64") + shift, scored["score"]
+        if configuration == winner:
+            ax.plot(x, y, color=style.WINNER, linewidth=2.4, marker="o", markersize=4, zorder=3)
+            star: dict[str, Any] = {"marker": "*", "markersize": 13, "markeredgecolor": "white", "linestyle": ""}
+            ax.plot(x.iloc[-1:], y.iloc[-1:], color=style.WINNER, zorder=5, **star)
+        else:
+            colour = style.INK if last > 0 or last == len(epochs) - 1 else style.OTHER
+            ax.plot(x, y, color=colour, linewidth=1.3, marker="o", markersize=4, alpha=0.7, zorder=2)
     for rung in range(len(epochs)):
         here = trials[trials["rung"] == rung]
         failed = int((here["status"] == "failed").sum())
-        ax.annotate(
-            f"{len(here)}" + (f" ({failed} failed)" if failed else ""),
-            (rung, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color="#555555",
-        )
+        text = f"{len(here)}" + (f" ({failed} failed)" if failed else "")
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points"}
+        ax.annotate(text, (rung, 1.0), **place, ha="center", fontsize=8, color="#555555")
     ax.set_xticks(range(len(epochs)), [str(e) for e in epochs])
     ax.set_xlim(-0.35, len(epochs) - 1 + 0.35)
     ax.set_xlabel("epochs")
-    return ax
 
 
-def score_axis(axes: Sequence[Axes], scores: pd.Series, objective: str, baseline: float | None) -> None:
+def _score_axis(axes: Sequence[Axes], scores: pd.Series, objective: str, baseline: float | None) -> None:
     """The brackets' vertical axis, with the baseline's score as a line; logarithmic when losses spread far."""
     seen = [float(v) for v in scores.dropna()] + ([] if baseline is None else [baseline])
     for ax in axes:
@@ -172,24 +134,3 @@ def score_axis(axes: Sequence[Axes], scores: pd.Series, objective: str, baseline
         if objective == "val_accuracy":
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.percent(value)))
     axes[0].set_ylabel(words.NAMES[objective] + ", best so far")
-
-
-def bracket_legend(winner: bool, baseline: bool) -> list[Line2D]:
-    """Handles for `bracket` and its baseline."""
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=style.OTHER,
-            marker="o",
-            markersize=4,
-            linestyle="",
-            label="went no further than its first rung",
-        ),
-        Line2D([], [], color=style.INK, marker="o", markersize=4, label="promoted, or trained to the last epoch"),
-    ]
-    if winner:
-        handles.append(Line2D([], [], color=style.WINNER, marker="*", markersize=11, linewidth=2.4, label="best"))
-    if baseline:
-        handles.append(Line2D([], [], color=style.BASELINE, linewidth=1.5, label="frozen baseline, fully trained"))
-    return [*handles, Line2D([], [], linestyle="", label="on top: configurations in the rung")]

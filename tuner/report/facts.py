@@ -1,4 +1,4 @@
-"""The study in plain words, for the terminal and the page alike: its facts, its warnings, where its time went."""
+"""The study in plain words, for the terminal and the page alike: what came out, its facts, its warnings, its time."""
 
 from __future__ import annotations
 
@@ -7,27 +7,126 @@ import pandas as pd
 
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
-from tuner.evidence.statistics import balanced_accuracy
-from tuner.report import headline, words
+from tuner.evidence.statistics import balanced_accuracy, smallest_telling_difference
+from tuner.evidence.study import Study
+from tuner.report import words
+from tuner.report.rows import by_role
+from tuner.report.words import Row
 from tuner.spec.spec import Range, Searched
+
+# ---- the headline: what came out, what depth, and what these images can and cannot tell ----
+
+
+def headline(results: Results) -> str:
+    """What the figures show and what they do not, in plain sentences, a thought a line."""
+    study, rows = results.study, by_role(results, "best", "baseline")
+    winner, baseline = rows.get("best"), rows.get("baseline")
+    if study.state == "not started":
+        return "Not started: nothing has been trained yet."
+    state = {"running": "Still running: ", "interrupted": "Interrupted: "}.get(study.state, "")
+    if winner is None and baseline is None:
+        return f"{state}no configuration has finished an epoch yet."
+    scores = []
+    if winner is not None:
+        depth = int(winner["unfrozen_layers"])
+        frozen = f"{depth} layers unfrozen" if depth else "backbone frozen"
+        so_far = "" if winner["full"] else f" after {winner['epochs']} of {study.spec.search.max_epochs} epochs"
+        scores.append(f"best configuration {winner['id']} ({frozen}){so_far}: {_score(winner)}")
+    if baseline is not None:
+        scores.append(f"frozen baseline: {_score(baseline)}")
+    text = state + "; ".join(scores)
+    lines = [f"{text[0].upper()}{text[1:]}."]
+    lines += [*_compared(results), *_coverage(results), *_caution(study, winner, baseline)]
+    if not study.pretrained:
+        lines.append(NO_PRETRAINING)
+    return "\n".join(lines)
+
+
+def qualified(results: Results) -> list[str]:
+    """What of the headline qualifies a verdict too: depths hardly tried, small sets, no pretraining."""
+    lines = [line.strip() for line in _coverage(results)]
+    n, needed = results.study.validation, smallest_telling_difference(results.study.validation)
+    if n < SMALL:
+        told = "no difference" if needed is None else f"no difference below {needed} images"
+        lines.append(f"Small sets: the search chose by {n} validation images, on which {told} can be told from luck.")
+    return lines + ([] if results.study.pretrained else [NO_PRETRAINING])
+
+
+SMALL = 100
+"""Validation images below which the report warns."""
+
+NO_PRETRAINING = "No pretraining: the backbone's weights are random, so nothing here is about transfer learning."
+
+
+def _score(row: Row) -> str:
+    loss = f"loss {words.number(row['val_loss'])}"
+    if words.missing(row["correct"]):
+        return f"validation {loss}"
+    return f"{words.right(row)} ({words.percent(row['val_accuracy'])}, interval {words.interval(row)}), {loss}"
+
+
+def _compared(results: Results) -> list[str]:
+    """The plain answer to the study's question, as far as the search has one."""
+    winner, better = results.winner(), results.beats_baseline()
+    if winner is None or better is None:
+        return []
+    by = words.NAMES[results.study.spec.search.objective]
+    if not better:
+        return [
+            f"Nothing that was searched did better than the frozen baseline by {by}: in this search unfreezing layers "
+            "did not pay. The baseline is the model to take (`--baseline` exports it).",
+        ]
+    if winner["unfrozen_layers"] == 0:
+        return ["The best configuration keeps the backbone frozen too: in this search unfreezing layers did not pay."]
+    return [f"By {by} on the validation images the best is ahead of the baseline."]
+
+
+def _coverage(results: Results) -> list[str]:
+    """Depths that the budget left without a fair trial: nothing may be concluded about them."""
+    depths = results.depths().to_dict(orient="records")
+    if len(depths) < 2 or results.study.state != "finished":
+        return []
+    never = [str(d["unfrozen_layers"]) for d in depths if not d["tried"]]
+    # The frozen backbone was trained in full by the baseline.
+    short = [str(d["unfrozen_layers"]) for d in depths if d["tried"] and not d["finished"] and d["unfrozen_layers"]]
+    lines = []
+    if never:
+        lines.append(
+            f"Depth {words.listed(never)} was never drawn: nothing is known of it. A larger budget would try it."
+        )
+    if short:
+        most = results.study.spec.search.max_epochs
+        lines.append(
+            f"No configuration with {' or '.join(short)} unfrozen layers was trained for all {most} epochs: "
+            "others were ahead of them after fewer, which is no proof."
+        )
+    return lines
+
+
+def _caution(study: Study, winner: Row | None, baseline: Row | None) -> list[str]:
+    n, needed = study.validation, smallest_telling_difference(study.validation)
+    if needed is None:
+        told = f"With only {n} validation images no difference can be told from luck."
+    else:
+        told = f"On {n} validation images a difference below {needed} images cannot be told from luck."
+        if baseline is not None and not words.missing(baseline["correct"]) and n - baseline["correct"] < needed:
+            wrong = n - baseline["correct"]
+            told += f" The baseline is wrong on {wrong}, so these images cannot show a gain however good the best is."
+    chosen = " The search chose the best by these same images, so it looks better here than it is."
+    return [told + (chosen if winner is not None else "")]
+
+
+# ---- the study ----
 
 
 def study_lines(results: Results) -> list[tuple[str, str]]:
     """(name, text) of data, backbone, space and search."""
     study = results.study
-    search = study.spec.search
-    lines = [
-        (
-            "state",
-            study.state
-            + (f", {words.seconds(study.seconds)}" if study.seconds else "")
-            + (f" in {study.sessions} sessions" if study.sessions > 1 else ""),
-        )
-    ]
+    spent = f", {words.seconds(study.seconds)}" if study.seconds else ""
+    lines = [("state", study.state + spent + (f" in {study.sessions} sessions" if study.sessions > 1 else ""))]
     if study.data_path:
-        lines.append(
-            ("data", words.visible(study.data_path) + (f" ({words.visible(study.layout)})" if study.layout else ""))
-        )
+        layout = f" ({words.visible(study.layout)})" if study.layout else ""
+        lines.append(("data", words.visible(study.data_path) + layout))
     for split, counts in study.counts.items():
         each = [f"{words.visible(name)} {count}" for name, count in zip(study.classes, counts, strict=False)]
         lines.append((split, f"{sum(counts)} images: {words.listed(each, 12)}"))
@@ -40,18 +139,13 @@ def study_lines(results: Results) -> list[tuple[str, str]]:
         size = f", {words.amount(study.backbone_parameters)} parameters" if study.backbone_parameters else ""
         lines.append(("backbone", f"ResNet-50, {weights}{size}"))
     if study.classes:
-        lines += [
-            (words.NAMES[key], searched(key, value))
-            for key, value in vars(study.spec.space).items()
-            if value != words.DEFAULTS.get(key)
-        ]
-        lines.append(
-            (
-                "search",
-                f"Hyperband by {words.NAMES[search.objective]}, at most {search.max_epochs} epochs, "
-                f"factor {search.factor}, batch {search.batch_size}, seed {search.seed}",
-            )
+        space, search = vars(study.spec.space).items(), study.spec.search
+        lines += [(words.NAMES[k], _searched(k, value)) for k, value in space if value != words.DEFAULTS.get(k)]
+        settings = (
+            f"Hyperband by {words.NAMES[search.objective]}, at most {search.max_epochs} epochs, "
+            f"factor {search.factor}, batch {search.batch_size}, seed {search.seed}"
         )
+        lines.append(("search", settings))
     return lines
 
 
@@ -62,24 +156,39 @@ def _majority(results: Results) -> list[tuple[str, str]]:
     if not study.classes or not each.sum():
         return []
     most, n = int(each.max()), int(each.sum())
-    said = f"always {words.visible(study.classes[int(each.argmax())])}: {most}/{n} ({words.percent(most / n)}) right"
+    text = f"always {words.visible(study.classes[int(each.argmax())])}: {most}/{n} ({words.percent(most / n)}) right"
     if most > 1.5 * each.min():
-        rows = {"best": results.winner(), "baseline": results.baseline()}
-        found = {name: results.confusion(str(row["id"])) for name, row in rows.items() if row is not None}
-        shares = [f"{name} {words.percent(balanced_accuracy(c))}" for name, c in found.items() if c is not None]
-        said += f"; by class on average: {', '.join(shares)}" if shares else ""
-    return [("majority", said)]
+        rows = by_role(results, "best", "baseline")
+        found = {role: results.confusion(str(row["id"])) for role, row in rows.items()}
+        shares = [f"{role} {words.percent(balanced_accuracy(c))}" for role, c in found.items() if c is not None]
+        text += f"; by class on average: {', '.join(shares)}" if shares else ""
+    return [("majority", text)]
 
 
-def searched(name: str, value: Searched) -> str:
-    """One hyperparameter's values in words."""
+def _searched(name: str, value: Searched) -> str:
     if isinstance(value, Range):
         return f"{words.hyperparameter(name, value.min)} to {words.hyperparameter(name, value.max)}, {value.sampling}"
-    return (
-        words.listed([words.hyperparameter(name, v) for v in value], 20)
-        if isinstance(value, tuple)
-        else words.hyperparameter(name, value)
-    )
+    return words.listed([words.hyperparameter(name, v) for v in (value if isinstance(value, tuple) else (value,))], 20)
+
+
+DEPTH_COLUMNS = {
+    "unfrozen layers": "unfrozen_layers",
+    "tried": "tried",
+    "trained in full": "finished",
+    "best": "best",
+    "epochs": "epochs",
+    "right": "correct",
+    "loss": "val_loss",
+    "right +/-": "images_over_baseline",
+    "loss +/-": "loss_over_baseline",
+}
+"""Header -> column of `Results.depths`."""
+
+
+def bracket_name(results: Results, row: Row) -> str:
+    """The bracket of a row of `Results.rungs`, with its iteration where there are several."""
+    several = len({bracket.iteration for bracket in results.study.plan}) > 1
+    return f"{row['bracket']}" + (f" (iteration {row['iteration'] + 1})" if several else "")
 
 
 # ---- warnings ----
@@ -90,17 +199,17 @@ def warning_lines(results: Results, findings: Findings | None = None) -> list[st
 
     With findings also what the search's own headline says otherwise: no pretraining, small sets, depths hardly tried.
     """
-    table = results.configurations()
-    failed = table[table["status"] == "failed"]
     lines = [words.visible(w) for w in results.study.warnings]
     if findings is not None and findings.kind != "open":  # else the headline stands on top and says it
-        lines += headline.qualified(results)
-    lines += [
-        f"{row['id']} failed: {'no reason given' if words.missing(row['reason']) else words.visible(row['reason'])}"
-        for row in failed.to_dict(orient="records")
-    ]
-    odd = table[(table["status"] != "failed") & table["reason"].notna()]
-    return lines + [f"{row['id']}: {words.visible(row['reason'])}" for row in odd.to_dict(orient="records")]
+        lines += qualified(results)
+    failed, odd = [], []
+    for row in results.configurations().to_dict(orient="records"):
+        reason = None if words.missing(row["reason"]) else words.visible(row["reason"])
+        if row["status"] == "failed":
+            failed.append(f"{row['id']} failed: {'no reason given' if reason is None else reason}")
+        elif reason is not None:
+            odd.append(f"{row['id']}: {reason}")
+    return lines + failed + odd
 
 
 # ---- what mattered, and where the time went ----

@@ -1,6 +1,6 @@
-"""The photographs that winner and baseline judge differently or both get wrong, as small pictures inside the page.
+"""The images that winner and baseline judge differently or both get wrong, made small, inside the page.
 
-A picture is decoded by this project's own decoder and encoded anew: no byte of the file itself gets into the page. A
+An image is decoded by this project's own decoder and encoded anew: no byte of the file itself gets into the page. A
 file that is not the one the study saw, by its SHA-256, is not shown.
 """
 
@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -21,6 +19,8 @@ from tuner.errors import UsageError
 from tuner.evidence.results import Results
 from tuner.images.dataset import located
 from tuner.images.decode import Unreadable, decode, open_file, open_header
+from tuner.report.rows import wrong_images
+from tuner.report.words import Row
 from tuner.store.locate import DRAWN
 
 SIDE, QUALITY, MOST = 160, 70, 96
@@ -34,8 +34,8 @@ GROUPS = {
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one of `ROLES` said of a photograph: the class it chose, and the probability it gave the true class."""
+class Prediction:
+    """What one of `ROLES` made of an image: the class it chose, and the probability it gave the true class."""
 
     role: str
     chosen: str
@@ -44,24 +44,24 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """`data`: a data: URL, or "" when the photograph cannot be shown, `reason` says why."""
+class Shown:
+    """An image of class `label`. `data`: a data: URL, or "" when it cannot be shown, `reason` says why."""
 
     name: str
     label: str
-    said: tuple[Said, ...]
+    predictions: tuple[Prediction, ...]
     data: str
     reason: str
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """`groups`: title -> its pictures, the surest mistakes first; `more`: photographs beyond those that are shown."""
+    """`groups`: title -> its images, the surest mistakes first; `more`: images beyond those that are shown."""
 
-    photographs: int
-    groups: dict[str, list[Picture]] = field(default_factory=dict)
+    images: int
+    groups: dict[str, list[Shown]] = field(default_factory=dict)
     more: int = 0
-    unread: int = 0  # pictures that could not be shown
+    unread: int = 0  # images that could not be shown
     reasons: tuple[str, ...] = ()  # why not
 
     @property
@@ -70,39 +70,34 @@ class Gallery:
 
 
 def gallery(results: Results, root: Path, most: int = MOST) -> Gallery | None:
-    """The gallery of a study in the folder `root`; None while not both models have said something."""
-    said = results.images()
-    roles = [role for role in ROLES if role in said]
-    if len(roles) < len(ROLES):
+    """The gallery of a study in the folder `root`; None while not both models have predicted."""
+    judged = results.images()
+    if not set(ROLES) <= set(judged):
         return None
-    said["digest"] = [digest for _, digest in results.validation_files()]
-    said["lowest"] = said[[f"{role}_chance" for role in roles]].min(axis=1)
-    wrong = said[~said[[f"{role}_right" for role in roles]].all(axis=1)].sort_values("lowest", kind="stable")
-    folder = _folder(results, root)
-    groups: dict[str, list[Picture]] = {title: [] for title in GROUPS.values()}
+    judged["digest"] = [digest for _, digest in results.validation_files()]
+    wrong, folder = wrong_images(judged, ROLES), _folder(results, root)
+    groups: dict[str, list[Shown]] = {title: [] for title in GROUPS.values()}
     for row in wrong.head(most).to_dict(orient="records"):
-        title = GROUPS[(bool(row["best_right"]), bool(row["baseline_right"]))]
-        groups[title].append(_picture(row, folder))
-    reasons = [picture.reason for pictures in groups.values() for picture in pictures if not picture.data]
-    shown = {title: pictures for title, pictures in groups.items() if pictures}
-    return Gallery(len(said), shown, max(0, len(wrong) - most), len(reasons), tuple(dict.fromkeys(reasons)))
+        groups[GROUPS[bool(row["best_right"]), bool(row["baseline_right"])]].append(_shown(row, folder))
+    groups = {title: images for title, images in groups.items() if images}
+    reasons = [image.reason for images in groups.values() for image in images if not image.data]
+    return Gallery(len(judged), groups, max(0, len(wrong) - most), len(reasons), tuple(dict.fromkeys(reasons)))
 
 
-def _picture(row: Mapping[Any, Any], folder: Path | str) -> Picture:
-    name, data, reason = str(row["photograph"]), "", ""
+def _shown(row: Row, folder: Path | None) -> Shown:
+    name, data, reason = str(row["photograph"]), "", "no longer where the study read it"
     try:
-        if isinstance(folder, str):
-            raise Unreadable(folder)
-        data = thumbnail(folder, name, str(row["digest"]))
+        if folder is not None:
+            data, reason = _thumbnail(folder / name, str(row["digest"])), ""
     except Unreadable as error:
         reason = error.reason
-    said = tuple(Said(role, str(row[role]), float(row[f"{role}_chance"]), bool(row[f"{role}_right"])) for role in ROLES)
-    return Picture(name, str(row["class"]), said, data, reason)
+    predictions = (Prediction(r, str(row[r]), float(row[f"{r}_chance"]), bool(row[f"{r}_right"])) for r in ROLES)
+    return Shown(name, str(row["class"]), tuple(predictions), data, reason)
 
 
-def thumbnail(folder: Path, name: str, digest: str) -> str:
-    """A photograph as a data: URL of a small JPEG. Raises Unreadable, also for a file that is another one by now."""
-    with open_file(folder / name) as stream:
+def _thumbnail(path: Path, digest: str) -> str:
+    """An image as a data: URL of a small JPEG. Raises Unreadable, also for a file that is another one by now."""
+    with open_file(path) as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
             raise Unreadable("another file than the study saw")
         stream.seek(0)
@@ -114,10 +109,10 @@ def thumbnail(folder: Path, name: str, digest: str) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _folder(results: Results, root: Path) -> Path | str:
-    """The folder of the photographs, or why there is none."""
+def _folder(results: Results, root: Path) -> Path | None:
+    """The folder of the images, as far as it is still there."""
     named = results.study.spec.data.path
     try:
         return located("photos" if named.startswith(DRAWN) else named, root, cache_root())
     except (UsageError, OSError):
-        return "no longer where the study read it"
+        return None

@@ -18,7 +18,7 @@ from rich.text import Text
 from tuner.report import words
 from tuner.report.progress import CONFIRMING, DONE, PARTLY, RUNS, WAITS, Progressed, can_show
 from tuner.search.events import Counted, Event, Notice, Phase, Planned, TrialEnded
-from tuner.store.store import Bracket
+from tuner.store.store import Bracket, EpochRow
 
 TITLES = {
     "images": "reading photographs",
@@ -70,20 +70,20 @@ class Live:
         if state.phase is None:
             return Text("starting")
         title = TITLES.get(state.phase.name, words.visible(state.phase.name))
-        trained = state.phase.name in ("baseline", "search") and state.plan is not None
-        done, total, thing = (state.ended, state.plan.total, "trials") if trained and state.plan else (0, 0, "")
-        if state.progress is not None and not trained:
+        plan = state.plan if state.phase.name in ("baseline", "search") else None
+        done, total, thing = 0, 0, ""
+        if plan is not None:
+            done, total, thing = state.ended, plan.total, "trials"
+        elif state.progress is not None:
             done, total, thing = state.progress.done, state.progress.total, "images"
-        row = Table.grid(padding=(0, 1, 0, 0), expand=False)
+        row = Table.grid(padding=(0, 1, 0, 0))
         row.add_column(no_wrap=True)
         row.add_column(no_wrap=True)
         row.add_column(no_wrap=True, overflow="ellipsis")
         count = Text(f"{done} of {total} {thing}" if total else words.visible(state.phase.detail))
-        bar = (
-            ProgressBar(total=max(total, 1), completed=done, width=max(4, min(30, width - 46)))
-            if total and width >= 56
-            else Text("")
-        )
+        bar: RenderableType = Text("")
+        if total and width >= 56:
+            bar = ProgressBar(total=total, completed=done, width=min(30, width - 46))
         row.add_row(Text(title, style="bold"), bar, count)
         return row
 
@@ -97,7 +97,7 @@ class Live:
             parts.append(f"{state.rate:.0f} images/s")
         if state.failed:
             parts.append(f"{state.failed} failed")
-        return Text(", ".join(parts), no_wrap=True, overflow="ellipsis")
+        return _cut(", ".join(parts))
 
     def _grid(self, console: Console, options: ConsoleOptions, rows: int) -> RenderableType | None:
         """Brackets by rungs, as much of it as there is room for."""
@@ -108,30 +108,21 @@ class Live:
         iteration = current.iteration if current is not None else max((place[0] for place in state.rungs), default=0)
         brackets = [b for b in plan.brackets if b.iteration == iteration] or list(plan.brackets)
         grid = bracket_grid(state, brackets)
-        if (
-            len(brackets) + 1 <= rows
-            and Measurement.get(console, options.update(max_width=1000), grid).maximum <= options.max_width
-        ):
+        wide = Measurement.get(console, options.update(max_width=1000), grid).maximum
+        if len(brackets) < rows and wide <= options.max_width:
             return grid
         here = next((b for b in brackets if current is not None and b.bracket == current.bracket), brackets[0])
         cells = [f"{_cell(state, here, rung)} at {last}" for rung, last in enumerate(here.epochs)]
-        return Text(
-            f"bracket {here.bracket}: " + ", ".join(cells) + (" epochs" if cells else ""),
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+        return _cut(f"bracket {here.bracket}: " + ", ".join(cells) + (" epochs" if cells else ""))
 
     def _trial(self) -> list[tuple[str, str]]:
         state = self.state
         if not state.running:
             return []
         start = list(state.running.values())[-1]
-        latest = state.latest if state.latest is not None and state.latest.trial == start.trial else None
-        epoch = (
-            f"epoch {latest.row.epoch} of {start.last_epoch}, val loss {words.number(latest.row.val_loss)}"
-            if latest
-            else f"from epoch {start.first_epoch + 1} of {start.last_epoch}"
-        )
+        latest, epoch = state.latest, f"from epoch {start.first_epoch + 1} of {start.last_epoch}"
+        if latest is not None and latest.trial == start.trial:
+            epoch = f"epoch {latest.row.epoch} of {start.last_epoch}, val loss {words.number(latest.row.val_loss)}"
         more = f", {len(state.running) - 1} more running" if len(state.running) > 1 else ""
         return [
             ("running", f"{epoch} ({words.visible(start.configuration)}{more})"),
@@ -143,32 +134,34 @@ class Live:
         for kind, name in (("search", "best"), ("baseline", "baseline")):
             held = self.state.best(kind)
             if held is not None:
-                so_far = (
-                    ""
-                    if self.state.is_full(held)
-                    else f" after {held.start.last_epoch} epoch{'s' * (held.start.last_epoch > 1)}"
-                )
+                start, full = held.start, self.state.is_full(held)
+                so_far = "" if full else f" after {_epochs(start.last_epoch)}"
                 lines += [
-                    (
-                        name,
-                        f"val loss {words.number(held.row.val_loss)}, {words.percent(held.row.val_accuracy)} right"
-                        f"{so_far} "
-                        f"({words.visible(held.start.configuration)})",
-                    ),
-                    ("", words.configuration(held.start.hyperparameters)),
+                    (name, f"{_score(held.row)}{so_far} ({words.visible(start.configuration)})"),
+                    ("", words.configuration(start.hyperparameters)),
                 ]
         return lines
 
     def _notices(self) -> list[RenderableType]:
         """The latest two, a line each; all of them stand in the plain lines and in the report."""
-        return [
-            Text(
-                f"{'! ' if n.warning else ''}{words.visible(' '.join(n.text.split()))}",
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-            for n in self.state.notices[-2:]
-        ]
+        return [_cut(f"{'! ' if n.warning else ''}{_in_a_line(n.text)}") for n in self.state.notices[-2:]]
+
+
+def _cut(text: str) -> Text:
+    """One line, whose end goes where the terminal is too narrow."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _in_a_line(text: str) -> str:
+    return words.visible(" ".join(text.split()))
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count > 1)}"
+
+
+def _score(row: EpochRow) -> str:
+    return f"val loss {words.number(row.val_loss)}, {words.percent(row.val_accuracy)} right"
 
 
 def bracket_grid(state: Progressed, brackets: list[Bracket]) -> Table:
@@ -178,7 +171,7 @@ def bracket_grid(state: Progressed, brackets: list[Bracket]) -> Table:
     grid.add_column(no_wrap=True)
     for _ in longest.epochs:
         grid.add_column(no_wrap=True, justify="right", min_width=7)
-    grid.add_row(Text("bracket"), *(Text(f"{e} epoch{'s' * (e > 1)}") for e in longest.epochs))
+    grid.add_row("bracket", *map(_epochs, longest.epochs))
     for bracket in brackets:
         skipped = len(longest.epochs) - len(bracket.epochs)
         cells = [
@@ -203,7 +196,7 @@ def _pairs(lines: list[tuple[str, str]]) -> Table:
     table.add_column(no_wrap=True, style="bold", min_width=8)
     table.add_column(no_wrap=True, overflow="ellipsis")
     for name, text in lines:
-        table.add_row(Text(name), Text(text, no_wrap=True, overflow="ellipsis"))
+        table.add_row(Text(name), _cut(text))
     return table
 
 
@@ -218,11 +211,10 @@ class PlainLines:
         self.state.take(event)
         match event:
             case Phase():
-                return TITLES.get(event.name, words.visible(event.name)) + (
-                    f": {words.visible(event.detail)}" if event.detail else ""
-                )
+                title = TITLES.get(event.name, words.visible(event.name))
+                return f"{title}: {words.visible(event.detail)}" if event.detail else title
             case Notice():
-                return ("warning: " if event.warning else "") + words.visible(" ".join(event.text.split()))
+                return ("warning: " if event.warning else "") + _in_a_line(event.text)
             case Counted():
                 return can_show(event.validation, event.test)
             case Planned():
@@ -240,16 +232,12 @@ class PlainLines:
         number = "confirming" if event.kind in CONFIRMING else f"trial {self.state.ended}{total}"
         parts = [f"{number} {words.visible(event.configuration)}"]
         if start is not None:
-            parts.append(
-                (f"bracket {start.bracket} rung {start.rung}, " if start.bracket is not None else "")
-                + f"epoch {start.last_epoch}"
-            )
+            rung = "" if start.bracket is None else f"bracket {start.bracket} rung {start.rung}, "
+            parts.append(f"{rung}epoch {start.last_epoch}")
         if event.status == "FAILED":
             parts.append("FAILED: " + words.visible(event.reason or "no reason given"))
         elif event.best is not None:
-            parts.append(
-                f"val loss {words.number(event.best.val_loss)}, {words.percent(event.best.val_accuracy)} right"
-            )
+            parts.append(_score(event.best))
         if start is not None:
             parts.append(words.configuration(start.hyperparameters))
         if event.seconds_left is not None and event.seconds_left > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,24 +19,18 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], ax: Axes
     """Counts with their share of the true class (row percent), which also gives the shade. `rows`: name the rows."""
     totals = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    ax.imshow(share, cmap=style.COUNT_MAP, vmin=0, vmax=1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     many = len(classes)
     if many <= MOST_NUMBERS:
         size = 11 if many <= 3 else 9 if many <= 6 else 6.5
         for i, j in np.ndindex(counts.shape):
             text = f"{counts[i, j]}\n{words.percent(float(share[i, j]))}" if counts[i, j] else "0"
-            ax.text(
-                j, i, text, ha="center", va="center", fontsize=size, color="white" if share[i, j] > 0.55 else style.INK
-            )
+            colour = "white" if share[i, j] > 0.55 else style.INK
+            ax.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
     names = [style.label(name, 22) for name in classes]
     steep = many > 3 or max(map(len, names)) > 12
-    ax.set_xticks(
-        range(many),
-        names,
-        rotation=40 if steep else 0,
-        ha="right" if steep else "center",
-        rotation_mode="anchor" if steep else "default",
-    )
+    turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if steep else {}
+    ax.set_xticks(range(many), names, **turned)
     ax.set_yticks(range(many), names if rows else [""] * many)
     ax.set_xlabel("predicted")
     if rows:
@@ -49,7 +44,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], ax: Axes
 def reliability(bins: pd.DataFrame, ax: Axes) -> Axes:
     """Accuracy (with Wilson's interval) against confidence by bins of equally many images; on the line both agree."""
     low = max(0.0, min(bins["low"].min(), bins["confidence"].min()) - 0.05)
-    ax.plot([low, 1], [low, 1], color=style.OTHER, linewidth=1.2, linestyle=(0, (4, 2)))
+    ax.plot([low, 1], [low, 1], color=style.OTHER, linewidth=1.2, linestyle=style.DASHED)
     ends = [bins["accuracy"] - bins["low"], bins["high"] - bins["accuracy"]]
     ax.errorbar(bins["confidence"], bins["accuracy"], yerr=ends, color=style.WINNER, marker="o", capsize=3, linewidth=1)
     ax.set_xlim(low, 1.02)

@@ -1,7 +1,7 @@
 """A study in MLflow: a parent run for the study, a run a configuration below it. The extra `tlstudy[mlflow]`.
 
 Everything is read from the store, and a run is found again by its tags: exporting a second time adds the epochs that
-are new and doubles nothing, whether the first time was cut off or the study went on since. Photographs, their names and
+are new and doubles nothing, whether the first time was cut off or the study went on since. Images, their names and
 models stay here; names, settings and metrics go to the server.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ def export(results: Results, name: str, uri: str) -> int:
     with _explained(uri) as client:
         experiment = _experiment(client)
         known = _known(client, experiment, name, found.study)
-        parent = known.get("") or _create(client, experiment, name, found, None)
+        parent = known.get("") or _create(client, experiment, name, found)
         for run in found.runs:
             _update(client, known.get(run.id) or _create(client, experiment, name, found, run, parent), run)
         for key, value in _summary(results).items():
@@ -90,7 +90,7 @@ def _explained(uri: str) -> Iterator[MlflowClient]:
 def _experiment(client: MlflowClient) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     found = client.get_experiment_by_name(name)
-    return str(found.experiment_id) if found is not None else str(client.create_experiment(name))
+    return str(client.create_experiment(name) if found is None else found.experiment_id)
 
 
 def _known(client: MlflowClient, experiment: str, name: str, study: str) -> dict[str, Any]:
@@ -109,14 +109,15 @@ def _known(client: MlflowClient, experiment: str, name: str, study: str) -> dict
 
 
 def _create(
-    client: MlflowClient, experiment: str, name: str, found: Runs, run: Run | None, parent: Any | None = None
+    client: MlflowClient, experiment: str, name: str, found: Runs, run: Run | None = None, parent: Any = None
 ) -> Any:
+    """A new run at MLflow: the study's, or with `run` the one of a configuration below `parent`."""
+    began, title, kind = (found.began, name, "study") if run is None else (run.began, f"{name} {run.id}", run.kind)
     tags = {"tlstudy.study": name, "tlstudy.study_id": found.study, "tlstudy.version": __version__}
-    if run is None or parent is None:
-        tags |= {"tlstudy.kind": "study"}
-        return client.create_run(experiment, start_time=_milliseconds(found.began), tags=tags, run_name=name)
-    tags |= {"tlstudy.kind": run.kind, "tlstudy.configuration": run.id, "mlflow.parentRunId": parent.info.run_id}
-    return client.create_run(experiment, start_time=_milliseconds(run.began), tags=tags, run_name=f"{name} {run.id}")
+    tags["tlstudy.kind"] = kind
+    if run is not None:
+        tags |= {"tlstudy.configuration": run.id, "mlflow.parentRunId": parent.info.run_id}
+    return client.create_run(experiment, start_time=_milliseconds(began), tags=tags, run_name=title)
 
 
 def _update(client: MlflowClient, there: Any, run: Run) -> None:
@@ -138,13 +139,10 @@ def _update(client: MlflowClient, there: Any, run: Run) -> None:
     ]
     if run.best:
         step, before = int(run.best["best_epoch"]), there.data.metrics
-        new += [
-            Metric(name, value, _milliseconds(run.ended), step)
-            for name, value in run.best.items()
-            if before.get(name) != value
-        ]
-    for some in _in_parts(new):
-        client.log_batch(id, metrics=some)
+        changed = ((name, value) for name, value in run.best.items() if before.get(name) != value)
+        new += [Metric(name, value, _milliseconds(run.ended), step) for name, value in changed]
+    for i in range(0, len(new), AT_ONCE):
+        client.log_batch(id, metrics=new[i : i + AT_ONCE])
     tags = complete | ({"tlstudy.reason": run.reason[:4000]} if run.reason else {})
     client.log_batch(id, tags=[RunTag(k, v) for k, v in tags.items()])
     _end(client, id, state, run.ended)
@@ -164,10 +162,6 @@ def _end(client: MlflowClient, run: str, status: str, time: float) -> None:
         client.update_run(run, status=status)
     else:
         client.set_terminated(run, status, _milliseconds(time))
-
-
-def _in_parts(metrics: list[Any]) -> Iterable[list[Any]]:
-    return (metrics[i : i + AT_ONCE] for i in range(0, len(metrics), AT_ONCE))
 
 
 def _milliseconds(time: float) -> int:

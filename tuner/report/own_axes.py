@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from tuner.errors import UsageError
 from tuner.evidence.results import Results
-from tuner.report import curves, landscape, matrices, parallel, style
-from tuner.report.drawable import NotYet, coordinate_scales, curve_rows, id_of, role_rows, searched_rows
+from tuner.report import curves, landscape, matrices, parallel
+from tuner.report.rows import NotYet, by_role, searched
 
 
 class Panels:
@@ -25,59 +26,46 @@ class Panels:
     def learning_curve(self, ax: Axes, metric: str = "loss", *, legend: bool = True) -> Axes:
         """Loss (nats) or accuracy by epoch of the best configuration and the baseline; training dashed."""
         _check("metric", metric, ("loss", "accuracy"))
-        rows, roles, best = curve_rows(self._results)
-        curves.learning_curve(rows, roles, best, metric, ax).set_ylabel(metric)
-        promoted = bool(curves.promotions(rows[rows["configuration"] == roles.get("best")]))
-        return _finished(ax, curves.curve_legend(roles, promoted) if legend else [])
+        handles = curves.learning_curve(self._results, metric, ax)
+        ax.set_ylabel(metric)
+        return _finished(ax, handles, legend)
 
     def depth(self, ax: Axes, metric: str = "loss", *, legend: bool = True) -> Axes:
         """Validation loss or accuracy of every configuration by unfrozen layers, the baseline as a line."""
         _check("metric", metric, ("loss", "accuracy"))
-        table, lines, n = searched_rows(self._results), role_rows(self._results), self._results.study.validation
-        counted = metric == "accuracy"
-        if counted and not (n and bool(table["correct"].notna().any())):
+        n, counted = self._results.study.validation, metric == "accuracy"
+        if counted and not (n and searched(self._results)["correct"].notna().any()):
             raise NotYet("no configuration of the search has a counted accuracy yet")
-        landscape.by_depth(table, "correct" if counted else "val_loss", lines, n, ax)
+        handles = landscape.by_depth(self._results, "correct" if counted else "val_loss", ax)
         ax.set_ylabel(f"right of {n} validation images" if counted else "validation loss")
-        return _finished(ax, landscape.depth_legend(lines, counted) if legend else [])
+        return _finished(ax, handles, legend)
 
     def rate_by_depth(self, ax: Axes, *, legend: bool = True, colorbar: bool = True) -> Axes:
         """Learning rate by unfrozen layers, coloured by validation loss; `colorbar` takes its room from the ax."""
-        best, baseline = id_of(self._results.winner()), self._results.frozen_head()
-        square = None if baseline is None else baseline.to_dict()
-        colours = landscape.rate_by_depth(searched_rows(self._results), best, square, ax)
-        if colorbar:
-            style.loss_bar(colours, ax)
-        return _finished(ax, landscape.rate_legend(best, square is not None) if legend else [])
+        return _finished(ax, landscape.rate_by_depth(self._results, ax, colorbar=colorbar), legend)
 
     def parallel_coordinates(self, ax: Axes, *, legend: bool = True) -> Axes:
         """A line a configuration across its hyperparameters, loss and accuracy (both: better is up)."""
-        best, baseline = id_of(self._results.winner()), self._results.frozen_head()
-        row = None if baseline is None else baseline.to_dict()
-        parallel.parallel(searched_rows(self._results), coordinate_scales(self._results), best, row, ax)
-        return _finished(ax, parallel.parallel_legend(best, row is not None) if legend else [], below=0.3)
+        return _finished(ax, parallel.parallel(self._results, ax), legend, below=0.3)
 
     def bracket(self, ax: Axes, bracket: int | None = None, iteration: int = 0, *, legend: bool = True) -> Axes:
         """The best score so far of each configuration along the rungs of one bracket; None: the longest bracket."""
-        results = self._results
-        plan = {b.bracket: b for b in results.study.plan if b.iteration == iteration}
+        plan = {b.bracket: b for b in self._results.study.plan if b.iteration == iteration}
         if not plan:
             raise NotYet(f"iteration {iteration} has no bracket in the plan")
         _check("bracket", bracket, (None, *plan))
-        chosen = plan[max(plan) if bracket is None else bracket]
-        trials, objective = results.trials(), results.study.spec.search.objective
-        here = trials[(trials["iteration"] == iteration) & (trials["bracket"] == chosen.bracket)]
+        number, trials = max(plan) if bracket is None else bracket, self._results.trials()
+        here = trials[(trials["iteration"] == iteration) & (trials["bracket"] == number)]
         if not here["score"].notna().any():
-            raise NotYet(f"no trial of bracket {chosen.bracket} has finished yet")
-        winner, baseline = id_of(results.winner()), results.baseline()
-        curves.bracket(here, chosen.epochs, winner, ax, apart=objective == "val_accuracy")
-        curves.score_axis([ax], here["score"], objective, None if baseline is None else float(baseline[objective]))
-        return _finished(ax, curves.bracket_legend(winner is not None, baseline is not None) if legend else [])
+            raise NotYet(f"no trial of bracket {number} has finished yet")
+        return _finished(ax, curves.brackets(self._results, [plan[number]], [ax]), legend)
 
     def confusion(self, ax: Axes, of: str = "best") -> Axes:
         """Counts by true and predicted class; `of`: "best", "baseline", or a configuration's id."""
-        row = role_rows(self._results).get(of)
-        counts = self._results.confusion(of if row is None else str(row["id"]))
+        rows = by_role(self._results)
+        if not {"best", "baseline"} & rows.keys():
+            raise NotYet("no configuration has finished an epoch yet")
+        counts = self._results.confusion(str(rows[of]["id"]) if of in rows else of)
         if counts is None:
             raise NotYet(f"no validation predictions of {of} are stored")
         return matrices.confusion_matrix(counts, self._results.study.classes, ax)
@@ -88,8 +76,8 @@ def _check(name: str, given: Any, known: tuple[Any, ...]) -> None:
         raise UsageError(f"{name}: found {given!r}, expected one of {', '.join(map(repr, known))}.")
 
 
-def _finished(ax: Axes, handles: list[Any], below: float = 0.18) -> Axes:
+def _finished(ax: Axes, handles: list[Line2D], legend: bool, below: float = 0.18) -> Axes:
     """The legend under the ax, where it hides no point; layouts that know constraints leave room for it."""
-    if handles:
+    if legend:
         ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.0, -below), fontsize="small", frameon=False)
     return ax

@@ -21,7 +21,6 @@ from tuner.artifacts.files import write_atomically
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.report import duel, facts, gallery, plots, sections, verdict, words
-from tuner.report.headline import NO_PRETRAINING, headline
 
 HERE = Path(__file__).parent
 NAME = "index.html"
@@ -29,7 +28,7 @@ FIGURES = {
     "rate_by_depth": "Learning rate by unfrozen depth, coloured by validation loss",
     "parallel_coordinates": "Every configuration as a line across its hyperparameters to its loss and accuracy",
 }
-"""The figures that the page embeds as pictures, with what they show; the others it draws itself."""
+"""The figures that the page embeds as images, with what they show; the others it draws itself."""
 
 
 def write(
@@ -58,7 +57,7 @@ def page(
     importance: pd.DataFrame | None = None,
     figures: dict[str, str] | None = None,
 ) -> str:
-    """The whole page as HTML. The same results and photographs give the same text.
+    """The whole page as HTML. The same results and images give the same text.
 
     `importance`: what each hyperparameter explains, columns hyperparameter, share, share_by_luck, p, configurations,
     groups. `figures`: data: URLs by the names in `FIGURES`.
@@ -75,7 +74,6 @@ def page(
             name=words.visible(root.resolve().name),
             study=results.study,
             subtitle=sections.subtitle(results),
-            findings=findings,
             headline=_headline(results, findings),
             evidence=verdict.evidence(findings) if findings is not None else [],
             sides=verdict.sides(results, findings),
@@ -99,9 +97,7 @@ def page(
             warnings=facts.warning_lines(results, findings),
             facts=facts.study_lines(results),
             again=sections.again(results),
-            figures=[
-                (name, about, (figures or {})[name]) for name, about in FIGURES.items() if name in (figures or {})
-            ],
+            figures=[(about, (figures or {})[name]) for name, about in FIGURES.items() if name in (figures or {})],
         )
     )
 
@@ -110,14 +106,15 @@ def embedded(folder: Path) -> dict[str, str]:
     """The drawn figures in `folder` as data: URLs, of PNG and SVG the smaller one."""
     found = {}
     for name in FIGURES:
-        drawn = [(kind, path) for kind in KINDS for path in [folder / f"{name}.{kind}"] if path.exists()]
-        for kind, path in sorted(drawn, key=lambda one: one[1].stat().st_size)[:1]:
-            found[name] = _url(KINDS[kind], path.read_bytes())
+        drawn = [path for kind in KINDS if (path := folder / f"{name}.{kind}").exists()]
+        if drawn:
+            smallest = min(drawn, key=lambda path: path.stat().st_size)
+            found[name] = _url(KINDS[smallest.suffix[1:]], smallest.read_bytes())
     return found
 
 
 def policy(style: str, script: str) -> str:
-    """The content security policy: pictures from inside the page, this style and this script, and nothing else."""
+    """The content security policy: images from inside the page, this style and this script, and nothing else."""
     rules = ("default-src 'none'", "img-src data:", f"style-src '{_hash(style)}'", f"script-src '{_hash(script)}'")
     return "; ".join((*rules, "base-uri 'none'", "form-action 'none'"))
 
@@ -129,10 +126,10 @@ def _headline(results: Results, findings: Findings | None) -> dict[str, Any]:
             "kind": findings.kind.replace(" ", "-"),
             "label": verdict.KINDS.get(findings.kind, findings.kind),
             "sentence": findings.sentence,
-            "lines": [] if results.study.pretrained else [NO_PRETRAINING],
+            "lines": [] if results.study.pretrained else [facts.NO_PRETRAINING],
             "ground": verdict.ground(findings),
         }
-    first, *rest = headline(results).splitlines()
+    first, *rest = facts.headline(results).splitlines()
     ground = verdict.unconfirmed(findings) if results.winner() is not None else ""
     return {"kind": "open", "label": verdict.KINDS["open"], "sentence": first, "lines": rest, "ground": ground}
 

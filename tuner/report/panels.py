@@ -33,14 +33,14 @@ class Axis:
         return (value - low) / (high - low)
 
 
-def linear(values: Iterable[float], label: str = "", *, whole: bool = False, ticks: int = 5, form: str = "g") -> Axis:
+def linear(values: Iterable[float], label: str = "", *, whole: bool = False, ticks: int = 5) -> Axis:
     """An axis a little longer than the values; `whole`: ticks at whole numbers only."""
     seen = list(values)
     low, high = min(seen), max(seen)
     pad = 0.06 * (high - low) or (0.5 if whole else 0.05)
     low, high = low - pad, high + pad
     found = MaxNLocator(ticks, integer=whole, min_n_ticks=1).tick_values(low, high)
-    return Axis(low, high, tuple((float(v), format(float(v), form)) for v in found if low <= v <= high), label)
+    return Axis(low, high, tuple((float(v), f"{v:g}") for v in found if low <= v <= high), label)
 
 
 def epochs(last: int, ends: Sequence[int] = ()) -> Axis:
@@ -53,9 +53,9 @@ def epochs(last: int, ends: Sequence[int] = ()) -> Axis:
     return Axis(axis.low, axis.high, tuple(t for t in axis.ticks if 1 <= t[0] <= last), "epoch")
 
 
-def shares(values: Iterable[float], label: str = "", *, ticks: int = 5) -> Axis:
+def shares(values: Iterable[float], label: str = "") -> Axis:
     """An axis of shares in percent, none above 100 %."""
-    axis = linear(values, label, ticks=ticks)
+    axis = linear(values, label)
     named = tuple((v, f"{round(100 * v, 1):g}%") for v, _ in axis.ticks if v < 1.0001)
     return Axis(axis.low, min(axis.high, 1.015), named, label)
 
@@ -126,8 +126,7 @@ class Panel:
     lines: list[Line] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-
-    levels: list[tuple[float, str, str, str]] = field(default_factory=list)  # y, css, name, value
+    levels: list[tuple[float, str, str]] = field(default_factory=list)  # y, name, value
     width: float = WIDTH
     room: float = RIGHT  # to the right of the plot, for the names of its levels
 
@@ -158,20 +157,20 @@ class Panel:
         placed = " ".join(f"{self.px(x)},{self.py(y)}" for x, y in points)
         self.lines.append(Line(placed, css, tip, depth))
 
-    def level(self, y: float, css: str, name: str, value: str) -> None:
+    def level(self, y: float, name: str, value: str) -> None:
         """A line across the panel, its name and value beside its right end."""
         at = self.py(y)
-        self.lines.append(Line(f"{self.left},{at} {self.right},{at}", css))
-        self.levels.append((at, css, name, value))
+        self.lines.append(Line(f"{self.left},{at} {self.right},{at}", name))
+        self.levels.append((at, name, value))
 
     @property
     def level_notes(self) -> list[Note]:
         """The names of the levels, two lines each, pushed apart where they would cover each other."""
         notes, free = [], TOP - 8
-        for at, css, name, value in sorted(self.levels):
+        for at, name, value in sorted(self.levels):
             at = max(at, free + NAMED / 2)
             free = at + NAMED / 2
-            notes += [Note(self.right + 6, at - 2, name, css), Note(self.right + 6, at + 11, value, css)]
+            notes += [Note(self.right + 6, at - 2, name, name), Note(self.right + 6, at + 11, value, name)]
         return notes
 
     def upright(self, x: float, css: str, text: str = "") -> None:

@@ -10,9 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
+from tuner.evidence.results import Results
 from tuner.report import style, words
+from tuner.report.rows import NotYet, best_id, searched, searched_space
+from tuner.report.words import Row
+from tuner.spec.spec import Range
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,9 @@ class Scale:
             return [(place, words.hyperparameter(self.name, value)) for value, place in self.places.items()]
         if self.low == self.high:
             return [(0.5, self.text(self.low))]
-        locator = (
-            LogLocator(subs=style.log_subs(self.low, self.high), numticks=12)
-            if self.log
-            else MaxNLocator(6, steps=[1, 2, 5, 10])
-        )
+        locator: Locator = MaxNLocator(6, steps=[1, 2, 5, 10])
+        if self.log:
+            locator = LogLocator(subs=style.log_subs(self.low, self.high), numticks=12)
         values = [float(v) for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high]
         if self.log:
             # The ends where no other tick is near: what was tried at most and at least.
@@ -57,16 +59,22 @@ class Scale:
         return words.rate(value) if self.log and self.name != "val_loss" else f"{value:.4g}"
 
 
-def scales(table: pd.DataFrame, searched: Sequence[str], log: Sequence[str]) -> list[Scale]:
-    """The axes: the searched hyperparameters, then loss and accuracy, so turned that better is up."""
+def scales(results: Results) -> list[Scale]:
+    """The axes: the searched hyperparameters, then loss and accuracy, so turned that better is up. Raises NotYet."""
+    table, baseline, space = searched(results), results.baseline(), searched_space(results)
+    if not space:
+        raise NotYet("no hyperparameter is searched")
+    if baseline is not None:
+        table = pd.concat([table, baseline.to_frame().T])
     made = []
-    for name in searched:
+    for name, choices in space.items():
         values = sorted({float(v) for v in table[name].dropna()})
-        if name not in log and len(values) <= 8:
+        log = isinstance(choices, Range) and choices.sampling == "log"
+        if not log and len(values) <= 8:
             spaced = {v: (i / (len(values) - 1) if len(values) > 1 else 0.5) for i, v in enumerate(values)}
             made.append(Scale(name, spaced))
         else:
-            made.append(Scale(name, None, values[0], values[-1], log=name in log and values[0] > 0))
+            made.append(Scale(name, None, values[0], values[-1], log=log and values[0] > 0))
     loss, accuracy = table["val_loss"], table["val_accuracy"]
     wide = bool(loss.min() > 0 and loss.max() > style.WIDE * loss.min())
     return [
@@ -76,100 +84,51 @@ def scales(table: pd.DataFrame, searched: Sequence[str], log: Sequence[str]) -> 
     ]
 
 
-def parallel(
-    table: pd.DataFrame, axes_scales: Sequence[Scale], best: str | None, baseline: Mapping[Any, Any] | None, ax: Axes
-) -> Axes:
-    """Draws the configurations in `table` and the baseline; the best thick, those stopped early faint."""
-    rows = [row for row in table.to_dict(orient="records") if not any(words.missing(row[s.name]) for s in axes_scales)]
+BEST: dict[str, Any] = {"color": style.WINNER, "linewidth": 3, "marker": "*"}
+FROZEN: dict[str, Any] = {"color": style.BASELINE, "linewidth": 2.2, "marker": "s", "markersize": 5}
+
+
+def parallel(results: Results, ax: Axes) -> list[Line2D]:
+    """Draws every configuration and the best frozen one: the best thick, those stopped early faint.
+
+    Returns the legend's handles. Raises NotYet.
+    """
+    drawn = scales(results)
+    best, baseline = best_id(results), results.frozen_head()
+
+    def line(row: Row, **look: Any) -> None:
+        ax.plot(range(len(drawn)), [s.place(float(row[s.name])) for s in drawn], clip_on=False, **look)
+
+    rows = searched(results).dropna(subset=[s.name for s in drawn]).to_dict(orient="records")
     for row in sorted(rows, key=lambda r: (r["id"] == best, bool(r["full"]))):
-        y = [s.place(float(row[s.name])) for s in axes_scales]
         if row["id"] == best:
-            ax.plot(
-                range(len(y)),
-                y,
-                color=style.WINNER,
-                linewidth=3,
-                marker="*",
-                markersize=11,
-                markeredgecolor="white",
-                zorder=6,
-                clip_on=False,
-            )
+            line(row, **BEST, markersize=11, markeredgecolor="white", zorder=6)
+        elif row["full"]:
+            line(row, color=style.INK, linewidth=1.2, alpha=0.75, zorder=4)
         else:
-            ax.plot(
-                range(len(y)),
-                y,
-                color=style.INK if row["full"] else style.OTHER,
-                linewidth=1.2,
-                alpha=0.75 if row["full"] else 0.4,
-                zorder=4 if row["full"] else 3,
-                clip_on=False,
-            )
+            line(row, color=style.OTHER, linewidth=1.2, alpha=0.4, zorder=3)
     if baseline is not None:
-        y = [s.place(float(baseline[s.name])) for s in axes_scales]
-        ax.plot(
-            range(len(y)),
-            y,
-            color=style.BASELINE,
-            linewidth=2.2,
-            linestyle=(0, (6, 2)),
-            marker="s",
-            markersize=5,
-            zorder=5,
-            clip_on=False,
-        )
-    _frame(ax, axes_scales)
-    return ax
+        line(baseline.to_dict(), **FROZEN, linestyle=(0, (6, 2)), zorder=5)
+    _frame(ax, drawn)
+    handles = [] if best is None else [style.handle(f"best ({best})", **BEST, markersize=10)]
+    if baseline is not None:
+        handles.append(style.handle("best frozen head", **FROZEN, line=(0, (6, 2))))
+    handles.append(style.handle("trained to the last epoch", linewidth=1.2))
+    return [*handles, style.handle("trained for fewer epochs", style.OTHER, linewidth=1.2, alpha=0.6)]
 
 
-def _frame(ax: Axes, axes_scales: Sequence[Scale]) -> None:
-    for i, scale in enumerate(axes_scales):
-        ax.plot([i, i], [0, 1], color="#777777", linewidth=1, zorder=2, clip_on=False)
+def _frame(ax: Axes, scales: Sequence[Scale]) -> None:
+    stroke: dict[str, Any] = {"color": "#777777", "linewidth": 1, "zorder": 2, "clip_on": False}
+    ground = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+    for i, scale in enumerate(scales):
+        ax.plot([i, i], [0, 1], **stroke)
         for place, text in scale.ticks():
-            ax.plot([i - 0.015, i], [place, place], color="#777777", linewidth=1, zorder=2, clip_on=False)
-            ax.text(
-                i - 0.03,
-                place,
-                text,
-                ha="right",
-                va="center",
-                fontsize=8,
-                zorder=7,
-                clip_on=False,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
-            )
-    ax.set_xticks(range(len(axes_scales)), [words.NAMES[s.name].replace(" ", "\n") for s in axes_scales])
+            ax.plot([i - 0.015, i], [place, place], **stroke)
+            ax.text(i - 0.03, place, text, ha="right", va="center", fontsize=8, zorder=7, clip_on=False, bbox=ground)
+    ax.set_xticks(range(len(scales)), [words.NAMES[s.name].replace(" ", "\n") for s in scales])
     ax.tick_params(axis="x", length=0, pad=8)
     ax.set_yticks([])
-    ax.set_xlim(-0.35, len(axes_scales) - 0.9)
+    ax.set_xlim(-0.35, len(scales) - 0.9)
     ax.set_ylim(-0.03, 1.03)
     ax.grid(visible=False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def parallel_legend(best: str | None, baseline: bool) -> list[Line2D]:
-    """Handles for `parallel`."""
-    handles = []
-    if best is not None:
-        handles.append(
-            Line2D([], [], color=style.WINNER, linewidth=3, marker="*", markersize=10, label=f"best ({best})")
-        )
-    if baseline:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=style.BASELINE,
-                linewidth=2.2,
-                linestyle=(0, (6, 2)),
-                marker="s",
-                markersize=5,
-                label="best frozen head",
-            )
-        )
-    return [
-        *handles,
-        Line2D([], [], color=style.INK, linewidth=1.2, label="trained to the last epoch"),
-        Line2D([], [], color=style.OTHER, linewidth=1.2, alpha=0.6, label="trained for fewer epochs"),
-    ]
+    ax.spines[:].set_visible(False)

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from tuner.artifacts.files import room
 from tuner.report import words
+from tuner.report.tables import NAME, NUMBER, TEXT, Columns, with_columns
 from tuner.search.planning import Plan
-from tuner.search.work import Cut, Kind
+from tuner.search.work import Cut
 
 NAMES = {
     "reference": "reference",
@@ -37,41 +38,30 @@ def report(plan: Plan) -> RenderableType:
     return Group(*parts, *_estimate(plan))
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+def _table(title: str, columns: Columns) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    return with_columns(table, columns)
 
 
 def _trained(plan: Plan) -> RenderableType:
-    table = _table("What is trained")
-    table.add_column("", no_wrap=True)
-    for name in ("configurations", "trials", "epochs"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if plan.begun:
-        table.add_column("epochs done", justify="right", no_wrap=True)
+    fields = ["configurations", "trials", "epochs", *["epochs_done"] * plan.begun]
+    headers = (field.replace("_", " ") for field in fields)
+    table = _table("What is trained", {"": NAME} | dict.fromkeys(headers, NUMBER))
     for kind in plan.kinds:
-        table.add_row(*_kind(plan, kind))
-    sums = [sum(getattr(k, name) for k in plan.kinds) for name in ("configurations", "trials", "epochs", "epochs_done")]
+        counts = [f"{getattr(kind, field):,}" for field in fields]
+        most = "at most " if kind.name == "confirm" and not plan.winner_known else ""
+        table.add_row(NAMES[kind.name], most + counts[0], *counts[1:])
     table.add_section()
-    table.add_row("in all", *(f"{n:,}" for n in sums[: 4 if plan.begun else 3]), style="bold")
+    table.add_row("in all", *(f"{sum(getattr(k, field) for k in plan.kinds):,}" for field in fields), style="bold")
     return table
-
-
-def _kind(plan: Plan, kind: Kind) -> list[str]:
-    most = "at most " if kind.name == "confirm" and not plan.winner_known else ""
-    cells = [NAMES[kind.name], f"{most}{kind.configurations:,}", f"{kind.trials:,}", f"{kind.epochs:,}"]
-    return cells + ([f"{kind.epochs_done:,}"] if plan.begun else [])
 
 
 def _rungs(plan: Plan) -> RenderableType:
     """A row a bracket: configurations at the epoch that a rung trains to."""
-    table = _table("Hyperband's brackets")
     several = len({r.bracket.iteration for r in plan.rungs}) > 1
-    if several:
-        table.add_column("iteration", justify="right", no_wrap=True)
-    table.add_column("bracket", justify="right", no_wrap=True)
-    table.add_column("rungs: configurations at epoch", overflow="fold")
-    table.add_column("configurations", justify="right", no_wrap=True)
-    table.add_column("epochs", justify="right", no_wrap=True)
+    before = {"iteration": NUMBER} if several else {}
+    columns = {"bracket": NUMBER, "rungs: configurations at epoch": TEXT, "configurations": NUMBER, "epochs": NUMBER}
+    table = _table("Hyperband's brackets", {**before, **columns})
     shown = plan.rungs[:12]
     for r in shown:
         b = r.bracket
@@ -79,7 +69,7 @@ def _rungs(plan: Plan) -> RenderableType:
             f"{size} at {epoch}" + (f" ({done} done)" if done else "")
             for size, epoch, done in zip(b.sizes, b.epochs, r.done, strict=True)
         ]
-        epochs = sum(size * (b.epochs[i] - (b.epochs[i - 1] if i else 0)) for i, size in enumerate(b.sizes))
+        epochs = sum(size * (end - begun) for size, begun, end in zip(b.sizes, (0, *b.epochs), b.epochs, strict=False))
         row = [str(b.bracket), ", ".join(cells), f"{b.sizes[0]:,}", f"{epochs:,}"]
         table.add_row(*([str(b.iteration + 1)] if several else []), *row)
     if len(plan.rungs) <= len(shown):
@@ -88,11 +78,8 @@ def _rungs(plan: Plan) -> RenderableType:
 
 
 def _cuts(plan: Plan) -> RenderableType:
-    table = _table("Features of the frozen layers")
-    table.add_column("cut", no_wrap=True)
-    table.add_column("for unfrozen layers", overflow="fold")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
+    columns = {"cut": NAME, "for unfrozen layers": TEXT, "size": NUMBER, "state": TEXT}
+    table = _table("Features of the frozen layers", columns)
     for cut in plan.cuts:
         depths = ", ".join(map(str, cut.depths)) or "the baseline alone"
         table.add_row(cut.cut, depths, _room(cut.bytes), _state(cut))
@@ -115,23 +102,21 @@ def _estimate(plan: Plan) -> list[RenderableType]:
     if plan.finished:
         return [Text("Nothing is left to train: 0 s.", style="bold")]
     found = plan.estimate
-    table = _table("Estimated for this machine")
-    table.add_column("", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
+    table = _table("Estimated for this machine", {"": NAME, "time": NUMBER})
     for name, seconds in found.phases:
         table.add_row(PHASES[name], words.seconds(seconds))
     table.add_section()
     table.add_row("in all", words.seconds(found.total), style="bold")
-    said = []
+    lines = []
     if found.high > found.low:
         others = found.total - dict(found.phases)["confirm"]
-        said.append(
+        lines.append(
             f"It depends on who wins: {words.seconds(others + found.low)} if the cheapest configuration does, "
             f"{words.seconds(others + found.high)} if the dearest does and its last epoch is its best."
         )
     cache = f", {_room(found.cache)} more in the cache" if found.cache else ""
-    said.append(
+    lines.append(
         f"Memory at its peak about {room(found.memory)}; disk up to {_room(found.folder)} in the study's folder, most "
         f"of it given back at the end{cache}."
     )
-    return [table, *(Text(line) for line in said)]
+    return [table, *(Text(line) for line in lines)]

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
 from tuner.evidence.results import Results
-from tuner.evidence.study import Bracket
 from tuner.report import words
 from tuner.report.landscape import depth_places, spread
 from tuner.report.panels import Axis, Panel, epochs, linear, positive, shares
-
-Row = Mapping[Any, Any]
+from tuner.report.rows import best_id, by_role
+from tuner.report.words import Row
+from tuner.store.store import Bracket
 
 
 def of_depth(results: Results) -> list[Panel]:
     """Images right and validation loss of every configuration against unfrozen depth, the baseline as a line."""
     table = results.ranking()
     table = table[table["val_loss"].notna()]
-    if table.empty:
-        return []
-    metrics = (["correct"] if table["correct"].notna().any() else []) + ["val_loss"]
-    return [_depth_panel(results, table, metric) for metric in metrics]
+    return [_depth_panel(results, table, metric) for metric in ("correct", "val_loss") if table[metric].notna().any()]
 
 
 def of_learning(results: Results) -> list[Panel]:
     """Accuracy and loss by epoch of the best configuration and the baseline, training dashed."""
-    rows = {"best": results.winner(), "baseline": results.baseline()}
-    found = {role: row.to_dict() for role, row in rows.items() if row is not None}
-    seen = results.epochs()
-    curves = {role: seen[seen["configuration"] == row["id"]].sort_values("epoch") for role, row in found.items()}
-    return [_learning_panel(metric, found, curves) for metric in ("accuracy", "loss")] if found else []
+    rows, seen = by_role(results, "best", "baseline"), results.epochs()
+    curves = {role: seen[seen["configuration"] == row["id"]].sort_values("epoch") for role, row in rows.items()}
+    return [_learning_panel(metric, rows, curves) for metric in ("accuracy", "loss")] if rows else []
 
 
 def of_rungs(results: Results) -> list[Panel]:
@@ -41,9 +35,8 @@ def of_rungs(results: Results) -> list[Panel]:
     searched = searched[searched["val_loss"].notna() & (searched["kind"] == "search")]
     if searched.empty:
         return []
-    baseline = results.baseline()
-    level = None if baseline is None else float(baseline["val_loss"])
-    y = positive([*searched["val_loss"], *([] if level is None else [level])], "validation loss")
+    levels = [float(row["val_loss"]) for row in by_role(results, "baseline").values()]
+    y = positive([*searched["val_loss"], *levels], "validation loss")
     curves = {str(name): curve.sort_values("epoch") for name, curve in searched.groupby("configuration", sort=False)}
     at = dict(list(trials.groupby(["iteration", "bracket"])))
     table = {row["id"]: row for row in results.configurations().to_dict(orient="records")}
@@ -52,7 +45,7 @@ def of_rungs(results: Results) -> list[Panel]:
         here = at.get((bracket.iteration, bracket.bracket), trials[:0])
         shown = {name: curves[name] for name in here["configuration"].unique() if name in curves}
         if shown:
-            panels.append(_rung_panel(results, bracket, here, shown, table, y, level))
+            panels.append(_rung_panel(results, bracket, here, shown, table, y, levels))
     return panels
 
 
@@ -61,7 +54,8 @@ def of_rungs(results: Results) -> list[Panel]:
 
 def _depth_panel(results: Results, table: pd.DataFrame, metric: str) -> Panel:
     n = results.study.validation
-    lines = {name: row for name, row in _lines(results).items() if not words.missing(row[metric])}
+    best, roles = best_id(results), by_role(results, "baseline", "reference")
+    lines = {role: row for role, row in roles.items() if not words.missing(row[metric])}
     table = table[table[metric].notna()]
     heights = [float(v) for v in table[metric]]
     seen = heights + [float(row[metric]) for row in lines.values()]
@@ -75,25 +69,19 @@ def _depth_panel(results: Results, table: pd.DataFrame, metric: str) -> Panel:
     base = lines.get("baseline")
     if counted and base is not None and not words.missing(base["low"]):
         panel.band(base["low"] * n, base["high"] * n, "baseline")
-    _levels(panel, lines, metric, n)
+    for role, row in lines.items():
+        value = float(row[metric])
+        panel.level(value, role, f"{value:.0f}/{n}" if counted else words.number(value))
     placed = [y.place(h) for h in heights]
     crowd = max(table["unfrozen_layers"].value_counts())
     shifted = spread([places[int(d)] for d in table["unfrozen_layers"]], placed, 0.045, 0.12 if crowd < 16 else 0.06)
-    winner = results.winner()
     rows = list(zip(shifted, heights, table.to_dict(orient="records"), strict=True))
     for place, height, row in reversed(rows):  # the best last: on top
-        won = winner is not None and row["id"] == winner["id"]
+        won = row["id"] == best
         shape = "star" if won else "dot" if row["full"] else "hollow"
         css = "best" if won else "full" if row["full"] else "short"
-        panel.mark(place, height, shape, css, tip(row, best=won), int(row["unfrozen_layers"]))
+        panel.mark(place, height, shape, css, _tip(row, best=won), int(row["unfrozen_layers"]))
     return panel
-
-
-def _levels(panel: Panel, lines: Mapping[str, Row], metric: str, n: int) -> None:
-    """Baseline and reference as lines."""
-    for name, row in lines.items():
-        value = float(row[metric])
-        panel.level(value, name, name, f"{value:.0f}/{n}" if metric == "correct" else words.number(value))
 
 
 def _counts(seen: list[float], n: int) -> Axis:
@@ -104,18 +92,13 @@ def _counts(seen: list[float], n: int) -> Axis:
     return Axis(axis.low, axis.high, tuple((v, t) for v, t in axis.ticks if 0 <= v <= n))
 
 
-def _lines(results: Results) -> dict[str, Row]:
-    found = {"baseline": results.baseline(), "reference": results.reference()}
-    return {name: row.to_dict() for name, row in found.items() if row is not None}
-
-
-def tip(row: Row, *, best: bool = False) -> str:
+def _tip(row: Row, *, best: bool = False) -> str:
     """A configuration's values, a line each when they are shown."""
-    said = [f"{words.visible(row['id'])}{', the best' if best else ''}"]
+    parts = [f"{words.visible(row['id'])}{', the best' if best else ''}"]
     if not words.missing(row["correct"]):
-        said.append(f"{row['correct']}/{row['validation']} right ({words.percent(row['val_accuracy'])})")
-    said += [f"loss {words.number(row['val_loss'])}", words.configuration(row), words.several(row["epochs"], "epoch")]
-    return " · ".join(said)
+        parts.append(f"{words.right(row)} right ({words.percent(row['val_accuracy'])})")
+    parts += [f"loss {words.number(row['val_loss'])}", words.configuration(row), words.several(row["epochs"], "epoch")]
+    return " · ".join(parts)
 
 
 # ---- learning curves ----
@@ -137,9 +120,9 @@ def _learning_panel(metric: str, rows: Mapping[str, Row], curves: Mapping[str, p
                 panel.line(points, role + dash)
             for epoch, value in points if not dash else []:
                 best = not words.missing(row["best_epoch"]) and epoch == row["best_epoch"]
-                said = words.percent(value) if metric == "accuracy" else words.number(value)
+                score = words.percent(value) if metric == "accuracy" else words.number(value)
                 text = f"{role} {words.visible(row['id'])} · epoch {epoch:.0f}{', its best' if best else ''}"
-                panel.mark(epoch, value, "ring" if best else "small", role, f"{text} · validation {metric} {said}")
+                panel.mark(epoch, value, "ring" if best else "small", role, f"{text} · validation {metric} {score}")
     return panel
 
 
@@ -153,12 +136,11 @@ def _rung_panel(
     curves: Mapping[str, pd.DataFrame],
     table: Mapping[str, Row],
     y: Axis,
-    level: float | None,
+    levels: list[float],
 ) -> Panel:
     several = len({b.iteration for b in results.study.plan}) > 1
     title = f"Bracket {bracket.bracket}" + (f", iteration {bracket.iteration + 1}" if several else "")
-    sizes = " → ".join(str(size) for size in bracket.sizes)
-    ends = " → ".join(str(epoch) for epoch in bracket.epochs)
+    sizes, ends = (" → ".join(map(str, numbers)) for numbers in (bracket.sizes, bracket.epochs))
     about = (
         f"{title}: validation loss by epoch of {len(curves)} configurations; {sizes} configurations to epoch {ends}."
     )
@@ -166,25 +148,22 @@ def _rung_panel(
     panel = Panel(f"{title}: {sizes} configurations", about, x, y, height=230.0, width=330.0, room=62.0)
     for end in bracket.epochs[:-1]:
         panel.upright(end, "rung")
-    if level is not None:
-        panel.level(level, "baseline", "baseline", words.number(level))
-    winner = results.winner()
+    for level in levels:
+        panel.level(level, "baseline", words.number(level))
+    best = best_id(results)
     furthest = trials.groupby("configuration")["rung"].max().to_dict()
-    best_last = sorted(curves, key=lambda n: (winner is not None and n == winner["id"], furthest[n]))
-    for name in best_last:
-        won = winner is not None and name == winner["id"]
+    for name in sorted(curves, key=lambda n: (n == best, furthest[n])):  # the best last: on top
+        won = name == best
         far = furthest[name] > 0 or len(bracket.epochs) == 1
         css = "best" if won else "full" if far else "short"
         points = list(zip(curves[name]["epoch"].astype(float), curves[name]["val_loss"], strict=True))
         row, depth = table[name], int(table[name]["unfrozen_layers"])
         if len(points) > 1:
-            panel.line(points, css, tip(row, best=won), depth)
+            panel.line(points, css, _tip(row, best=won), depth)
         for epoch, value in points:
             starred = won and not words.missing(row["best_epoch"]) and epoch == row["best_epoch"]
             if starred or epoch in bracket.epochs:
                 text = f"{words.visible(name)} after {words.several(int(epoch), 'epoch')} · loss {words.number(value)}"
-                text += ", its best" if starred else ""
-                panel.mark(
-                    epoch, value, "star" if starred else "small", css, f"{text} · {words.configuration(row)}", depth
-                )
+                text += f"{', its best' if starred else ''} · {words.configuration(row)}"
+                panel.mark(epoch, value, "star" if starred else "small", css, text, depth)
     return panel

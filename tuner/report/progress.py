@@ -1,22 +1,17 @@
-"""Where a running search stands, gathered from its events. Both displays draw from this; plain values only."""
+"""Where a running search stands, gathered from its events and those of earlier sessions. Both displays draw from this;
+plain values only.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tuner.search.events import (
-    Counted,
-    EpochEnded,
-    Event,
-    Notice,
-    Phase,
-    Planned,
-    Progress,
-    TrialEnded,
-    TrialStarted,
-)
+from tuner.search.events import Counted, EpochEnded, Event, Notice, Phase, Planned, Progress, TrialEnded, TrialStarted
 from tuner.store.ranking import metric_key, place
-from tuner.store.store import Bracket, EpochRow
+from tuner.store.store import Bracket, EpochRow, Store
+from tuner.store.tables import Configuration, Epoch, Trial, rows
 
 DONE, RUNS, PARTLY, WAITS = "done", "runs", "partly", "waits"
 CONFIRMING = ("seed", "fold")
@@ -135,3 +130,22 @@ class Progressed:
         if ended >= bracket.sizes[rung]:
             return DONE, ended
         return (RUNS if "RUNNING" in trials.values() else PARTLY if trials else WAITS), ended
+
+
+def earlier(store: Store) -> Iterator[TrialStarted | TrialEnded]:
+    """Two events for each ended trial, as they were started; for a display before `Planned`, which counts them."""
+    configurations = {row.id: row for row in rows(store, Configuration)}
+    epochs = {(row.configuration, row.epoch): row for row in rows(store, Epoch)}
+    for t in rows(store, Trial):
+        if t.status == "RUNNING":
+            continue
+        c, at = configurations[t.configuration], (t.iteration, t.bracket, t.rung)
+        yield TrialStarted(t.id, c.id, c.kind, c.hyperparameters, *at, t.first_epoch, t.last_epoch, c.cut)
+        best = None if t.best_epoch is None else epochs.get((c.id, t.best_epoch))
+        yield TrialEnded(t.id, c.id, c.kind, t.status, t.score, None if best is None else _row(best), t.reason, None)
+
+
+def _row(epoch: Epoch) -> EpochRow:
+    metrics = (epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy)
+    loss, accuracy, val_loss, val_accuracy = (math.nan if value is None else float(value) for value in metrics)
+    return EpochRow(epoch.epoch, loss, accuracy, val_loss, val_accuracy, epoch.seconds, epoch.images)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ import pandas as pd
 
 from tuner.evidence.results import Results
 from tuner.report import facts, words
-from tuner.spec.spec import Range, render
-
-Row = Mapping[Any, Any]
+from tuner.report.rows import best_id, by_role, searched_space
+from tuner.spec.spec import render
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,10 @@ class Sortable:
 
 
 def subtitle(results: Results) -> str:
-    """One line: how many photographs, which backbone, how much was searched."""
+    """One line: how many images, which backbone, how much was searched."""
     study = results.study
-    photographs = sum(sum(counts) for counts in study.counts.values())
-    parts = [f"{words.several(photographs, 'photograph')} in {len(study.classes)} classes"] if photographs else []
+    images = sum(map(sum, study.counts.values()))
+    parts = [f"{words.several(images, 'photograph')} in {len(study.classes)} classes"] if images else []
     parts.append("ResNet-50" + (f", {words.visible(study.weights)}" if study.weights else ""))
     parts.append(words.several(len(results.ranking()), "configuration"))
     parts.append(study.state + (f", {words.seconds(study.seconds)}" if study.seconds else ""))
@@ -55,69 +53,43 @@ def subtitle(results: Results) -> str:
 
 # ---- the configurations ----
 
-Column = tuple[str, str, Callable[[Row], str], str]  # header, what it means, its text, the column it sorts by
+Column = tuple[str, str, str]  # header, what it means, the column of the configurations
 
 BEFORE: tuple[Column, ...] = (
-    ("layers", "unfrozen layers", lambda r: words.hyperparameter("", r["unfrozen_layers"]), "unfrozen_layers"),
-    ("rate", "learning rate", lambda r: words.rate(r["learning_rate"]), "learning_rate"),
-    ("head", "head width, 0: no hidden layer", lambda r: words.hyperparameter("", r["head_width"]), "head_width"),
+    ("layers", "unfrozen layers", "unfrozen_layers"),
+    ("rate", "learning rate", "learning_rate"),
+    ("head", "head width, 0: no hidden layer", "head_width"),
 )
 AFTER: tuple[Column, ...] = (
-    ("right", "of the validation images, at the best epoch", lambda r: _right(r), "correct"),
-    ("95% range", "Wilson interval of that share", lambda r: _range(r), "low"),
-    ("loss", "validation loss at the best epoch", lambda r: words.number(r["val_loss"]), "val_loss"),
-    ("right +/-", "more right than the baseline", lambda r: _images(r), "images_over_baseline"),
-    ("loss +/-", "loss over the baseline's", lambda r: words.signed(r["loss_over_baseline"]), "loss_over_baseline"),
-    ("epochs", "trained", lambda r: str(r["epochs"]), "epochs"),
-    ("bracket", "Hyperband's", lambda r: "-" if words.missing(r["bracket"]) else str(r["bracket"]), "bracket"),
-    ("trained", "parameters", lambda r: words.amount(r["trained_parameters"]), "trained_parameters"),
-    ("time", "in training", lambda r: words.seconds(r["seconds"]), "seconds"),
+    ("right", "of the validation images, at the best epoch", "correct"),
+    ("95% range", "Wilson interval of that share", "low"),
+    ("loss", "validation loss at the best epoch", "val_loss"),
+    ("right +/-", "more right than the baseline", "images_over_baseline"),
+    ("loss +/-", "loss over the baseline's", "loss_over_baseline"),
+    ("epochs", "trained", "epochs"),
+    ("bracket", "Hyperband's", "bracket"),
+    ("trained", "parameters", "trained_parameters"),
+    ("time", "in training", "seconds"),
 )
 
 
 def configurations(results: Results) -> Sortable:
     """Every searched configuration, best first, then baseline and reference: what the sortable table shows."""
-    columns = (*BEFORE, *_further(results), *AFTER)
-    winner = results.winner()
-    rows = [(row, _kind(row, winner)) for row in results.ranking().to_dict(orient="records")]
-    for name, found in (("baseline", results.baseline()), ("reference", results.reference())):
-        rows += [] if found is None else [(found.to_dict(), name)]
+    further = [(words.NAMES[n], "searched", n) for n in searched_space(results) if n in words.DEFAULTS]
+    columns = (*BEFORE, *further, *AFTER)
+    best = best_id(results)
+    rows: list[tuple[words.Row, str]] = [
+        (row, "best" if row["id"] == best else "search") for row in results.ranking().to_dict(orient="records")
+    ]
+    rows += [(row, role) for role, row in by_role(results, "baseline", "reference").items()]
     made = []
     for place, (row, kind) in enumerate(rows):
-        cells = [Cell(text(row), _sort(row[by])) for _, _, text, by in columns]
         name = kind if kind in ("baseline", "reference") else words.visible(row["id"])
-        cells.insert(0, Cell(name, str(place)))
+        cells = [Cell(name, str(place)), *(Cell(words.cell(row, by), _sort(row[by])) for _, _, by in columns)]
         made.append(TableRow(str(row["id"]), kind, str(row["status"]), int(row["unfrozen_layers"]), tuple(cells)))
     depths = sorted({row.depth for row in made if row.kind in ("search", "best")})
-    headers = (("configuration", "in the study's order"), *((header, meaning) for header, meaning, _, _ in columns))
+    headers = (("configuration", "in the study's order"), *((header, meaning) for header, meaning, _ in columns))
     return Sortable(headers, tuple(made), tuple(depths))
-
-
-def _further(results: Results) -> list[Column]:
-    """Columns of the hyperparameters that were searched beside the usual three."""
-    space = vars(results.study.spec.space)
-    names = [n for n, v in space.items() if isinstance(v, (tuple, Range)) and n in words.DEFAULTS]
-    return [(words.NAMES[n], "searched", _shower(n), n) for n in names]
-
-
-def _shower(name: str) -> Callable[[Row], str]:
-    return lambda row: words.hyperparameter(name, row[name])
-
-
-def _kind(row: Row, winner: pd.Series | None) -> str:
-    return "best" if winner is not None and row["id"] == winner["id"] else "search"
-
-
-def _right(row: Row) -> str:
-    return "-" if words.missing(row["correct"]) else f"{row['correct']}/{row['validation']}"
-
-
-def _images(row: Row) -> str:
-    return words.signed(row["images_over_baseline"], "+d")
-
-
-def _range(row: Row) -> str:
-    return "-" if words.missing(row["low"]) else f"{100 * row['low']:.0f}-{words.percent(row['high'])}"
 
 
 def _sort(value: Any) -> str:
@@ -139,26 +111,20 @@ class Matrix:
 
 def matrices(results: Results) -> list[Matrix]:
     """What the best configuration and the baseline took for what."""
-    found = {"best": results.winner(), "baseline": results.baseline()}
     made = []
-    for role, row in found.items():
-        counts = None if row is None else results.confusion(str(row["id"]))
-        if row is None or counts is None:
+    for role, row in by_role(results, "best", "baseline").items():
+        counts = results.confusion(str(row["id"]))
+        if counts is None:
             continue
         totals = counts.sum(axis=1, keepdims=True)
-        share = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-        rows = tuple(
-            (
-                name,
-                tuple(
-                    (int(n), words.percent(float(s)), round(10 * float(s)))
-                    for n, s in zip(counts[i], share[i], strict=True)
-                ),
-            )
-            for i, name in enumerate(results.study.classes)
-        )
+        shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+        cells = [
+            tuple((int(n), words.percent(float(s)), round(10 * float(s))) for n, s in zip(*pair, strict=True))
+            for pair in zip(counts, shares, strict=True)
+        ]
         heading = f"{role} ({words.visible(row['id'])}): {counts.trace()}/{counts.sum()} right"
-        made.append(Matrix(role, heading, results.study.classes, rows))
+        classes = results.study.classes
+        made.append(Matrix(role, heading, classes, tuple(zip(classes, cells, strict=True))))
     return made
 
 
@@ -174,37 +140,19 @@ class Plain:
 
 def depths(results: Results) -> Plain:
     """How well each depth did at its best, and how much of the search went there."""
-    headers = ("unfrozen layers", "tried", "trained in full", "best", "right", "loss", "right +/-", "loss +/-")
-    rows = [
-        (
-            str(row["unfrozen_layers"]),
-            str(row["tried"]),
-            str(row["finished"]),
-            "-" if words.missing(row["best"]) else str(row["best"]),
-            _right(row),
-            words.number(row["val_loss"]),
-            words.signed(row["images_over_baseline"], "+d"),
-            words.signed(row["loss_over_baseline"]),
-        )
-        for row in results.depths().to_dict(orient="records")
-    ]
-    return Plain(headers, tuple(rows))
+    columns = {header: column for header, column in facts.DEPTH_COLUMNS.items() if column != "epochs"}
+    rows = results.depths().to_dict(orient="records")
+    return Plain(tuple(columns), tuple(tuple(words.cell(row, by) for by in columns.values()) for row in rows))
 
 
 def rungs(results: Results) -> Plain:
     """Hyperband's plan and how far it came."""
-    several = len({b.iteration for b in results.study.plan}) > 1
-    headers = ("bracket", "rung", "epochs", "planned", "ended", "failed", "state", "went on")
+    columns = ("rung", "epochs", "planned", "ended", "failed", "state")
     rows = [
-        (
-            f"{row['bracket']}" + (f" (iteration {row['iteration'] + 1})" if several else ""),
-            *(str(row[k]) for k in ("rung", "epochs", "planned", "ended", "failed")),
-            str(row["state"]),
-            words.listed(row["promoted"], 6),
-        )
+        (facts.bracket_name(results, row), *(str(row[by]) for by in columns), words.listed(row["promoted"], 6))
         for row in results.rungs().to_dict(orient="records")
     ]
-    return Plain(headers, tuple(rows), (6, 7))
+    return Plain(("bracket", *columns, "went on"), tuple(rows), (6, 7))
 
 
 def time_by_depth(results: Results) -> Plain:
@@ -278,20 +226,18 @@ class Again:
 
 def again(results: Results) -> Again:
     study = results.study
-    versions = [(name, _said(value)) for name, value in sorted(study.environment.items())]
-    commands = dict.fromkeys(_command(text) for text in study.commands)
-    return Again(tuple(render(study.spec).splitlines()), tuple(versions), tuple(commands))
-
-
-def _said(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+    versions = tuple(
+        (name, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
+        for name, value in sorted(study.environment.items())
+    )
+    commands = dict.fromkeys(map(_command, study.commands))
+    return Again(tuple(render(study.spec).splitlines()), versions, tuple(commands))
 
 
 def _command(text: str) -> str:
     """As typed, the program by its name instead of its path on that machine."""
     try:
-        words_ = shlex.split(text)
+        program, *arguments = shlex.split(text) or [""]
     except ValueError:  # a command with half a quotation mark: shown as it is
         return text
-    program = Path(words_[0]).name if words_ else ""
-    return shlex.join(["tlstudy", *words_[1:]]) if program in ("tlstudy", "__main__.py") else text
+    return shlex.join(["tlstudy", *arguments]) if Path(program).name in ("tlstudy", "__main__.py") else text

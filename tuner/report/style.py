@@ -11,23 +11,23 @@ import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from tuner.report import words
 
 # Okabe and Ito's palette, told apart with any colour vision; marker and line differ too, for print without colour.
 WINNER, BASELINE, REFERENCE = "#D55E00", "#0072B2", "#009E73"
-OTHER, FAINT, INK = "#8C8C8C", "#D9D9D9", "#222222"
+OTHER, INK = "#8C8C8C", "#222222"
 ROLES = {"best": (WINNER, "*"), "baseline": (BASELINE, "s"), "reference": (REFERENCE, "D")}
 
 ON_DARK = {"best": "#FF8C42", "base": "#56B4E9", "reference": "#2cc295"}
 """The same three, lighter, for the page on a dark ground."""
 
-LOSS_MAP = "viridis_r"  # dark is high loss; even in lightness, so it survives greyscale
-COUNT_MAP = "Blues"
+DASHED = (0, (4, 2))
 
 FALLBACKS = (
     "Noto Sans CJK SC",
@@ -97,6 +97,11 @@ class ShownFigure(Figure):
         return buffer.getvalue()
 
 
+def handle(label: str, color: str = INK, *, line: Any = "-", **settings: Any) -> Line2D:
+    """An entry of a legend; `line`: its line style, "" for a marker alone."""
+    return Line2D([], [], label=label, color=color, linestyle=line, **settings)
+
+
 def figure(width: float, height: float, title: str) -> Figure:
     """An empty figure, sizes in inches, that lays itself out."""
     made = ShownFigure(
@@ -128,11 +133,11 @@ def log_subs(low: float, high: float) -> tuple[float, ...]:
     return (1.0,) if high / low > 3e4 else (1.0, 3.0) if high / low > 30 else (1.0, 2.0, 5.0)
 
 
-def loss_norm(low: float, high: float) -> Normalize:
-    """Colours for losses; logarithmic when they spread over more than a factor of five."""
-    if low > 0 and high / low > 5:
-        return LogNorm(low, high)
-    return Normalize(low, high if high > low else low + 1e-9)
+def loss_colours(low: float, high: float) -> ScalarMappable:
+    """Colours for losses, dark is high; logarithmic when they spread over more than a factor of five."""
+    wide = low > 0 and high / low > 5
+    norm = LogNorm(low, high) if wide else Normalize(low, high if high > low else low + 1e-9)
+    return ScalarMappable(norm, "viridis_r")  # even in lightness, so it survives greyscale
 
 
 def loss_bar(colours: ScalarMappable, ax: Axes) -> None:
@@ -140,10 +145,6 @@ def loss_bar(colours: ScalarMappable, ax: Axes) -> None:
     bar = cast(Figure, ax.get_figure()).colorbar(colours, ax=ax, label="validation loss", pad=0.02)
     if isinstance(bar.norm, LogNorm):
         log_axis(bar.ax.yaxis, plain=True)
-
-
-def loss_colours() -> Colormap:
-    return mpl.colormaps[LOSS_MAP]
 
 
 def count_ticks(ax: Axes, low: int, high: int, n: int) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
+from tuner.evidence.study import Study
 from tuner.report import facts, verdict, words
-from tuner.report.best import best_table, hyperparameter_table, title
+from tuner.report.rows import by_role, searched_space, wrong_images
+
+Columns = Mapping[str, Mapping[str, Any]]
+NAME: Mapping[str, Any] = {"no_wrap": True}
+NUMBER: Mapping[str, Any] = {"justify": "right", "no_wrap": True}
+TEXT: Mapping[str, Any] = {"overflow": "fold"}
 
 
 def report(
@@ -24,10 +32,11 @@ def report(
     `importance`: what each hyperparameter explains, as `importance_table` takes it.
     """
     known, ranked = len(results.configurations()), len(results.ranking())
+    evidence = verdict.evidence(findings) if findings is not None else []
     parts: list[RenderableType | None] = [
-        verdict.block(results, findings),
-        verdict.side_table(results, findings),
-        verdict.evidence_list(findings) if findings is not None and verdict.evidence(findings) else None,
+        verdict_block(results, findings),
+        side_table(results, findings),
+        _list(Text("The evidence", style="bold"), [("-", line) for line in evidence]) if evidence else None,
         wrong_list(results),
         best_table(results, top) if known else None,
         hyperparameter_table(results, top) if ranked else None,
@@ -35,46 +44,187 @@ def report(
         depth_table(results) if len(results.depths()) > 1 and ranked else None,
         time_table(results),
         bracket_table(results) if results.study.plan else None,
-        study_table(results),
+        _list(title("Study", results.study), facts.study_lines(results), style="bold", gap=2),
         warning_list(results, findings),
     ]
     shown = [part for part in parts if part is not None]
     return Group(*(line for part in shown[:-1] for line in (part, Text())), shown[-1])
 
 
-# ---- the study ----
+def title(text: str, study: Study) -> Text:
+    """A table's title with what must stand on every table."""
+    remarks = words.remarks(study.pretrained, study.leaked)
+    return Text(f"{text} ({', '.join(remarks)})" if remarks else text, style="bold")
 
 
-def study_table(results: Results) -> Table:
-    """Data, backbone, space and search, a line each."""
-    study = results.study
-    table = Table(title=title("Study", study), title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in facts.study_lines(results):
+def with_columns(table: Table, columns: Columns) -> Table:
+    """The table with these columns added: header -> how it is set, such as NUMBER."""
+    for header, settings in columns.items():
+        table.add_column(header, **settings)
+    return table
+
+
+def _table(heading: Text, columns: Columns, *, gap: int = 1, caption: Text | None = None) -> Table:
+    table = Table(
+        title=heading,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, gap, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    return with_columns(table, columns)
+
+
+def _list(heading: Text, rows: Sequence[tuple[str, str]], *, style: str = "", gap: int = 1) -> Table:
+    table = Table(title=heading, title_justify="left", box=None, show_header=False, padding=(0, gap, 0, 0))
+    with_columns(table, {"name": {"style": style, **NAME}, "text": TEXT})
+    for name, text in rows:
         table.add_row(name, Text(text))
     return table
 
 
-# ---- brackets and rungs ----
+# ---- the verdict ----
+
+STYLES = {"gain": "bold green", "loss": "bold red", "no difference": "bold cyan", "too few images": "bold yellow"}
+
+
+def verdict_block(results: Results, findings: Findings | None) -> Group:
+    """The verdict in one sentence and what it is counted on; before there is one, the search's own headline."""
+    if not verdict.is_reached(findings):
+        doubts = [] if results.winner() is None else [Text(verdict.unconfirmed(findings), style="italic")]
+        return Group(Text(facts.headline(results)), *doubts)
+    kind, sentence = verdict.KINDS.get(findings.kind, findings.kind), words.visible(findings.sentence)
+    rest = sentence.removeprefix(kind).removeprefix(":").strip()
+    told = Text.assemble((f"{kind}: ", STYLES.get(findings.kind, "bold")), (rest, "bold"))
+    doubts = [] if results.study.pretrained else [Text(facts.NO_PRETRAINING)]
+    return Group(told, *doubts, Text(verdict.ground(findings), style="italic"))
+
+
+def side_table(results: Results, findings: Findings | None) -> Table | None:
+    """Winner and baseline side by side; None while there is neither."""
+    sides = verdict.sides(results, findings)
+    if not sides:
+        return None
+    compared = findings.compared if findings is not None else None
+    table = _table(
+        title("Winner against baseline", results.study),
+        {"": NAME} | dict.fromkeys((side.role for side in sides), TEXT),
+        gap=2,
+        caption=Text(f"Difference: {verdict.interval(compared)}") if compared is not None else None,
+    )
+    for field, label in verdict.LABELS.items():
+        cells = [words.visible(getattr(side, field)) for side in sides]
+        if any(cells):
+            table.add_row(label, *map(Text, cells))
+    return table
+
+
+# ---- the best configurations ----
+
+MARKS = {"completed": "", "running": " runs", "failed": " failed", "interrupted": " cut off", "not started": " waits"}
+
+COLUMNS = {
+    "layers": "unfrozen_layers",
+    "rate": "learning_rate",
+    "head": "head_width",
+    "right": "correct",
+    "%": "val_accuracy",
+    "95%\nrange": "low",
+    "loss": "val_loss",
+    "right\n+/-": "images_over_baseline",
+    "loss\n+/-": "loss_over_baseline",
+    "epochs": "epochs",
+    "trained": "trained_parameters",
+    "time": "seconds",
+}
+"""Header -> column of the configurations."""
+
+DISPENSABLE = ("%", "time", "trained", "rate", "head", "epochs", "95%\nrange", "right\n+/-", "loss\n+/-")
+"""The order in which columns go where the terminal is too narrow for all: a number cut off tells nothing."""
+
+
+class Fitted:
+    """Draws the first of several renderables, widest first, that fits the terminal; the last one when none does."""
+
+    def __init__(self, *choices: RenderableType) -> None:
+        self.choices = choices
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for choice in self.choices[:-1]:
+            if Measurement.get(console, options.update(max_width=10_000), choice).maximum <= options.max_width:
+                yield choice
+                return
+        yield self.choices[-1]
+
+
+def best_table(results: Results, top: int = 10) -> Fitted:
+    """The best configurations against the baseline and the reference; one row each, whatever rungs it went through.
+
+    As wide as the terminal allows.
+    """
+    tables = [_best(results, top, list(COLUMNS), gap=1)]
+    for number in (0, 1, 2, 3, 5, 6, 7, 8, 9):
+        tables.append(_best(results, top, [c for c in COLUMNS if c not in DISPENSABLE[:number]], gap=0))
+    return Fitted(*tables)
+
+
+def _best(results: Results, top: int, headers: Sequence[str], gap: int) -> Table:
+    heading, caption = title("Best configurations against the frozen baseline", results.study), _caption(results, top)
+    table = _table(heading, {"": NAME} | dict.fromkeys(headers, NUMBER), gap=gap, caption=caption)
+    for row in results.ranking().head(top).to_dict(orient="records"):
+        name = words.visible(row["id"]) + MARKS[row["status"]]
+        table.add_row(Text(name), *(Text(words.cell(row, COLUMNS[header])) for header in headers))
+    table.add_section()
+    for role, compared in by_role(results, "baseline", "reference").items():
+        cells = {header: words.cell(compared, COLUMNS[header]) for header in headers}
+        if role == "baseline":
+            cells |= {header: "" for header in headers if header.endswith("+/-")}
+        table.add_row(Text(role), *map(Text, cells.values()))
+    return table
+
+
+def _caption(results: Results, top: int) -> Text:
+    ranking, most = results.ranking(), results.study.spec.search.max_epochs
+    full = int(ranking["full"].sum())
+    reached = f"the {full} that reached {most} epochs come first" if full else f"none has reached {most} epochs yet"
+    lines = [
+        f"{min(top, len(ranking))} of {len(ranking)} configurations; {reached}.",
+        "right: of the validation images, at the best epoch. layers: unfrozen.",
+    ]
+    if results.baseline() is not None:
+        lines.append("+/-: against the baseline; more images and less loss are better.")
+    return Text("\n".join(lines), style="italic")
+
+
+def hyperparameter_table(results: Results, top: int = 10) -> Table | None:
+    """Every hyperparameter of the best configurations; None when the table of the best shows all that was searched."""
+    names = list(searched_space(results))
+    if set(names) <= {"unfrozen_layers", "learning_rate", "head_width"}:
+        return None
+    headers = ("", *(words.NAMES[name].replace(" ", "\n") for name in names))
+    table = _table(title("Their hyperparameters", results.study), dict.fromkeys(headers, NUMBER) | {"": NAME})
+    best = ((row["id"], row) for row in results.ranking().head(top).to_dict(orient="records"))
+    for label, row in [*best, *by_role(results, "baseline", "reference").items()]:
+        table.add_row(words.visible(label), *(words.hyperparameter(name, row[name]) for name in names))
+    return table
+
+
+# ---- brackets, depths, images ----
 
 
 def bracket_table(results: Results) -> Table:
     """Hyperband's plan and how far it came: a row a rung."""
-    study, rungs = results.study, results.rungs()
-    table = _table(title("Brackets and rungs", study))
-    for header in ("bracket", "rung", "epochs", "planned", "ended", "failed"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("went on", overflow="fold")
-    several = len({b.iteration for b in study.plan}) > 1
-    for row in rungs.to_dict(orient="records"):
+    numbers = dict.fromkeys(("bracket", "rung", "epochs", "planned", "ended", "failed"), NUMBER)
+    table = _table(title("Brackets and rungs", results.study), {**numbers, "state": NAME, "went on": TEXT})
+    for row in results.rungs().to_dict(orient="records"):
         first = row["rung"] == 0
         if first:
             table.add_section()
-        name = f"{row['bracket']}" + (f" (iteration {row['iteration'] + 1})" if several else "")
         table.add_row(
-            name if first else "",
+            facts.bracket_name(results, row) if first else "",
             *(str(row[k]) for k in ("rung", "epochs", "planned", "ended")),
             str(row["failed"] or ""),
             row["state"],
@@ -83,80 +233,50 @@ def bracket_table(results: Results) -> Table:
     return table
 
 
-# ---- depths ----
-
-
 def depth_table(results: Results) -> Table:
     """How well each depth did at its best, and how much of the search went there."""
-    table = _table(title("Depths", results.study))
-    for header in (
-        "unfrozen\nlayers",
-        "tried",
-        "trained\nin full",
-        "best",
-        "epochs",
-        "right",
-        "loss",
-        "right\n+/-",
-        "loss\n+/-",
-    ):
-        table.add_column(header, justify="right", no_wrap=True)
+    headers = (header.replace(" ", "\n", 1) for header in facts.DEPTH_COLUMNS)
+    table = _table(title("Depths", results.study), dict.fromkeys(headers, NUMBER))
     for row in results.depths().to_dict(orient="records"):
-        seen = not words.missing(row["correct"])
-        table.add_row(
-            str(row["unfrozen_layers"]),
-            str(row["tried"]),
-            str(row["finished"]),
-            "-" if words.missing(row["best"]) else words.visible(row["best"]),
-            "-" if words.missing(row["epochs"]) else str(row["epochs"]),
-            f"{row['correct']}/{row['validation']}" if seen else "-",
-            words.number(row["val_loss"]),
-            words.signed(row["images_over_baseline"], "+d"),
-            words.signed(row["loss_over_baseline"]),
-        )
+        table.add_row(*(words.cell(row, column) for column in facts.DEPTH_COLUMNS.values()))
     return table
-
-
-# ---- photographs ----
 
 
 def wrong_list(results: Results, most: int = 12) -> RenderableType | None:
-    """The validation photographs that the best configuration or the baseline gets wrong, the surest mistakes first."""
-    said = results.images()
-    names = [name for name in ("best", "baseline") if name in said]
-    if not names:
+    """The validation images that the best configuration or the baseline gets wrong, the surest mistakes first."""
+    judged = results.images()
+    roles = [role for role in ("best", "baseline") if role in judged]
+    if not roles:
         return None
-    said["lowest"] = said[[f"{name}_chance" for name in names]].min(axis=1)
-    wrong = said[~said[[f"{name}_right" for name in names]].all(axis=1)].sort_values("lowest", kind="stable")
+    wrong = wrong_images(judged, roles)
     if wrong.empty:
         return None
-    table = _table(title(f"Wrong on {len(wrong)} of {len(said)} validation photographs", results.study))
-    table.add_column("photograph", overflow="fold")
-    for name in ("it is", *(f"{name} said" for name in names)):
-        table.add_column(name, overflow="fold")
+    table = _table(
+        title(f"Wrong on {len(wrong)} of {len(judged)} validation photographs", results.study),
+        dict.fromkeys(("photograph", "it is", *(f"{role} said" for role in roles)), TEXT),
+        caption=Text(f"and {len(wrong) - most} more: photographs.csv") if len(wrong) > most else None,
+    )
     for row in wrong.head(most).to_dict(orient="records"):
-        cells = [
-            f"{words.visible(row[name])} ({words.percent(row[f'{name}_chance'])} {words.visible(row['class'])})"
-            if not row[f"{name}_right"]
-            else "right"
-            for name in names
+        name, label = words.visible(row["photograph"]), words.visible(row["class"])
+        answers = [
+            "right"
+            if row[f"{role}_right"]
+            else f"{words.visible(row[role])} ({words.percent(row[f'{role}_chance'])} {label})"
+            for role in roles
         ]
-        table.add_row(*(Text(t) for t in (words.visible(row["photograph"]), words.visible(row["class"]), *cells)))
-    if len(wrong) > most:
-        table.caption, table.caption_justify = Text(f"and {len(wrong) - most} more: photographs.csv"), "left"
+        table.add_row(*map(Text, (name, label, *answers)))
     return table
 
 
-# ---- what mattered, and the time ----
+# ---- what mattered, the time, warnings ----
 
 
 def importance_table(importance: pd.DataFrame | None) -> Group | None:
     """How much of the difference between configurations each hyperparameter explains, beside what luck would give."""
     if importance is None or importance.empty:
         return None
-    table = _table(Text("What mattered", style="bold"))
-    for header in ("", "share", "by luck", "p"):
-        table.add_column(header, justify="right" if header else "left", no_wrap=True)
+    columns = {"": NAME} | dict.fromkeys(("share", "by luck", "p"), NUMBER)
+    table = _table(Text("What mattered", style="bold"), columns)
     for row in importance.to_dict(orient="records"):
         table.add_row(
             words.NAMES.get(row["hyperparameter"], words.visible(row["hyperparameter"])),
@@ -169,45 +289,18 @@ def importance_table(importance: pd.DataFrame | None) -> Group | None:
 
 def time_table(results: Results) -> RenderableType | None:
     """The phases of all sessions together, and the whole against its floor."""
-    found = results.times()
-    if not found.phases:
+    phases, line = results.times().phases, facts.time_line(results)
+    if not phases:
         return None
-    table = _table(title("Where the time went", results.study))
-    for header in ("phase", "seconds", "share"):
-        table.add_column(header, justify="left" if header == "phase" else "right", no_wrap=True)
-    whole = sum(seconds for _, seconds in found.phases) or 1.0
-    for name, seconds in found.phases:
+    columns = {"phase": NAME, "seconds": NUMBER, "share": NUMBER}
+    table = _table(title("Where the time went", results.study), columns)
+    whole = sum(seconds for _, seconds in phases) or 1.0
+    for name, seconds in phases:
         table.add_row(Text(words.visible(name)), words.seconds(seconds), words.percent(seconds / whole))
-    line = facts.time_line(results)
     return table if line is None else Group(table, Text(line, style="italic"))
-
-
-# ---- warnings ----
 
 
 def warning_list(results: Results, findings: Findings | None = None) -> RenderableType | None:
     """What qualifies the result, a line each; None for nothing."""
     lines = facts.warning_lines(results, findings)
-    return _bullets("Warnings", lines) if lines else None
-
-
-def _table(heading: Text) -> Table:
-    return Table(
-        title=heading,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
-
-
-def _bullets(title: str, lines: Sequence[str]) -> Table:
-    table = Table(
-        title=Text(title, style="bold"), title_justify="left", box=None, show_header=False, padding=(0, 1, 0, 0)
-    )
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for line in lines:
-        table.add_row("!", Text(line))
-    return table
+    return _list(Text("Warnings", style="bold"), [("!", line) for line in lines]) if lines else None

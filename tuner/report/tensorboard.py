@@ -36,11 +36,7 @@ SHOWN = {
 }
 """The metrics of the HParams tab. TensorBoard shows a curve's last point, so these have only one: the best epoch's."""
 
-STATUS = {
-    "completed": api_pb2.STATUS_SUCCESS,
-    "failed": api_pb2.STATUS_FAILURE,
-    "running": api_pb2.STATUS_RUNNING,
-}
+STATUS = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
 
 
 def export(results: Results, name: str, folder: Path) -> int:
@@ -62,7 +58,8 @@ def export(results: Results, name: str, folder: Path) -> int:
 def _study(found: Runs, spec: Spec, findings: Findings) -> Iterable[Event]:
     """What stands beside all runs: the hyperparameters and metrics there are, and the verdict in words."""
     # Not every kind has every hyperparameter, and some have one that is not searched.
-    tried = {name: [run.hyperparameters.get(name) for run in found.runs] for name in _names(found, spec)}
+    names = dict.fromkeys([*vars(spec.space), *(name for run in found.runs for name in run.hyperparameters)])
+    tried = {name: [run.hyperparameters.get(name) for run in found.runs] for name in names}
     parameters = [summary_v2.HParam(name, _domain(vars(spec.space).get(name), tried[name])) for name in tried]
     kinds = sorted({run.kind for run in found.runs} or {"search"})
     parameters.append(summary_v2.HParam("kind", summary_v2.Discrete(kinds)))
@@ -71,16 +68,12 @@ def _study(found: Runs, spec: Spec, findings: Findings) -> Iterable[Event]:
     yield _event(found.ended, _text("verdict", "\n\n".join([findings.sentence, *findings.evidence])))
 
 
-def _names(found: Runs, spec: Spec) -> list[str]:
-    return list(dict.fromkeys([*vars(spec.space), *(name for run in found.runs for name in run.hyperparameters)]))
-
-
 def _domain(searched: Any, tried: list[Any]) -> Any:
-    """What TensorBoard can filter by: the range that was asked for, else the values that were tried."""
+    """What TensorBoard can filter by: the range that is searched, else the values that were tried."""
     if not isinstance(searched, Range):
-        asked = searched if isinstance(searched, tuple) else (searched,)
-        values = sorted({_value(v) for v in [*asked, *tried] if v is not None}, key=lambda v: (isinstance(v, str), v))
-        values = values or [0.0]
+        choices = searched if isinstance(searched, tuple) else (searched,)
+        found = {_value(v) for v in [*choices, *tried] if v is not None} or {0.0}
+        values = sorted(found, key=lambda v: (isinstance(v, str), v))
         mixed = len({type(v) for v in values}) > 1
         return summary_v2.Discrete([str(v) for v in values] if mixed else values)
     # The baseline's values may lie outside of the range that was searched.
@@ -106,9 +99,8 @@ def _run(run: Run) -> Iterable[Event]:
 
 
 def _scalars(metrics: Any) -> Summary:
-    return Summary(
-        value=[Summary.Value(tag=k, simple_value=float(v)) for k, v in metrics.items() if math.isfinite(float(v))]
-    )
+    finite = ((name, float(value)) for name, value in metrics.items() if math.isfinite(float(value)))
+    return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in finite])
 
 
 def _session_end(run: Run) -> Summary:

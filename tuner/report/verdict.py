@@ -1,21 +1,15 @@
-"""The verdict in the terminal: what may be claimed, winner and baseline side by side, and the evidence under it."""
+"""The verdict in words: what may be claimed, winner and baseline side by side, and the evidence under it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
-
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
+from typing import TypeGuard
 
 from tuner.evidence.findings import GROUNDS, Findings, Interval, Rate, Side
 from tuner.evidence.results import Results
 from tuner.report import words
-from tuner.report.best import title
-from tuner.report.headline import NO_PRETRAINING, headline
+from tuner.report.rows import by_role
+from tuner.report.words import Row
 
 KINDS = {
     "gain": "Gain shown",
@@ -24,7 +18,6 @@ KINDS = {
     "too few images": "Too few images to tell",
     "open": "Not confirmed",
 }
-STYLES = {"gain": "bold green", "loss": "bold red", "no difference": "bold cyan", "too few images": "bold yellow"}
 NOT_CONFIRMED = (
     "Not confirmed: winner and baseline were not trained again from fresh seeds. What follows is what the search saw "
     "on the validation images, which also chose its best."
@@ -34,20 +27,6 @@ NOT_CONFIRMED = (
 def is_reached(findings: Findings | None) -> TypeGuard[Findings]:
     """Whether there is a verdict: the confirmation has ended."""
     return findings is not None and findings.kind != "open"
-
-
-def block(results: Results, findings: Findings | None) -> Group:
-    """The verdict in one sentence and what it is counted on; before there is one, the search's own headline."""
-    if not is_reached(findings):
-        found = headline(results)
-        return Group(
-            Text(found), *([Text(unconfirmed(findings), style="italic")] if results.winner() is not None else [])
-        )
-    kind, sentence = KINDS.get(findings.kind, findings.kind), words.visible(findings.sentence)
-    rest = sentence.removeprefix(kind).removeprefix(":").strip()
-    said = Text.assemble((f"{kind}: ", STYLES.get(findings.kind, "bold")), (rest, "bold"))
-    doubts = [] if results.study.pretrained else [Text(NO_PRETRAINING)]
-    return Group(said, *doubts, Text(ground(findings), style="italic"))
 
 
 def unconfirmed(findings: Findings | None) -> str:
@@ -84,44 +63,38 @@ class Beside:
 
 def sides(results: Results, findings: Findings | None) -> list[Beside]:
     """Winner and baseline, as far as there are any; after a confirmation its own two, or three."""
-    table = {str(row["id"]): row for row in results.configurations().to_dict(orient="records")}
     if not is_reached(findings):
-        rows = {"winner": results.winner(), "baseline": results.baseline()}
-        return [_searched(role, row.to_dict()) for role, row in rows.items() if row is not None]
+        return [
+            _searched("winner" if role == "best" else role, row)
+            for role, row in by_role(results, "best", "baseline").items()
+        ]
+    table = {str(row["id"]): row for row in results.configurations().to_dict(orient="records")}
     named = {"winner": findings.winner, "baseline": findings.baseline, "other baseline": findings.other_baseline}
     return [_confirmed(role, side, table.get(side.configuration)) for role, side in named.items() if side is not None]
 
 
-def _searched(role: str, row: dict[Any, Any]) -> Beside:
-    seen = None
-    if not words.missing(row["correct"]):
-        seen = Rate(int(row["correct"]), int(row["validation"]), float(row["low"]), float(row["high"]))
-    return Beside(
-        role,
-        str(row["id"]),
-        words.configuration(row),
-        f"{rate(seen)}, loss {words.number(row['val_loss'])}",
-        "",
-        "",
-        _trained(row),
-    )
+def _searched(role: str, row: Row) -> Beside:
+    known = not words.missing(row["correct"])
+    found = Rate(int(row["correct"]), int(row["validation"]), float(row["low"]), float(row["high"])) if known else None
+    searched = f"{rate(found)}, loss {words.number(row['val_loss'])}"
+    return Beside(role, str(row["id"]), words.configuration(row), searched, "", "", _trained(row))
 
 
-def _confirmed(role: str, side: Side, row: dict[Any, Any] | None) -> Beside:
+def _confirmed(role: str, side: Side, row: Row | None) -> Beside:
     values = "logistic regression on the pooled features" if side.kind == "logistic" else side.kind
     return Beside(
         role,
-        side.configuration,
-        words.configuration(row) if row is not None else values,
-        rate(side.searched),
-        rate(side.confirmed),
-        _seeds(side),
-        "-" if row is None else _trained(row),
+        name=side.configuration,
+        values=words.configuration(row) if row is not None else values,
+        searched=rate(side.searched),
+        confirmed=rate(side.confirmed),
+        seeds=_seeds(side),
+        trained="-" if row is None else _trained(row),
     )
 
 
-def _trained(row: dict[Any, Any]) -> str:
-    return f"{words.amount(row['trained_parameters'])} parameters in {words.seconds(row['seconds'])}"
+def _trained(row: Row) -> str:
+    return f"{words.cell(row, 'trained_parameters')} parameters in {words.cell(row, 'seconds')}"
 
 
 def _seeds(side: Side) -> str:
@@ -144,32 +117,6 @@ LABELS = {
 }
 
 
-def side_table(results: Results, findings: Findings | None) -> Table | None:
-    """Winner and baseline side by side; None while there is neither."""
-    beside = sides(results, findings)
-    if not beside:
-        return None
-    table = Table(
-        title=title("Winner against baseline", results.study),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 2, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-        show_lines=False,
-    )
-    table.add_column("", no_wrap=True)
-    for side in beside:
-        table.add_column(side.role, overflow="fold")
-    for field, label in LABELS.items():
-        cells = [words.visible(getattr(side, field)) for side in beside]
-        if any(cells):
-            table.add_row(label, *(Text(cell) for cell in cells))
-    if findings is not None and findings.compared is not None:
-        table.caption, table.caption_justify = Text(f"Difference: {interval(findings.compared)}"), "left"
-    return table
-
-
 # ---- the evidence ----
 
 
@@ -177,41 +124,21 @@ def evidence(findings: Findings) -> list[str]:
     """The sentences under the verdict, then what trying more configurations brings."""
     lines = [words.visible(line) for line in findings.evidence]
     if findings.selection is not None and findings.selection.expected_best:
-        each = [f"{words.percent(share)} of {n}" for n, share in thinned(findings.selection.expected_best)]
+        expected = findings.selection.expected_best
+        shown = [
+            (n, share) for n, share in expected if n & (n - 1) == 0 or n == expected[-1][0]
+        ]  # 1, 2, 4 ... the last
+        each = [f"{words.percent(share)} of {n}" for n, share in shown]
         lines.append(f"Expected best validation accuracy of so many configurations: {words.listed(each)}.")
     return lines
-
-
-def thinned(expected: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Of a long list those of 1, 2, 4, 8 ... configurations, and the last."""
-    return [(n, share) for n, share in expected if n & (n - 1) == 0 or n == expected[-1][0]]
-
-
-def evidence_list(findings: Findings) -> Table:
-    """`evidence` as a list."""
-    table = Table(
-        title=Text("The evidence", style="bold"),
-        title_justify="left",
-        box=None,
-        show_header=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for line in evidence(findings):
-        table.add_row("-", Text(line))
-    return table
 
 
 # ---- numbers in words ----
 
 
-def points(difference: float, *, sign: bool = True) -> str:
+def points(difference: float) -> str:
     """A difference of two shares: "+3.5 points"."""
-    size = 100 * difference
-    if sign:
-        return f"{signed(difference)} points"
-    return f"{size:g} point{'' if size == 1 else 's'}"
+    return f"{signed(difference)} points"
 
 
 def signed(share: float) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+Row = Mapping[Any, Any]
+"""A row of the configurations' table (`Results.configurations`), or of one with some of its columns."""
 
 NAMES = {
     "unfrozen_layers": "unfrozen layers",
@@ -31,8 +34,8 @@ DEFAULTS = {"dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "backbo
 
 def remarks(pretrained: bool, leaked: int) -> list[str]:
     """What must stand on every table and figure: features from nowhere, or a validation set that leaks."""
-    said = [] if pretrained else [NO_PRETRAINING]
-    return said + ([f"{leaked} photograph{'s' * (leaked > 1)} in two splits"] if leaked else [])
+    leak = [f"{leaked} photograph{'s' * (leaked > 1)} in two splits"] if leaked else []
+    return ([] if pretrained else [NO_PRETRAINING]) + leak
 
 
 def visible(text: object) -> str:
@@ -44,9 +47,8 @@ HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def _escaped(c: str) -> str:
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c) or (
-        f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
-    )
+    code = f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(c, code)
 
 
 def without_password(text: str) -> str:
@@ -58,7 +60,7 @@ def shortened(text: str, width: int) -> str:
     """At most `width` characters; the middle goes, because names that differ mostly differ at an end."""
     if len(text) <= width:
         return text
-    left = (width - 1 + 1) // 2
+    left = width // 2
     return text[:left].rstrip() + "…" + text[len(text) - (width - 1 - left) :].lstrip()
 
 
@@ -132,7 +134,41 @@ def hyperparameter(name: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else visible(value)
 
 
-def configuration(values: Mapping[str, Any]) -> str:
+def cell(row: Row, column: str) -> str:
+    """One column of a row as every table shows it; `correct` and `low` need their neighbours too."""
+    if column == "correct":
+        return right(row)
+    if column == "low":
+        return interval(row, "-")
+    value = row[column]
+    if column in FORMATS:
+        return FORMATS[column](value)
+    return hyperparameter(column, value) if column in NAMES else "-" if missing(value) else visible(value)
+
+
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "val_accuracy": percent,
+    "val_loss": number,
+    "images_over_baseline": lambda value: signed(value, "+d"),
+    "loss_over_baseline": signed,
+    "trained_parameters": amount,
+    "seconds": seconds,
+}
+
+
+def right(row: Row, share: bool = False) -> str:
+    """Of the validation images: "18/20", or "18/20 (90%)"."""
+    if missing(row["correct"]):
+        return "-"
+    return f"{row['correct']}/{row['validation']}" + (f" ({percent(row['val_accuracy'])})" if share else "")
+
+
+def interval(row: Row, to: str = " to ") -> str:
+    """The Wilson interval of that share: "70 to 97%"."""
+    return "-" if missing(row["low"]) else f"{100 * row['low']:.0f}{to}{percent(row['high'])}"
+
+
+def configuration(values: Mapping[Any, Any]) -> str:
     """A configuration in words: "20 layers unfrozen, rate 3.2e-4, head 64, dropout 0.3"."""
     if missing(values.get("learning_rate")):
         return "frozen, logistic regression on the pooled features"
@@ -140,16 +176,8 @@ def configuration(values: Mapping[str, Any]) -> str:
     parts = ["frozen" if depth == 0 else f"{hyperparameter('unfrozen_layers', depth)} layers unfrozen"]
     parts.append(f"rate {rate(values.get('learning_rate'))}")
     parts.append("no hidden layer" if head == 0 else f"head {hyperparameter('head_width', head)}")
-    return ", ".join([*parts, *extras(values)])
-
-
-def extras(values: Mapping[str, Any]) -> list[str]:
-    """The further hyperparameters that are not at their usual value, in words."""
-    return [
-        f"{NAMES[k]} {hyperparameter(k, values[k])}"
-        for k, usual in DEFAULTS.items()
-        if k in values and not missing(values[k]) and values[k] != usual
-    ]
+    unusual = [k for k, usual in DEFAULTS.items() if not missing(values.get(k)) and values[k] != usual]
+    return ", ".join([*parts, *(f"{NAMES[k]} {hyperparameter(k, values[k])}" for k in unusual)])
 
 
 def several(count: int, thing: str) -> str:

@@ -22,7 +22,7 @@ from tuner.search.facts import Facts
 from tuner.search.plan import Plan
 from tuner.spec.configuration import Configuration
 from tuner.store import held_out
-from tuner.store.store import Store
+from tuner.store.store import Confirmation, Store
 from tuner.training.context import Context
 from tuner.training.subset import Subset
 from tuner.training.trial import predict
@@ -36,17 +36,18 @@ class Confirming:
     context: Context
     checkpoints: Checkpoints
     cost: CostModel
+    _fixed: Confirmation | None = None
 
     def fix(self, plan: Plan, facts: Facts) -> None:
-        """Records what is going to be confirmed, unless that stands already."""
-        if (now := planned(plan, facts, self.cost)) == facts.confirmation or now is None:
+        """Records what is going to be confirmed, once a session: of an earlier one all of it may not stand yet."""
+        if (now := planned(plan, facts, self.cost)) is None or now == self._fixed:
             return
         with self.store.transaction():
             self.store.fix_confirmation(now)
             for side in now.sides:
                 if side.kind == "logistic":  # it has no seed: itself is what is confirmed
                     held_out.confirms(self.store, side.source, schedule.itself(side))
-        facts.confirmation = now
+        facts.confirmation = self._fixed = now
 
     def announcement(self, plan: Plan, facts: Facts) -> Phase | Notice:
         """What is going to be confirmed, or why nothing is."""

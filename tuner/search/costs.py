@@ -66,11 +66,14 @@ class CostModel:
     bytes: Mapping[Place, int] = field(default_factory=dict)
     _measured: dict[Place, list[float]] = field(default_factory=dict)
 
+    def cut(self, values: Configuration) -> str:
+        """The cut just below the first variable that a configuration trains."""
+        return self.architecture.cut_for(values.unfrozen_layers, self.batch_norm)
+
     def place(self, values: Configuration) -> Place:
         """Where a configuration trains."""
-        cut = self.architecture.cut_for(values.unfrozen_layers, self.batch_norm)
         depth = self.architecture.canonical(values.unfrozen_layers, self.batch_norm)
-        return self.architecture.nearest(cut, self.stored), depth
+        return self.architecture.nearest(self.cut(values), self.stored), depth
 
     def work(self, place: Place) -> float:
         """Multiply-adds of one epoch."""

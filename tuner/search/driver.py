@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,11 @@ from tuner.errors import SearchError
 from tuner.search import schedule
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.confirming import Confirming
+from tuner.search.costs import CostModel, seconds_left
 from tuner.search.events import EpochEnded, Listener, Notice, Phase, TrialEnded, TrialStarted
 from tuner.search.executors import Ended, Epoch, Event, Executor
 from tuner.search.facts import Facts
 from tuner.search.plan import Key, Plan, Trial
-from tuner.spec.configuration import Configuration
 from tuner.store import held_out, ids
 from tuner.store.store import Store
 from tuner.training.trial import TrialResult, TrialSpec
@@ -37,9 +37,8 @@ class Stopped(Exception):
 class Driver:
     """One session of a study's search over its store.
 
-    `cut_of`: the cut just below a configuration's first trained variable. `work`: multiply-adds of an epoch of a
-    configuration. `left`: seconds still to go, asked after each trial. `environment`: what numbers depend on besides
-    the study, kept with each trial.
+    `cost` learns from every trial what the next ones take. `environment`: what numbers depend on besides the study,
+    kept with each trial.
     """
 
     plan: Plan
@@ -49,11 +48,9 @@ class Driver:
     executor: Executor
     listen: Listener
     stop: threading.Event
-    cut_of: Callable[[Configuration], str]
     confirm: Confirming
+    cost: CostModel
     environment: Mapping[str, Any] | None = None
-    observe: Callable[[Configuration, list[float]], object] = lambda values, seconds: None
-    left: Callable[[], float | None] = lambda: None
     _running: dict[str, Trial] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -125,7 +122,7 @@ class Driver:
     def _begin(self, trial: Trial) -> TrialSpec | None:
         """Records that a trial runs. None for one that killed its process too often: it has failed."""
         name, values = trial.configuration, trial.values
-        cut = self.cut_of(values)
+        cut = self.cost.cut(values)
         id = self.facts.ids.get(trial.key)
         parent = self.facts.ids.get((name, trial.rung - 1)) if trial.rung else None
         row = trial.row(id, parent)
@@ -230,8 +227,9 @@ class Driver:
         for saved in dropped:
             self.checkpoints.remove(saved)
         fresh = [e.seconds for e in self.facts.epochs.get(name, []) if e.epoch > trial.first_epoch]
-        self.observe(trial.values, fresh)
-        left = self.left()
+        if trial.values.learning_rate is not None:  # else it is no epoch like the others
+            self.cost.observe(self.cost.place(trial.values), fresh)
+        left = seconds_left(self.plan, self.facts, self.cost)
         self.listen(TrialEnded(id, name, trial.kind, result.status, score, result.best, result.reason, left))
         if trial.kind == "search":
             self._check_rung(trial)

@@ -185,7 +185,6 @@ def _search(
     # Only now: this module has to import before a backend is chosen, and these import Keras.
     from tuner.search import draws, facts, schedule
     from tuner.search.confirming import Confirming
-    from tuner.search.costs import seconds_left
     from tuner.search.driver import Driver, Stopped
     from tuner.search.executors.inline import Inline
     from tuner.training.context import Context
@@ -233,25 +232,13 @@ def _search(
         listen(Notice(sentence, warning=True))
     with store.transaction():
         store.record_plan(plan.brackets, plan.draws, plan.frozen, s.hyperband_iterations)
-        store.set_meta(searched=list(space.searched()))
+        store.set_meta(searched=list(space.searched()), folds=list(plan.folds))
     cost = cost_model(spec, network, dataset, stored.arrays, stored.rate)
     for values, seconds in trained(plan, known):
         cost.observe(cost.place(values), seconds)
     checkpoints = Checkpoints(folder.checkpoints)
-    driver = Driver(
-        plan,
-        known,
-        store,
-        checkpoints,
-        Inline(context, stop.is_set),
-        listen,
-        stop,
-        lambda values: network.cut_for(values.unfrozen_layers, spec.backbone.batch_norm),
-        Confirming(store, context, checkpoints, cost),
-        environment,
-        lambda values, seconds: cost.observe(cost.place(values), seconds),
-        lambda: seconds_left(plan, known, cost),
-    )
+    confirming, executor = Confirming(store, context, checkpoints, cost), Inline(context, stop.is_set)
+    driver = Driver(plan, known, store, checkpoints, executor, listen, stop, confirming, cost, environment)
     done = plan.total - schedule.unfinished(plan, known)
     listen(Planned(plan.brackets, len(plan.frozen), s.max_epochs, s.objective, done, plan.total))
     if done == plan.total:

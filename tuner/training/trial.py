@@ -275,7 +275,7 @@ class _Trainer:
                 network.load(self._best_weights)
             elif self.spec.weights is not None:
                 network.load(self._read(self.spec.weights))
-        return probabilities(logits_of(network, self.data, self.rows.held_out))
+        return probabilities(logits_of(network, self.data, self.rows.held_out, self.parts))
 
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
