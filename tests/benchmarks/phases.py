@@ -19,7 +19,7 @@ import measuring
 
 SPANS = (
     ("decode", "call", "tuner.images.dataset:prepare"),
-    ("decode", "call", "tuner.search.session:images"),
+    ("decode", "call", "tuner.search.setup:images"),
     ("weights", "call", "tuner.search.session:_backbone"),
     ("weights", "call", "tuner.backbones.weights:known"),
     ("weights", "call", "tuner.backbones.resnet50.numbers:_whole"),
@@ -41,7 +41,7 @@ SPANS = (
     ("store", "context", "tuner.store.store:Store.transaction"),
     ("store", "call", "tuner.store.store:Store.rows"),
     ("store", "call", "tuner.store.store:Store.close"),
-    ("plan", "call", "tuner.search.session:make_plan"),
+    ("plan", "call", "tuner.search.setup:make_plan"),
     ("schedule", "call", "tuner.search.schedule:ready"),
     ("schedule", "call", "tuner.search.schedule:stage"),
     ("schedule", "call", "tuner.search.schedule:bars"),

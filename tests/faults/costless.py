@@ -16,7 +16,7 @@ import numpy as np
 
 from tuner.backbones.architecture import architecture
 from tuner.features.bank import Features
-from tuner.search import facts, session
+from tuner.search import facts, setup
 from tuner.search import space as spaces
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.confirming import Confirming
@@ -118,7 +118,7 @@ def context(root: Path, numerics: int = NUMERICS) -> Context:
         np.arange(12, 20),
         CostlessNetworks(),  # type: ignore[arg-type]
         2,
-        session.recipe(QUESTION, rules_of(numerics)),
+        setup.recipe(QUESTION, rules_of(numerics)),
         architecture(image_size=224),
         root / "checkpoints",
         np.arange(20, 26),
@@ -128,7 +128,7 @@ def context(root: Path, numerics: int = NUMERICS) -> Context:
 def plan(store: Store, question: Spec, numerics: int = NUMERICS) -> Plan:
     """As a session makes it."""
     space = spaces.build(question, architecture(image_size=224))
-    return session.make_plan(question, space, store, Images(), rules_of(numerics), confirm=True)  # type: ignore[arg-type]
+    return setup.make_plan(question, space, store, Images(), rules_of(numerics), confirm=True)  # type: ignore[arg-type]
 
 
 class Images:

@@ -69,7 +69,7 @@ def train(
 
     Raises ExportError when the loss stops being finite, RunError when the features cannot be stored.
     """
-    from tuner.search import session
+    from tuner.search import setup
     from tuner.training import trial
     from tuner.training.context import Context
     from tuner.training.network import Networks, probabilities
@@ -86,7 +86,7 @@ def train(
         validation,
         Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision),
         len(dataset.classes),
-        session.recipe(spec, rules_of(NUMERICS)),
+        setup.recipe(spec, rules_of(NUMERICS)),
         network,
         folder,
         groups=np.array(dataset.groups, np.int64),

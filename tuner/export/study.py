@@ -130,7 +130,8 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
 def _as_searched(folder: StudyFolder, chosen: _Chosen, say: Callable[[str], None]) -> tuple[Dataset, Backbone]:
     """The photographs and the backbone the search had. Raises UsageError when either changed."""
     from tuner.backbones import weights
-    from tuner.search.session import images, load_backbone, same_images, wanted_weights
+    from tuner.search.sameness import same_images
+    from tuner.search.setup import images, load_backbone, wanted_weights
 
     spec = chosen.spec
     dataset = images(spec, folder, said=say)

@@ -161,7 +161,6 @@ class Driver:
             id=id,
             configuration=name,
             values=trial.values,
-            first_epoch=trial.first_epoch,
             last_epoch=trial.last_epoch,
             subset=trial.subset,
             state=state,

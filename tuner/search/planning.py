@@ -21,7 +21,7 @@ from tuner.backends import backend
 from tuner.errors import RunError
 from tuner.images import demo
 from tuner.images.dataset import Dataset
-from tuner.search import estimating, session
+from tuner.search import estimating, sameness, setup
 from tuner.search.costs import Left
 from tuner.search.estimating import Estimate
 from tuner.search.work import Cut, Kind, Rungs, Work, searching
@@ -84,11 +84,11 @@ def plan(
         doing("Looking at the photographs")
         dataset = _images(folder, spec, room, doing)
         with _database(folder, room) as store:
-            environment |= {"numerics": session.numerics(store)}
-            session.check_same(folder, spec, store, dataset, environment)
+            environment |= {"numerics": sameness.numerics(store)}
+            sameness.check_same(folder, spec, store, dataset, environment)
             weights, notices = _weights(folder, spec, store, dataset)
             if weights.key != NOT_FETCHED:
-                session.check_weights(folder, store, weights)
+                sameness.check_weights(folder, store, weights)
             work = Work(spec, dataset, store, weights, int(environment["numerics"]), confirm)
             kinds, left = work.kinds(), work.outstanding()
             if left:
@@ -126,7 +126,7 @@ def _estimate(work: Work, left: list[Left], folder: Path, start: float, end: flo
 def _images(folder: StudyFolder, spec: Spec, room: Path, doing: Callable[[str], object]) -> Dataset:
     """As a search would find them; the demo's are drawn aside if the search has not drawn them yet."""
     drawn = spec.data.path.startswith(DRAWN) and not demo.complete(folder.root / "photos")
-    return session.images(spec, StudyFolder(room) if drawn else folder, said=doing)
+    return setup.images(spec, StudyFolder(room) if drawn else folder, said=doing)
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def _weights(
     folder: StudyFolder, spec: Spec, store: Store, dataset: Dataset
 ) -> tuple[backbone_weights.Weights, list[str]]:
     """The weights a search would take, without fetching any, and what there is to say about that."""
-    wanted = session.wanted_weights(spec, store.meta("weights_kind"))
+    wanted = setup.wanted_weights(spec, store.meta("weights_kind"))
     absent = "imagenet" in wanted and not (backbone_weights.keras_cache() / backbone_weights.NOTOP).is_file()
     here = tuple(w for w in wanted if w != "imagenet" or not absent)
     notices = []

@@ -20,7 +20,7 @@ from tuner.backbones.loading import load
 from tuner.backbones.weights import Weights
 from tuner.errors import RunError
 from tuner.features import bank
-from tuner.search import session
+from tuner.search import setup
 from tuner.search.costs import FROZEN, Place
 from tuner.search.schedule import NEVER
 from tuner.search.space import Space, head_widths
@@ -95,7 +95,7 @@ def run(subject: Subject, folder: Path) -> Probe:
     found.backbone = time.perf_counter() - began
     if subject.missing:
         found.features = _features(subject, backbone, folder)
-    networks = session.compiled(spec, subject.space, backbone, subject.classes)
+    networks = setup.compiled(spec, subject.space, backbone, subject.classes)
     with Store(folder / "probe.db") as store:
         bench = _Bench(subject, networks, folder, store)
         bench.frozen(found)
@@ -212,7 +212,7 @@ class _Bench:
             np.arange(train, rows) % some,
             self.networks,
             s.classes,
-            session.recipe(s.spec, rules_of(NUMERICS)),
+            setup.recipe(s.spec, rules_of(NUMERICS)),
             s.network,
             self.folder,
         )

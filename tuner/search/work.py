@@ -9,7 +9,7 @@ from tuner.backbones.architecture import architecture
 from tuner.backbones.weights import Weights
 from tuner.features.bank import stored
 from tuner.images.dataset import Dataset
-from tuner.search import facts, schedule, session
+from tuner.search import facts, schedule, setup
 from tuner.search import space as spaces
 from tuner.search.costs import FROZEN, Left, outstanding, planned, winners
 from tuner.spec.rules import rules_of
@@ -76,14 +76,14 @@ class Work:
         self.network = architecture(image_size=spec.data.image_size)
         rules = rules_of(numerics)
         self.space = spaces.build(spec, self.network, drifting=rules.drifting_steps)
-        backbone = session.load_backbone(spec, dataset, weights)
+        backbone = setup.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
-        self.needed, self.wanted = session.needed_cuts(spec, self.network, self.space, images)
+        self.needed, self.wanted = setup.needed_cuts(spec, self.network, self.space, images)
         self.stored = stored(backbone, dataset.key, self.wanted, cache_root())
         self.missing = tuple(c for c in self.wanted if c not in self.stored)
-        self.plan = session.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
+        self.plan = setup.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
         self.facts = facts.read(store, spec.search.objective)
-        self.cost = session.cost_model(spec, self.network, dataset, ("image", *self.wanted))
+        self.cost = setup.cost_model(spec, self.network, dataset, ("image", *self.wanted))
 
     def outstanding(self) -> list[Left]:
         """What has not been trained yet."""

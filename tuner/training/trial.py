@@ -49,7 +49,6 @@ class TrialSpec:
     configuration: str
     values: Configuration
     last_epoch: int
-    first_epoch: int = 0
     subset: Subset = SPLIT
     state: Saved | None = None
     weights: Saved | None = None

@@ -1,0 +1,169 @@
+"""What is made of a spec before anything is trained: images, backbone, networks, plan and cost model. A search, a plan
+and an export share it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tuner.artifacts.entries import Said, silent
+from tuner.artifacts.files import cache_root
+from tuner.backbones import weights as backbone_weights
+from tuner.backbones.architecture import Architecture, architecture
+from tuner.backbones.backbone import Backbone
+from tuner.backbones.loading import load
+from tuner.features import bank
+from tuner.images import demo
+from tuner.images.dataset import Dataset, prepare
+from tuner.images.folds import cross_validation
+from tuner.search import space as spaces
+from tuner.search.costs import CostModel
+from tuner.search.facts import Facts
+from tuner.search.plan import LEAST_BASELINE, Plan, trials_at_full_budget
+from tuner.spec.configuration import Configuration
+from tuner.spec.rules import Rules
+from tuner.spec.spec import Spec
+from tuner.store import ids
+from tuner.store.folder import StudyFolder
+from tuner.store.locate import DRAWN
+from tuner.store.store import Store
+
+if TYPE_CHECKING:
+    from tuner.training.network import Networks
+
+
+def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, rules: Rules, *, confirm: bool) -> Plan:
+    """What the study trains: what earlier sessions fixed, and as much more as the spec now asks for. In a space that is
+    wider than before, what was drawn and not begun is drawn anew.
+    """
+    from tuner.search import draws
+
+    s, before = spec.search, store.brackets()
+    brackets = draws.brackets(
+        space,
+        max_epochs=s.max_epochs,
+        factor=s.factor,
+        iterations=s.hyperband_iterations,
+        planned=before,
+        planned_iterations=store.meta("planned_iterations") or max((b.iteration + 1 for b in before), default=0),
+    )
+    known = store.draws()
+    if known and Spec.from_dict(store.meta("spec")).space != spec.space:
+        known = known[: begun_draws(store)]
+    drawn = draws.draw(space, brackets, seed=s.seed, drawn=known, by_trial_count=rules.draws_by_trial_count)
+    kept, wanted = store.baseline(), max(LEAST_BASELINE, trials_at_full_budget(brackets))
+    further = spaces.frozen_configurations(space, wanted, s.seed) if len(kept) < wanted else []
+    frozen = (*kept, *[c for c in further if c not in kept][: max(0, wanted - len(kept))])
+    return Plan(
+        brackets,
+        drawn,
+        frozen,
+        s.objective,
+        s.max_epochs,
+        spec.confirm if confirm else None,
+        _folds(spec, dataset),
+        bool(len(dataset.indices("test"))),
+    )
+
+
+def begun_draws(store: Store) -> int:
+    """How many configurations were drawn up to the last one of them that was begun."""
+    return 1 + max((t.number for t in store.trials() if t.kind == "search"), default=-1)
+
+
+def _folds(spec: Spec, dataset: Dataset) -> tuple[int, ...]:
+    """How many folds each repeat has: as many as asked, or as the smallest class allows."""
+    rows, groups = (dataset.indices("train"), dataset.indices("val")), np.array(dataset.groups, np.int64)
+    folds, seed = spec.confirm.folds, spec.search.seed
+    return tuple(
+        len(cross_validation(dataset.labels, groups, *rows, folds=folds, seed=seed, repeat=repeat))
+        for repeat in range(spec.confirm.repeats if folds else 0)
+    )
+
+
+def recipe(spec: Spec, rules: Rules) -> Any:
+    """What all trials of a study share."""
+    from tuner.training.context import Recipe
+
+    s = spec.search
+    return Recipe(s.seed, s.batch_size, s.objective, s.class_weight == "balanced", spec.backbone.batch_norm, rules)
+
+
+def cost_model(
+    spec: Spec, network: Architecture, dataset: Dataset, stored: Any, rate: float | None = None
+) -> CostModel:
+    """What an epoch of a configuration costs, while nothing was measured."""
+    train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
+    return CostModel(network, spec.backbone.batch_norm, stored, train, validation, test, rate)
+
+
+def trained(plan: Plan, known: Facts) -> Iterator[tuple[Configuration, list[float]]]:
+    """The seconds of every finished epoch of earlier sessions, by configuration; logistic regression has none."""
+    values = {t.configuration: t.values for t in plan.baseline}
+    values |= {ids.searched(d.number): d.values for d in plan.draws}
+    for name, epochs in known.epochs.items():
+        of = values.get(name) or values.get(ids.source_of(name))
+        if of is not None and of.learning_rate is not None:
+            yield of, [e.seconds for e in epochs]
+
+
+def wanted_weights(spec: Spec, used: str | None) -> tuple[str, ...]:
+    """A study that began with one of the list stays with it, whatever the network allows today."""
+    return tuple(w for w in spec.backbone.weights if w == used) or spec.backbone.weights
+
+
+def images(
+    spec: Spec,
+    folder: StudyFolder,
+    on_progress: Callable[[int, int], None] | None = None,
+    said: Said = silent,
+    stop: threading.Event | None = None,
+) -> Dataset:
+    """The study's images, decoded or from the cache; the demo's are drawn first. `said`, `stop`: as in `prepare`.
+
+    Raises DataError.
+    """
+    data = spec.data
+    if data.path.startswith(DRAWN):
+        demo.draw(folder.root / "photos")
+        data = replace(data, path="photos")
+    moved = f"If the photographs moved: tlstudy search {shlex.quote(str(folder.root))} --data PLACE"
+    place, seed = folder.root, spec.search.seed
+    return prepare(data, place, cache_root(), seed, on_progress, if_missing=moved, said=said, stop=stop)
+
+
+def needed_cuts(
+    spec: Spec, network: Architecture, space: spaces.Space, images: int
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """(the cuts that the space can need and how many depths begin there, those whose features are stored)."""
+    needed: dict[str, int] = {"pooled": 1}
+    for depth in spaces.depths(space):
+        cut = network.cut_for(depth, spec.backbone.batch_norm)
+        needed[cut] = needed.get(cut, 0) + 1
+    budget = spec.search.feature_budget_gb * 1e9
+    return needed, bank.worth_storing(needed, images, network, budget)
+
+
+def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:
+    """The networks that a study's trials train, none made yet."""
+    from tuner.training.network import Networks
+
+    s, widths = spec.search, spaces.head_widths(space)
+    return Networks(backbone, classes, spec.backbone.batch_norm, s.optimizer, s.precision, widths)
+
+
+def load_backbone(spec: Spec, dataset: Dataset, weights: backbone_weights.Weights) -> Backbone:
+    """The backbone of a study; random weights are calibrated on training images spread over the classes."""
+
+    def calibration() -> np.ndarray:
+        rows = dataset.indices("train")
+        some = np.linspace(0, len(rows) - 1, min(len(rows), backbone_weights.CALIBRATION_IMAGES)).astype(int)
+        return np.asarray(dataset.images[rows[some]])
+
+    return load(architecture(image_size=spec.data.image_size), weights, cache_root(), calibration)
