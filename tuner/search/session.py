@@ -157,7 +157,7 @@ def _images(folder: StudyFolder, spec: Spec, phases: Phases, stop: threading.Eve
     stopped = Interrupted("Stopped before anything was trained.")
     with phases.phase("images", spec.data.path):
         try:
-            dataset = images(spec, folder, phases.progress("images"), phases.notice, stop)
+            dataset = images(spec, folder, on_progress=phases.progress("images"), said=phases.notice, stop=stop)
         except KeyboardInterrupt:
             raise stopped from None
     if stop.is_set():
@@ -503,6 +503,7 @@ def _check_extension(folder: StudyFolder, spec: Spec, store: Store, before: Spec
 def images(
     spec: Spec,
     folder: StudyFolder,
+    *,
     on_progress: Callable[[int, int], None] | None = None,
     said: Said = silent,
     stop: threading.Event | None = None,
