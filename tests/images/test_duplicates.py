@@ -127,7 +127,7 @@ def test_the_cache_forgets_what_is_unused_for_longest(tmp_path: Path, monkeypatc
     import os
 
     from tuner.artifacts import files
-    from tuner.images import cache
+    from tuner.images import reading
 
     entries = tmp_path / "cache" / "images"
     kept = []
@@ -137,7 +137,7 @@ def test_the_cache_forgets_what_is_unused_for_longest(tmp_path: Path, monkeypatc
         (new,) = {p.name for p in entries.iterdir()} - set(kept)
         kept.append(new)
         os.utime(entries / new, (1000 + number, 1000 + number))
-    monkeypatch.setattr(cache, "BUDGET", 1)
+    monkeypatch.setattr(reading, "BUDGET", 1)
     monkeypatch.setattr(files, "LEASE", -1.0)
     prepare(SPEC, tmp_path, tmp_path / "cache", 0)
     assert {p.name for p in entries.iterdir()} == {kept[-1]}, "what is in use stays, however small the budget"

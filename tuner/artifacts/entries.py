@@ -93,11 +93,11 @@ class Staged:
         return array
 
 
+@dataclass(frozen=True)
 class Artifacts:
     """The entries of one kind, in `folder`. Keys are the caller's: plain names that say all an entry depends on."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def listed(self) -> list[str]:
         """All that lies where entries lie, whole or not, sorted."""

@@ -15,11 +15,10 @@ from tuner.artifacts.entries import Said, silent
 from tuner.artifacts.files import home
 from tuner.errors import DataError
 from tuner.images import archive, checks, duplicates
-from tuner.images.cache import Cache
 from tuner.images.decode import Pixels, version
 from tuner.images.folds import assign
 from tuner.images.names import shown
-from tuner.images.reading import Hashed, hash_files, squares
+from tuner.images.reading import Cache, Hashed, hash_files, squares
 from tuner.images.records import ImageRecord, LeftOut, Verdict
 from tuner.images.scan import LAYOUTS, SPLITS, Scan, scan
 from tuner.spec.spec import DataSpec

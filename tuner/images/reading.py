@@ -1,4 +1,10 @@
-"""Files to hashes, and those not yet known to squares: in threads, each decoded once, few in memory at a time."""
+"""Image files to squares: hashed, decoded once in threads, few in memory at a time, and kept on disk.
+
+    <cache>/images/<key>/images.npy      uint8 (n, size, size, 3), one entry of `artifacts.entries` per set of images
+
+Rows and verdicts are looked up by a file's sha256 over all entries of the same settings: a file that was renamed, moved
+to another split or joined by others is not decoded again.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +14,131 @@ import os
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from tuner.artifacts.entries import Artifacts, Said
 from tuner.errors import DataError
-from tuner.images.cache import Cache, Known
 from tuner.images.decode import Decoded, Pixels, Unreadable, decode, open_file, open_header, to_square
 from tuner.images.duplicates import look
 from tuner.images.mapped import Rows
 from tuner.images.names import shown
 from tuner.images.records import Verdict
 
+BUDGET = 20_000_000_000  # bytes of all entries together; those unused for longest go
+_NAME = "images.npy"
 _LARGE = 16_000_000  # pixels; larger images are decoded one at a time: 80 megapixels take about 700 MB
 _one_large = threading.Lock()
 
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+# ---- what is on disk ----
+
+
+@dataclass
+class Known:
+    """rows: {file sha256: (array, row)}, arrays checked against their checksum. verdicts: {file sha256: verdict}.
+    passing: those that must not be kept, another day may differ.
+    """
+
+    rows: dict[str, tuple[Pixels, int]] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    passing: dict[str, Verdict] = field(default_factory=dict)
+
+
+class Cache:
+    """The entries of one setting. settings: all that a row depends on beside the file's bytes."""
+
+    def __init__(self, folder: Path, settings: str, size: int) -> None:
+        self._artifacts = Artifacts(folder / "images")
+        self.settings = settings
+        self.size = size
+
+    def key(self, files: Iterable[str]) -> str:
+        """Hex sha256 of the settings and the images' sha256 in order."""
+        return hashlib.sha256("\n".join([self.settings, *files]).encode()).hexdigest()
+
+    def alone(
+        self, files: Iterable[str], said: Said, stop: threading.Event | None
+    ) -> contextlib.AbstractContextManager[None]:
+        """One process at a time decodes these files, in whatever order and splits; as `Artifacts.alone`."""
+        return self._artifacts.alone(self.key(sorted(set(files))), "reading the same photographs", said, stop)
+
+    def known(self, files: Iterable[str]) -> Known:
+        """The verdicts on `files`, and the rows for as many as sound entries hold; few entries, the fullest first."""
+        files = set(files)
+        missing, known = set(files), Known()
+        told = {key: self._artifacts.about(key) for key in self._artifacts.listed()}
+        mine = {key: about for key, about in told.items() if about is not None and about["settings"] == self.settings}
+        for key in sorted(mine, key=lambda key: -len(files.intersection(mine[key]["files"]))):
+            rows, verdicts = mine[key]["files"], mine[key]["verdicts"]
+            if useful := missing.intersection(rows):
+                if (array := self._open(key)) is None:
+                    continue
+                known.rows.update({sha: (array, row) for row, sha in enumerate(rows) if sha in useful})
+                missing -= useful
+            known.verdicts.update({sha: Verdict(**verdicts[sha]) for sha in files.intersection(verdicts)})
+        return known
+
+    @contextlib.contextmanager
+    def staging(self, rows: int) -> Iterator[Pixels]:
+        """A writable uint8 (rows, size, size, 3) whose file goes when the context ends."""
+        with self._artifacts.staging() as staged:
+            yield staged.array("new.npy", self._shape(rows), np.uint8)
+
+    def keep(self, files: list[str], known: Known) -> Pixels:
+        """The read-only array of these images in this order, written from known rows where there is none.
+
+        The verdicts are kept with it, also those on other files: one that is left out is not tried again.
+        """
+        key = self.key(files)
+        verdicts = {sha: asdict(verdict) for sha, verdict in known.verdicts.items()}
+        if (array := self._open(key)) is not None:
+            about = self._artifacts.about(key)
+            if about is not None and not set(verdicts) <= set(about["verdicts"]):
+                self._artifacts.amend(key, {**about, "verdicts": {**about["verdicts"], **verdicts}})
+            return array
+        self._publish(key, files, known.rows, verdicts)
+        if (array := self._open(key)) is None:
+            raise OSError(f"{self._artifacts.folder / key} cannot be read back")
+        return array
+
+    def prune(self) -> None:
+        """Removes the entries unused for longest when all take more than BUDGET; those that are mapped stay."""
+        self._artifacts.prune(BUDGET)
+
+    def _open(self, key: str) -> Pixels | None:
+        about = self._artifacts.about(key)
+        return about and self._artifacts.map(key, _NAME, self._shape(len(about["files"])), np.uint8)
+
+    def _publish(
+        self, key: str, files: list[str], rows: Mapping[str, tuple[Pixels, int]], verdicts: Mapping[str, object]
+    ) -> None:
+        with self._artifacts.staging() as staged:
+            array = staged.array(_NAME, self._shape(len(files)), np.uint8)
+            written, read = Rows(array), {id(source): Rows(source) for source, _ in rows.values()}
+            for row, sha in enumerate(files):
+                source, at = rows[sha]
+                array[row] = source[at]
+                written.touched(array[row].nbytes)
+                read[id(source)].touched(array[row].nbytes)
+            array.flush()
+            del array, written
+            self._artifacts.publish(staged, key, {"settings": self.settings, "files": files, "verdicts": verdicts})
+
+    def _shape(self, rows: int) -> tuple[int, int, int, int]:
+        return (rows, self.size, self.size, 3)
+
+
+# ---- reading ----
 
 
 @dataclass(frozen=True)
@@ -148,10 +257,8 @@ def _stamp(handle: int) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-@contextlib.contextmanager
-def _room(pixels: int) -> Iterator[None]:
-    with _one_large if pixels > _LARGE else contextlib.nullcontext():
-        yield
+def _room(pixels: int) -> contextlib.AbstractContextManager[object]:
+    return _one_large if pixels > _LARGE else contextlib.nullcontext()
 
 
 def _in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
