@@ -138,7 +138,7 @@ def _images(folder: StudyFolder, spec: Spec, phases: Phases, stop: threading.Eve
     stopped = Interrupted("Stopped before anything was trained.")
     with phases.phase("images", spec.data.path):
         try:
-            dataset = setup.images(spec, folder, phases.progress("images"), phases.notice, stop)
+            dataset = setup.images(spec, folder, on_progress=phases.progress("images"), said=phases.notice, stop=stop)
         except KeyboardInterrupt:
             raise stopped from None
     if stop.is_set():

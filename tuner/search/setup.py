@@ -121,6 +121,7 @@ def wanted_weights(spec: Spec, used: str | None) -> tuple[str, ...]:
 def images(
     spec: Spec,
     folder: StudyFolder,
+    *,
     on_progress: Callable[[int, int], None] | None = None,
     said: Said = silent,
     stop: threading.Event | None = None,
