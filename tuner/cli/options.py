@@ -22,26 +22,26 @@ class Format(StrEnum):
 
 
 STUDY_HELP = "Study folder, its study.toml, or its name under studies/."
-StudyArgument = Annotated[str | None, typer.Argument(metavar="STUDY", help=STUDY_HELP, show_default=False)]
+Study = Annotated[str | None, typer.Argument(metavar="STUDY", help=STUDY_HELP, show_default=False)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="A line for every epoch instead of the live display.")]
 
 
-def key(help: str, *names: str, **settings: Any) -> Any:
+def study_key(help: str, *names: str, **settings: Any) -> Any:
     """An option of `tlstudy search` and `tlstudy plan` that changes a key of study.toml for this study."""
     panel = "Changes to study.toml, for this study"
     return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False, **settings)
 
 
-Data = Annotated[Path | None, key("Folder or .zip of photographs.")]
-Weights = Annotated[str | None, key('"imagenet", a weights file, or "random".')]
-ImageSize = Annotated[int | None, key("Side of the square the network sees, pixels.")]
-MaxEpochs = Annotated[int | None, key("Epochs of the last rung.")]
-Factor = Annotated[int | None, key("Hyperband keeps one in FACTOR.")]
-BatchSize = Annotated[int | None, key("Photographs per training step.")]
-UnfrozenLayers = Annotated[str | None, key("Depths to try, such as 0,10,20.")]
+Data = Annotated[Path | None, study_key("Folder or .zip of photographs.")]
+Weights = Annotated[str | None, study_key('"imagenet", a weights file, or "random".')]
+ImageSize = Annotated[int | None, study_key("Side of the square the network sees, pixels.")]
+MaxEpochs = Annotated[int | None, study_key("Epochs of the last rung.")]
+Factor = Annotated[int | None, study_key("Hyperband keeps one in FACTOR.")]
+BatchSize = Annotated[int | None, study_key("Photographs per training step.")]
+UnfrozenLayers = Annotated[str | None, study_key("Depths to try, such as 0,10,20.")]
 Assigned = Annotated[
-    list[str] | None, key("Any key of study.toml, such as search.optimizer=sgd.", "--set", metavar="KEY=VALUE")
+    list[str] | None, study_key("Any key of study.toml, such as search.optimizer=sgd.", "--set", metavar="KEY=VALUE")
 ]
 
 

@@ -13,17 +13,6 @@ import typer
 
 from tuner.cli import options
 from tuner.cli.console import err, out, status
-from tuner.cli.options import (
-    Assigned,
-    BatchSize,
-    Data,
-    Factor,
-    ImageSize,
-    MaxEpochs,
-    StudyArgument,
-    UnfrozenLayers,
-    Weights,
-)
 from tuner.cli.start import resolve, study_meant
 from tuner.store.options import Resolved
 from tuner.study import Study
@@ -35,15 +24,15 @@ class PlanFormat(StrEnum):
 
 
 def plan(
-    study: StudyArgument = None,
-    data: Data = None,
-    weights: Weights = None,
-    image_size: ImageSize = None,
-    max_epochs: MaxEpochs = None,
-    factor: Factor = None,
-    batch_size: BatchSize = None,
-    unfrozen_layers: UnfrozenLayers = None,
-    set_: Assigned = None,
+    study: options.Study = None,
+    data: options.Data = None,
+    weights: options.Weights = None,
+    image_size: options.ImageSize = None,
+    max_epochs: options.MaxEpochs = None,
+    factor: options.Factor = None,
+    batch_size: options.BatchSize = None,
+    unfrozen_layers: options.UnfrozenLayers = None,
+    set_: options.Assigned = None,
     no_confirm: Annotated[bool, typer.Option("--no-confirm", help="Without the confirmation.")] = False,
     format: Annotated[PlanFormat, typer.Option(help="json gives the same as data.")] = PlanFormat.table,
 ) -> None:

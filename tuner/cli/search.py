@@ -15,20 +15,6 @@ from rich.text import Text
 
 from tuner.cli import options, trackers
 from tuner.cli.console import err, out, reader_left, short
-from tuner.cli.options import (
-    Assigned,
-    BatchSize,
-    Data,
-    Factor,
-    ImageSize,
-    MaxEpochs,
-    Quiet,
-    StudyArgument,
-    UnfrozenLayers,
-    Verbose,
-    Weights,
-    key,
-)
 from tuner.cli.show import existing, results_of, show_report
 from tuner.cli.start import resolve, study_meant
 from tuner.cli.trackers import MLflow, TensorBoard
@@ -44,20 +30,22 @@ if TYPE_CHECKING:
 
 
 def search(
-    study: StudyArgument = None,
-    data: Data = None,
-    weights: Weights = None,
-    image_size: ImageSize = None,
-    max_epochs: MaxEpochs = None,
-    factor: Factor = None,
-    batch_size: BatchSize = None,
-    seed: Annotated[int | None, key("Everything random is named from it.")] = None,
-    objective: Annotated[str | None, key("val_loss or val_accuracy.")] = None,
-    unfrozen_layers: UnfrozenLayers = None,
-    set_: Assigned = None,
-    allow_leak: Annotated[bool, key("Go on although a photograph stands in two splits.", "--allow-leak")] = False,
-    strict: Annotated[bool, key("Refuse any file that cannot be used.", "--strict")] = False,
-    recursive: Annotated[bool, key("Enter folders inside class folders.", "--recursive")] = False,
+    study: options.Study = None,
+    data: options.Data = None,
+    weights: options.Weights = None,
+    image_size: options.ImageSize = None,
+    max_epochs: options.MaxEpochs = None,
+    factor: options.Factor = None,
+    batch_size: options.BatchSize = None,
+    seed: Annotated[int | None, options.study_key("Everything random is named from it.")] = None,
+    objective: Annotated[str | None, options.study_key("val_loss or val_accuracy.")] = None,
+    unfrozen_layers: options.UnfrozenLayers = None,
+    set_: options.Assigned = None,
+    allow_leak: Annotated[
+        bool, options.study_key("Go on although a photograph stands in two splits.", "--allow-leak")
+    ] = False,
+    strict: Annotated[bool, options.study_key("Refuse any file that cannot be used.", "--strict")] = False,
+    recursive: Annotated[bool, options.study_key("Enter folders inside class folders.", "--recursive")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start again; old results are moved to previous/, never deleted.")
     ] = False,
@@ -72,8 +60,8 @@ def search(
     ] = False,
     tensorboard: TensorBoard = None,
     mlflow: MLflow = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Runs or resumes a study: features, frozen baseline, Hyperband; then shows the result."""
     trackers.check(tensorboard, mlflow)
@@ -103,9 +91,9 @@ def search(
 
 
 def confirm(
-    study: StudyArgument = None,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    study: options.Study = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Trains winner and baseline again from fresh seeds, opens the test set once, and gives the verdict."""
     folder = existing(study)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from tuner.cli import trackers
+from tuner.cli import options, trackers
 from tuner.cli.console import err, out, short, status
-from tuner.cli.options import Format, StudyArgument
+from tuner.cli.options import Format
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
 from tuner.store import locate as studies
@@ -32,7 +32,7 @@ class ExportFormat(StrEnum):
 
 
 def report(
-    study: StudyArgument = None,
+    study: options.Study = None,
     format: Annotated[
         Format, typer.Option(help="table also draws the figures; json and csv print data alone.")
     ] = Format.table,
@@ -144,7 +144,7 @@ def _save(path: Path, text: str) -> None:
 
 
 def best(
-    study: StudyArgument = None,
+    study: options.Study = None,
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Configurations shown.")] = 5,
     export: Annotated[
         Path | None,
