@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from tuner.errors import ExportError
 from tuner.features import bank as features
 from tuner.images.dataset import Dataset
 from tuner.spec.configuration import Configuration
-from tuner.spec.rules import NUMERICS, rules_of
+from tuner.spec.rules import Rules
 from tuner.spec.spec import Spec
 from tuner.store import ids
 from tuner.training.subset import ALL
@@ -58,8 +57,10 @@ def train(
     spec: Spec,
     dataset: Dataset,
     backbone: Backbone,
+    *,
     configuration: str,
-    hyperparameters: Mapping[str, Any],
+    values: Configuration,
+    rules: Rules,
     epochs: int,
     folder: Path,
     say: Callable[[str], None],
@@ -76,7 +77,6 @@ def train(
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
     network = backbone.architecture
-    values = Configuration.from_dict(hyperparameters)
     stored = _features(spec, dataset, backbone, network.cut_for(values.unfrozen_layers, batch_norm), say)
     train, validation = dataset.indices("train"), dataset.indices("val")
     context = Context(
@@ -86,7 +86,7 @@ def train(
         validation,
         Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision),
         len(dataset.classes),
-        setup.recipe(spec, rules_of(NUMERICS)),
+        setup.recipe(spec, rules),
         network,
         folder,
         groups=np.array(dataset.groups, np.int64),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from tuner.export.checking import Candidate
 from tuner.export.formats import Contents, Format
 from tuner.export.refit import median_epoch, train
 from tuner.images.dataset import Dataset
+from tuner.spec.configuration import Configuration
+from tuner.spec.rules import Rules, rules_of
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
@@ -30,13 +32,14 @@ class _Chosen:
     """A configuration of a study, as its database has it. expected: float32 (validation photographs, classes)."""
 
     configuration: str
-    hyperparameters: Mapping[str, Any]
+    values: Configuration
     best_epoch: int
     checkpoint: Path
     expected: np.ndarray
     spec: Spec
     weights_key: str
     weights_kind: str
+    rules: Rules
 
 
 def candidate(
@@ -67,13 +70,23 @@ def candidate(
     if refit:
         epochs = median_epoch(results.best_epochs_of_folds(baseline=baseline) or [chosen.best_epoch])
         with saving.beside(target) as passing:
-            trained = train(spec, dataset, backbone, chosen.configuration, chosen.hyperparameters, epochs, passing, say)
+            trained = train(
+                spec,
+                dataset,
+                backbone,
+                configuration=chosen.configuration,
+                values=chosen.values,
+                rules=chosen.rules,
+                epochs=epochs,
+                folder=passing,
+                say=say,
+            )
     say("Building the model")
     model = build(
         backbone,
         _arrays(chosen.checkpoint) if trained is None else trained.weights,
-        unfrozen_layers=int(chosen.hyperparameters["unfrozen_layers"]),
-        head_width=int(chosen.hyperparameters["head_width"]),
+        unfrozen_layers=chosen.values.unfrozen_layers,
+        head_width=chosen.values.head_width,
         batch_norm=spec.backbone.batch_norm,
         # The converters to ONNX and LiteRT take float32 alone; the weights are float32 whatever the precision.
         precision="float32" if kind.squares else spec.search.precision,
@@ -114,16 +127,19 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
     expected = results.predictions(configuration)
     if expected is None:
         raise UsageError(f"{folder.root}: {configuration} has no stored predictions to check an export against.")
+    from tuner.search.sameness import numerics
+
     with Store(folder.database, readonly=True) as store:
         return _Chosen(
             configuration,
-            results.hyperparameters(configuration),
+            Configuration.from_dict(results.hyperparameters(configuration)),
             int(row["best_epoch"]),
             _checkpoint(folder, store, row),
             expected,
             Spec.from_dict(store.meta("spec")),
             store.meta("weights_key"),
             store.meta("weights_kind"),
+            rules_of(numerics(store)),
         )
 
 
