@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
 from tuner.store.folder import StudyFolder
 from tuner.store.ranking import place
-from tuner.store.store import Draw, Store
+from tuner.store.store import Draw, EpochRow, Saved, Store
+from tuner.training.subset import Subset
+from tuner.training.trial import TrialSpec
 
 # ---- promotion ----
 
@@ -162,6 +166,18 @@ def test_workers_in_any_order_with_any_loss_give_the_table_of_one(
     assert result(question, failing, several) == ALONE[question, failing]
     again = sum(n - 1 for n in made[0].trained.values())
     assert again <= 4 * made[0].lost, "an epoch is trained once, unless its worker was lost"
+
+
+def test_a_trial_is_data() -> None:
+    """It can be sent to another process, and two that are equal are the same trial."""
+    saved = Saved("last", 3, "c001-last-00003.npz", 12, "00")
+    row = EpochRow(2, 0.6, 0.5, 0.7, 0.5, 1.0, 9)
+    spec = TrialSpec(
+        "c001-rung1", "c001", Configuration(learning_rate=1e-3), 9, Subset("fold", 3, 1, 2), saved, saved, row
+    )
+    assert pickle.loads(pickle.dumps(spec)) == spec and hash(spec) == hash(pickle.loads(pickle.dumps(spec)))
+    with pytest.raises(FrozenInstanceError):
+        spec.last_epoch = 10  # type: ignore[misc]
 
 
 # ---- who leads ----

@@ -64,6 +64,8 @@ def search(
     verbose: options.Verbose = False,
 ) -> None:
     """Runs or resumes a study: features, frozen baseline, Hyperband; then shows the result."""
+    if fresh and extend:
+        raise UsageError("--fresh starts again, --extend goes on: leave out one of them.")
     trackers.check(tensorboard, mlflow)
     changes = options.changes(
         set_,
@@ -80,8 +82,6 @@ def search(
         recursive=recursive,
     )
     folder, changes, _ = study_meant(study, data, changes, out(), write=True)
-    if fresh and extend:
-        raise UsageError("--fresh starts again, --extend goes on: leave out one of them.")
     resolved = resolve(folder, changes, out(), fresh=fresh)
     further = trackers.again(tensorboard, mlflow)
     _run(folder, resolved, quiet, verbose, further, extend=extend, confirm=not no_confirm, fresh=fresh)

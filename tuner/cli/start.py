@@ -50,10 +50,12 @@ def init(
             f"{short(folder.spec)} exists and is kept. Choose another --name, or overwrite it with --force."
         )
     dataset = _write_study(folder, photos, changes)
-    lines = _counts(dataset)
-    lines += [f"  left out: {visible(x.path)} ({visible(x.reason)})" for x in dataset.left_out]
-    lines += [f"  not counted: {dataset.ignored} hidden or system files"] * bool(dataset.ignored)
-    lines += [f"Warning: {visible(warning)}" for warning in dataset.warnings]
+    lines = []
+    if dataset is not None:  # images that the search draws are not there yet
+        lines = _counts(dataset)
+        lines += [f"  left out: {visible(x.path)} ({visible(x.reason)})" for x in dataset.left_out]
+        lines += [f"  not counted: {dataset.ignored} hidden or system files"] * bool(dataset.ignored)
+        lines += [f"Warning: {visible(warning)}" for warning in dataset.warnings]
     lines.append(f"Wrote {short(folder.spec)}. Next: tlstudy search {folder.root.name}")
     for line in lines:
         out().print(Text(line))
