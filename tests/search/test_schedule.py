@@ -26,6 +26,7 @@ from tuner.search.facts import Facts
 from tuner.search.plan import Plan, Trial
 from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
+from tuner.store import tables
 from tuner.store.folder import StudyFolder
 from tuner.store.ranking import place
 from tuner.store.store import Draw, EpochRow, Saved, Store
@@ -189,20 +190,20 @@ def agree(database: Path, kind: str) -> None:
     results = Results.open(database)
     search = results.study.spec.search
     with Store(database, readonly=True) as store:
-        rows = store.rows("SELECT * FROM configurations ORDER BY number")
-        trials = store.trials()
+        rows = tables.rows(store, tables.Configuration)
+        trials = tables.rows(store, tables.Trial)
         facts = known.read(store, search.objective)
         brackets = store.brackets()
-    at = {t.row.configuration: (t.row.iteration, t.row.bracket) for t in trials}
+    at = {t.configuration: (t.iteration, t.bracket) for t in trials}
     drawn = [
-        Draw(r["number"], *at[r["id"]], Configuration(), 0)  # type: ignore[arg-type]
-        for r in rows
-        if r["kind"] == "search" and r["id"] in at
+        Draw(row.number, *at[row.id], Configuration(), 0)  # type: ignore[arg-type]
+        for row in rows
+        if row.kind == "search" and row.id in at
     ]
-    frozen = tuple(Configuration(learning_rate=1.0 + r["number"]) for r in rows if r["kind"] == "baseline")
+    frozen = tuple(Configuration(learning_rate=1.0 + row.number) for row in rows if row.kind == "baseline")
     plan = Plan(brackets, tuple(drawn), frozen, search.objective, search.max_epochs)
     leaders = [trial.configuration for _, trial in schedule.leaders(plan, facts, kind)]
-    running = {t.row.configuration for t in trials if t.status == "RUNNING"}
+    running = {t.configuration for t in trials if t.status == "RUNNING"}
     ranked = results.ranking(kind)
     ended = ranked[ranked["status"] == "completed"]
     # What runs keeps its weights anyway.

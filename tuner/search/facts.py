@@ -6,7 +6,7 @@ import bisect
 from dataclasses import dataclass, field
 
 from tuner.search.plan import Key
-from tuner.store import held_out
+from tuner.store import held_out, tables
 from tuner.store.ranking import Key as Rank
 from tuner.store.ranking import best_of, rank_of
 from tuner.store.store import Confirmation, EpochRow, Saved, Store
@@ -68,13 +68,22 @@ class Facts:
 
 
 def read(store: Store, objective: str) -> Facts:
-    """Everything that earlier sessions recorded; a trial that was cut off has not ended."""
-    found = Facts(objective, epochs=store.epochs(), checkpoints=store.checkpoints())
-    found.confirmation, found.predicted = store.confirmation(), held_out.predicted(store)
-    for trial in store.trials():
-        key = (trial.row.configuration, trial.row.rung or 0)
-        found.ids[key] = trial.row.id
-        found.numbers.setdefault(trial.kind, {})[trial.row.configuration] = trial.number
-        if trial.status != "RUNNING":
-            found.conclude(key, trial.status, trial.row.last_epoch, trial.reason)
+    """Everything that earlier sessions recorded; a trial that was cut off has not ended, and an epoch with a number
+    that was not finite tells nothing. Raises StoreError for rows that no search has written.
+    """
+    with tables.damage_named(store.path):
+        found = Facts(objective, checkpoints=store.checkpoints())
+        found.confirmation, found.predicted = store.confirmation(), held_out.predicted(store)
+        for epoch in tables.rows(store, tables.Epoch):
+            metrics = (epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy)
+            if None not in metrics:
+                row = EpochRow(epoch.epoch, *metrics, epoch.seconds, epoch.images)  # type: ignore[arg-type]
+                found.epochs.setdefault(epoch.configuration, []).append(row)
+        for configuration in tables.rows(store, tables.Configuration):
+            found.numbers.setdefault(configuration.kind, {})[configuration.id] = configuration.number
+        for trial in tables.rows(store, tables.Trial):
+            key = (trial.configuration, trial.rung or 0)
+            found.ids[key] = trial.id
+            if trial.status != "RUNNING":
+                found.conclude(key, trial.status, trial.last_epoch, trial.reason)
     return found

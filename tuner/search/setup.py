@@ -29,7 +29,7 @@ from tuner.search.plan import LEAST_BASELINE, Plan, trials_at_full_budget
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules
 from tuner.spec.spec import Spec
-from tuner.store import ids
+from tuner.store import ids, tables
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import DRAWN
 from tuner.store.store import Store
@@ -74,7 +74,8 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
 
 def begun_draws(store: Store) -> int:
     """How many configurations were drawn up to the last one of them that was begun."""
-    return 1 + max((t.number for t in store.trials() if t.kind == "search"), default=-1)
+    begun = tables.rows(store, tables.Configuration)
+    return 1 + max((c.number for c in begun if c.kind == "search"), default=-1)
 
 
 def _folds(spec: Spec, dataset: Dataset) -> tuple[int, ...]:

@@ -67,17 +67,6 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
-class StartedTrial:
-    """A trial that the store holds. `status`: RUNNING, COMPLETED or FAILED."""
-
-    row: TrialRow
-    kind: str
-    number: int
-    status: str
-    reason: str | None
-
-
-@dataclass(frozen=True)
 class Bracket:
     """A planned bracket of a Hyperband iteration: per rung the number of configurations and the epoch they train to."""
 
@@ -359,32 +348,6 @@ class Store:
                     (facts, trial.id),
                 )
             return int(self.rows("SELECT attempts FROM trials WHERE id = ?", trial.id)[0][0])
-
-    def trials(self) -> list[StartedTrial]:
-        """Every trial, in the order they were started."""
-        return [
-            StartedTrial(
-                TrialRow(*(r[name] for name in TrialRow.__dataclass_fields__)),
-                r["kind"],
-                r["number"],
-                r["status"],
-                r["reason"],
-            )
-            for r in self.rows(
-                "SELECT t.*, c.kind, c.number FROM trials t JOIN configurations c ON c.id = t.configuration "
-                "ORDER BY t.position"
-            )
-        ]
-
-    def epochs(self) -> dict[str, list[EpochRow]]:
-        """The finished epochs of each configuration in order, those with a number that was not finite left out."""
-        found: dict[str, list[EpochRow]] = {}
-        for name, *row in self.rows(
-            "SELECT configuration, epoch, loss, accuracy, val_loss, val_accuracy, seconds, images FROM epochs "
-            "WHERE loss + accuracy + val_loss + val_accuracy IS NOT NULL ORDER BY configuration, epoch"
-        ):
-            found.setdefault(name, []).append(EpochRow(*row))
-        return found
 
     def excuse_attempt(self, trial: str) -> None:
         """An attempt that ended because somebody asked for it does not count."""
