@@ -10,11 +10,11 @@ import pandas as pd
 
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
-from tuner.spec.spec import SpaceSpec
+from tuner.spec.configuration import HYPERPARAMETERS
 from tuner.store.ranking import metric_key, place
 from tuner.store.tables import Configuration, Epoch, Tables, Trial
 
-HYPERPARAMETERS = tuple(field.name for field in fields(SpaceSpec))
+NAMES = tuple(h.name for h in HYPERPARAMETERS)
 BASELINES = ("baseline", "logistic")
 
 WHOLE = (
@@ -52,12 +52,12 @@ def _columns(row: type[Trial | Epoch]) -> tuple[str, ...]:
 
 
 TRIAL_COLUMNS = _columns(Trial)
-EPOCH_COLUMNS = (*_columns(Epoch), *HYPERPARAMETERS)
+EPOCH_COLUMNS = (*_columns(Epoch), *NAMES)
 CONFIGURATION_COLUMNS = (
     "id",
     "kind",
     "number",
-    *HYPERPARAMETERS,
+    *NAMES,
     "cut",
     "iteration",
     "bracket",

@@ -8,18 +8,12 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tuner.spec.configuration import HYPERPARAMETERS, Configuration
+
 Row = Mapping[Any, Any]
 """A row of the configurations' table (`Results.configurations`), or of one with some of its columns."""
 
-NAMES = {
-    "unfrozen_layers": "unfrozen layers",
-    "learning_rate": "learning rate",
-    "head_width": "head width",
-    "dropout": "dropout",
-    "weight_decay": "weight decay",
-    "label_smoothing": "label smoothing",
-    "backbone_rate": "backbone rate",
-    "fitted_head": "fitted head",
+NAMES = {h.name: h.label for h in HYPERPARAMETERS} | {
     "val_loss": "validation loss",
     "val_accuracy": "validation accuracy",
 }
@@ -28,8 +22,14 @@ NO_PRETRAINING = "no pretraining"
 
 JOINERS = "\u200c\u200d"  # invisible, but part of how Persian, Indic scripts and emoji are spelled
 
-DEFAULTS = {"dropout": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "backbone_rate": 1.0, "fitted_head": 0}
+DEFAULTS = {
+    h.name: getattr(Configuration(), h.name)
+    for h in HYPERPARAMETERS
+    if h.name not in ("unfrozen_layers", "learning_rate", "head_width")
+}
 """The hyperparameters that are only worth a word when they differ from this."""
+
+DECADES = {h.name for h in HYPERPARAMETERS if h.decades}
 
 
 def remarks(pretrained: bool, leaked: int) -> list[str]:
@@ -129,7 +129,7 @@ def seconds(value: Any) -> str:
 def hyperparameter(name: str, value: Any) -> str:
     if missing(value):
         return "-"
-    if name in ("learning_rate", "weight_decay"):
+    if name in DECADES:
         return rate(value)
     return f"{value:g}" if isinstance(value, (int, float)) else visible(value)
 

@@ -13,23 +13,26 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """`label`: what tables call it. `whole`: whole numbers only. `frozen`: means something for a frozen backbone."""
+    """`label`: what tables call it. `whole`: whole numbers only. `frozen`: means something for a frozen backbone.
+    `decades`: spans some, and is written so.
+    """
 
     name: str
     label: str
     whole: bool = False
     frozen: bool = True
+    decades: bool = False
 
 
 HYPERPARAMETERS = (
     Hyperparameter("unfrozen_layers", "unfrozen layers", whole=True, frozen=False),
-    Hyperparameter("learning_rate", "lr"),
+    Hyperparameter("learning_rate", "learning rate", decades=True),
     Hyperparameter("head_width", "head width", whole=True),
     Hyperparameter("dropout", "dropout"),
-    Hyperparameter("weight_decay", "weight decay"),
+    Hyperparameter("weight_decay", "weight decay", decades=True),
     Hyperparameter("label_smoothing", "label smoothing"),
-    Hyperparameter("backbone_rate", "LR multiplier", frozen=False),
-    Hyperparameter("fitted_head", "LP-FT", whole=True),
+    Hyperparameter("backbone_rate", "backbone rate", frozen=False),
+    Hyperparameter("fitted_head", "fitted head", whole=True),
 )
 
 
@@ -56,6 +59,11 @@ class Configuration:
         if self.learning_rate is None:
             return {"unfrozen_layers": self.unfrozen_layers, "head_width": self.head_width, "dropout": self.dropout}
         return asdict(self)
+
+    @property
+    def network(self) -> tuple[int, int, bool]:
+        """What needs a compiled network of its own: unfrozen layers, head width, whether there is dropout."""
+        return self.unfrozen_layers, self.head_width, self.dropout > 0
 
     @property
     def rate(self) -> float:

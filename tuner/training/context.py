@@ -69,7 +69,7 @@ class Context:
 
     def network(self, values: Configuration) -> Network:
         """The compiled network of a configuration; it may hold what was trained last."""
-        return self.networks.get(self.start(values), values.unfrozen_layers, values.head_width, values.dropout > 0)
+        return self.networks.get(self.start(values), *values.network)
 
     def rows(self, subset: Subset) -> Rows:
         """The rows that a subset names."""
