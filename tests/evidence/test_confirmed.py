@@ -39,7 +39,7 @@ def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opene
     with Store(database) as store, store.transaction():
         number = len(store.rows("SELECT 1 FROM images"))
         for i, label in enumerate(TRUTH):
-            query = "INSERT INTO photographs VALUES (?, ?, 'test', ?, ?, 9, 9)"
+            query = "INSERT INTO images VALUES (?, ?, 'test', ?, ?, 9, 9)"
             store.write(query, number + i, f"test/{i}.jpg", int(label), str(i))
         planned = []
         for side, correct in sides.items():
@@ -48,8 +48,15 @@ def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opene
             planned.append({"name": side, "source": row["id"], "kind": row["kind"], "epochs": 3})
             for seed in range(len(correct) + failed):
                 id = f"{row['id']}-s{seed + 1:02d}"
-                store.add_configuration(id, "seed", held_out.number(store, id, "seed"), {"head_width": 0}, "pooled", 1)
-                held_out.confirms(store, id, str(row["id"]), side, seed + 1)
+                store.add_configuration(
+                    id,
+                    "seed",
+                    len(store.rows("SELECT 1 FROM configurations WHERE kind = 'seed'")),
+                    {"head_width": 0},
+                    "pooled",
+                    1,
+                )
+                held_out.confirms(store, id, Confirms(str(row["id"]), side, seed + 1))
                 store.begin_trial(TrialRow(id, id, None, None, None, 0, 3, None), None)
                 store.record_epoch(id, id, EpochRow(3, 0.1, 1.0, 0.2, 0.9, 0.1, 92), None, ())
                 store.end_trial(id, "FAILED" if seed >= len(correct) else "COMPLETED", 0.2, 3, None, 1.0, None)

@@ -14,16 +14,15 @@ from made_study import FINISHED, make_study
 from tuner.evidence.results import Results
 from tuner.report import page, progress, tables
 from tuner.report.landscape import spread
-from tuner.search.events import PlannedBracket
 from tuner.store import store as stores
-from tuner.store.store import Store
+from tuner.store.store import Bracket, Store
 
 SIZES = (1, 3, 5)
 
 
 def study(folder: Path, times: int) -> Path:
     """Two thousand images and fifty configurations, so many times."""
-    plan = (PlannedBracket(0, 1, (45 * times, 15 * times), (1, 3)),)
+    plan = (Bracket(0, 1, (45 * times, 15 * times), (1, 3)),)
     return make_study(
         folder, replace(FINISHED, train=1900 * times, validation=100 * times, baseline=5 * times, plan=plan)
     )
