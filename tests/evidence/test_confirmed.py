@@ -15,7 +15,7 @@ from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
 from tuner.report import figures, style
 from tuner.store import held_out
-from tuner.store.store import EpochRow, Store, TrialRow
+from tuner.store.store import Confirms, EpochRow, Store, TrialRow
 
 TEST = 200
 TRUTH = np.arange(TEST) % 2
@@ -48,18 +48,12 @@ def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opene
             planned.append({"name": side, "source": row["id"], "kind": row["kind"], "epochs": 3})
             for seed in range(len(correct) + failed):
                 id = f"{row['id']}-s{seed + 1:02d}"
-                store.add_configuration(
-                    id,
-                    "seed",
-                    len(store.rows("SELECT 1 FROM configurations WHERE kind = 'seed'")),
-                    {"head_width": 0},
-                    "pooled",
-                    1,
-                )
+                number = len(store.rows("SELECT 1 FROM configurations WHERE kind = 'seed'"))
+                store.add_configuration(id, "seed", number, {"head_width": 0}, "pooled", 1)
                 held_out.confirms(store, id, Confirms(str(row["id"]), side, seed + 1))
-                store.begin_trial(TrialRow(id, id, None, None, None, 0, 3, None), None)
+                store.begin_trial(TrialRow(id, id, None, None, None, 0, 3, None))
                 store.record_epoch(id, id, EpochRow(3, 0.1, 1.0, 0.2, 0.9, 0.1, 92), None, ())
-                store.end_trial(id, "FAILED" if seed >= len(correct) else "COMPLETED", 0.2, 3, None, 1.0, None)
+                store.end_trial(id, "FAILED" if seed >= len(correct) else "COMPLETED", 0.2, 3, None, 1.0)
         store.set_meta(confirmation={"seeds": 5, "sides": planned}, test_seal="seal")
         for _ in range(opened):
             opening = held_out.open_test(store, "now", planned[0]["source"], planned[1]["source"])
