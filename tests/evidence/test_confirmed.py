@@ -48,8 +48,8 @@ def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opene
             planned.append({"name": side, "source": row["id"], "kind": row["kind"], "epochs": 3})
             for seed in range(len(correct) + failed):
                 id = f"{row['id']}-s{seed + 1:02d}"
-                number = len(store.rows("SELECT 1 FROM configurations WHERE kind = 'seed'"))
-                store.add_configuration(id, "seed", number, {"head_width": 0}, "pooled", 1)
+                before = len(store.rows("SELECT 1 FROM configurations WHERE kind = 'seed'"))
+                store.add_configuration(id, "seed", before, {"head_width": 0}, "pooled", 1)
                 held_out.confirms(store, id, Confirms(str(row["id"]), side, seed + 1))
                 store.begin_trial(TrialRow(id, id, None, None, None, 0, 3, None))
                 store.record_epoch(id, id, EpochRow(3, 0.1, 1.0, 0.2, 0.9, 0.1, 92), None, ())

@@ -87,7 +87,7 @@ def put(
     store.begin_trial(TrialRow(id, id, None, None, None, 0, last, None), None)
     for epoch in range(1, last + 1):
         store.record_epoch(id, id, EpochRow(epoch, 0.1, 1.0, loss, accuracy, 0.1, 92), None, ())
-    store.end_trial(id, status, loss, 1, None, 1.0, None)
+    store.end_trial(id, status, loss, 1, None, 1.0)
 
 
 @pytest.mark.parametrize(

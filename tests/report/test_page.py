@@ -136,7 +136,7 @@ def test_logistic_regression_as_the_baseline_is_shown_like_any_other(tmp_path: P
         store.add_configuration("log", "logistic", 0, {"unfrozen_layers": 0}, "pooled", 2049)
         store.begin_trial(TrialRow("log", "log", None, None, None, 0, 1, None), None)
         store.record_epoch("log", "log", EpochRow(1, 0.01, 1.0, 0.01, 0.9, 1.0, 92), chances, ())
-        store.end_trial("log", "COMPLETED", 0.01, 1, None, 1.0, None)
+        store.end_trial("log", "COMPLETED", 0.01, 1, None, 1.0)
     results = Results.open(database)
     baseline = results.baseline()
     assert baseline is not None and baseline["kind"] == "logistic"
