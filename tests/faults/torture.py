@@ -40,6 +40,15 @@ WARM, DEPTHS = "TORTURE_CACHE", "TORTURE_DEPTHS"
 EARLY = 0.1
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """How many kills there are to be, and of these in training and in a recovery at least."""
+
+    kills: int
+    training: float
+    recovery: float
+
+
 @dataclass
 class Count:
     kills: int = 0
@@ -48,18 +57,25 @@ class Count:
     studies: int = 0
     resumes: int = 0
 
-    def short(self, kills: int) -> bool:
-        """Whether there are to be more: a third of the kills are to fall into training, a sixth into a recovery."""
-        return self.kills < kills or self.training < kills / 3 or self.recovery < kills / 6
+    def short(self, wanted: Wanted) -> bool:
+        """Whether there are to be more."""
+        return self.kills < wanted.kills or self.training < wanted.training or self.recovery < wanted.recovery
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--training", type=int, help="of these in training at least; by default a third")
+    parser.add_argument("--recovery", type=int, help="of these in a recovery at least; by default a sixth")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm", action="store_true", help="one cache for all: kills fall into training")
     parser.add_argument("--depths", default="0,10", help="numbers of unfrozen layers: deep ones have a larger graph")
     options = parser.parse_args()
+    wanted = Wanted(
+        options.kills,
+        options.kills / 3 if options.training is None else options.training,
+        options.kills / 6 if options.recovery is None else options.recovery,
+    )
     os.environ[DEPTHS] = options.depths
     draw, count, different = random.Random(options.seed), Count(), []
     scratch = Path(tempfile.mkdtemp(prefix="torture-"))
@@ -77,9 +93,9 @@ def main() -> None:
         if status:
             sys.exit(f"the search that is left alone ended with {status}:\n{errors}")
         expected = studies.facts(alone)
-        while count.short(options.kills):
+        while count.short(wanted):
             folder = studies.make(scratch / f"study-{count.studies}", test=2)
-            if said := torment(folder, draw, whole, options.kills, count):
+            if said := torment(folder, draw, whole, wanted, count):
                 different.append(said)
             elif studies.facts(folder) != expected:
                 found = studies.facts(folder)
@@ -95,13 +111,13 @@ def main() -> None:
     sys.exit(bool(different))
 
 
-def torment(folder: StudyFolder, draw: random.Random, whole: float, most: int, count: Count) -> str | None:
+def torment(folder: StudyFolder, draw: random.Random, whole: float, wanted: Wanted, count: Count) -> str | None:
     """Starts and kills until a process comes to its end; what went wrong, or None."""
     count.studies += 1
     after_kill = False
     while True:
         before = studies.count(folder, "epochs")
-        spared = not count.short(most) or on_its_last_attempt(folder)
+        spared = not count.short(wanted) or on_its_last_attempt(folder)
         # Half of those that go on after a kill are killed early, so that a recovery is cut off too.
         early = after_kill and draw.random() < 0.5
         moment = None if spared else draw.uniform(0, whole * (EARLY if early else 1.0))

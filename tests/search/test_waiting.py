@@ -40,17 +40,12 @@ def result(process: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def test_who_waits_for_images_and_for_features_says_so(place: Path) -> None:
-    first, second = (result(process) for process in [start(place, "first", "first"), start(place, "second", "second")])
-    assert first["heard"] == []
-    assert second["heard"] == [
-        "Another process is reading the same photographs; waiting for it, so that it is done once.",
-        "Another process is computing features of the same photographs; waiting for it, so that it is done once.",
-    ]
-
-
-def test_who_waits_stops_when_asked(place: Path) -> None:
-    (place / "meeting" / "waits features").touch()
-    first, second = (result(process) for process in [start(place, "first", "first"), start(place, "second", "stop")])
-    assert first["heard"] == [] and len(second["heard"]) == 1
-    assert second["ended"] == "Stopped before anything was trained."
+def test_who_waits_says_so_and_stops_when_asked(place: Path) -> None:
+    """A third one is asked to stop as soon as it waits; the first two go on to the features."""
+    shutil.copytree(place / "first", place / "third")
+    roles = {"first": "first", "second": "second", "third": "stop"}
+    first, second, third = (result(process) for process in [start(place, *role) for role in roles.items()])
+    images = "Another process is reading the same photographs; waiting for it, so that it is done once."
+    features = "Another process is computing features of the same photographs; waiting for it, so that it is done once."
+    assert first["heard"] == [] and second["heard"] == [images, features]
+    assert third["heard"] == [images] and third["ended"] == "Stopped before anything was trained."
