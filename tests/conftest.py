@@ -51,6 +51,13 @@ LONGEST = (
     "test_killed.py",
     "test_planning.py",
     "test_cli_plan.py",
+    "test_graph.py",
+    "test_schedule.py",
+    "test_weights.py",
+    "test_lean.py",
+    "test_waiting.py",
+    "test_confirm.py",
+    "test_page_in_browser.py",
 )
 
 

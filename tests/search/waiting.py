@@ -2,8 +2,8 @@
 
     python tests/search/waiting.py STUDY MEETING first|second|stop
 
-Each says by files in the folder MEETING what it does. `first` goes on when another waits for it; `second` begins when
-the first is at work; `stop` too, and asks to stop as soon as it waits. All stop before anything is trained. Prints as
+Each says by files in the folder MEETING what it does. `first` goes on when the others wait for it; `second` begins
+when the first is at work; `stop` too, and asks to stop as soon as it waits. All stop before anything is trained. Prints as
 JSON the sentences that the listener heard, and how the session ended.
 """
 
@@ -33,7 +33,7 @@ def main() -> None:
     def listen(event: Event) -> None:
         if isinstance(event, Notice) and "waiting for it" in event.text:
             heard.append(event.text)
-            (meeting / f"waits {phases[-1]}").touch()
+            (meeting / f"{role} waits for {phases[-1]}").touch()
             if role == "stop":
                 stop.set()
         if isinstance(event, Phase):
@@ -44,7 +44,8 @@ def main() -> None:
                 stop.set()
         if isinstance(event, Progress) and role == "first":
             (meeting / f"works {event.phase}").touch()
-            expect(meeting / f"waits {event.phase}")
+            for other in ("second", "stop") if event.phase == "images" else ("second",):
+                expect(meeting / f"{other} waits for {event.phase}")
 
     try:
         search(study, spec(), listen, stop)
