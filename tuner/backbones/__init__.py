@@ -1,1 +1,1 @@
-"""ResNet-50: its blocks and cuts, its weights, and the features its frozen part gives."""
+"""Backbones: what an architecture is, its weights, and its parts below and above a cut."""

@@ -1,1 +1,1 @@
-"""The search: space, oracle, trial, loop and baseline."""
+"""The search: its space, the plan that is drawn from it, the schedule, the driver and its executors."""
