@@ -3,8 +3,8 @@
     python tests/search/waiting.py STUDY MEETING first|second|stop
 
 Each says by files in the folder MEETING what it does. `first` goes on when the others wait for it; `second` begins
-when the first is at work; `stop` too, and asks to stop as soon as it waits. All stop before anything is trained. Prints as
-JSON the sentences that the listener heard, and how the session ended.
+when the first is at work; `stop` too, and asks to stop as soon as it waits. All stop before anything is trained.
+Prints as JSON the sentences that the listener heard, and how the session ended.
 """
 
 from __future__ import annotations
