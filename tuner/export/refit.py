@@ -80,15 +80,15 @@ def train(
     stored = _features(spec, dataset, backbone, network.cut_for(values.unfrozen_layers, batch_norm), say)
     train, validation = dataset.indices("train"), dataset.indices("val")
     context = Context(
-        stored,
-        dataset.labels,
-        train,
-        validation,
-        Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision),
-        len(dataset.classes),
-        setup.recipe(spec, rules),
-        network,
-        folder,
+        features=stored,
+        labels=dataset.labels,
+        train=train,
+        validation=validation,
+        networks=Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision),
+        classes=len(dataset.classes),
+        recipe=setup.recipe(spec, rules),
+        architecture=network,
+        checkpoints=folder,
         groups=np.array(dataset.groups, np.int64),
     )
     images, tested = len(train) + len(validation), bool(len(dataset.indices("test")))

@@ -107,16 +107,16 @@ def failed_rung(plan: Plan, facts: Facts, trial: Trial) -> list[str]:
 
 def _trial(bracket: Bracket, rung: int, draw: Draw) -> Trial:
     return Trial(
-        "search",
-        ids.searched(draw.number),
-        draw.number,
-        draw.values,
-        bracket.epochs[rung],
-        bracket.epochs[rung - 1] if rung else 0,
-        bracket.iteration,
-        bracket.bracket,
-        rung,
-        bracket.sizes[rung + 1] if rung + 1 < len(bracket.sizes) else None,
+        kind="search",
+        configuration=ids.searched(draw.number),
+        number=draw.number,
+        values=draw.values,
+        last_epoch=bracket.epochs[rung],
+        first_epoch=bracket.epochs[rung - 1] if rung else 0,
+        iteration=bracket.iteration,
+        bracket=bracket.bracket,
+        rung=rung,
+        next_size=bracket.sizes[rung + 1] if rung + 1 < len(bracket.sizes) else None,
     )
 
 

@@ -193,17 +193,17 @@ def _search(
         store.record_plan(plan.brackets, plan.draws, plan.frozen, s.hyperband_iterations)
         store.set_meta(searched=list(space.searched()), folds=list(plan.folds))
     context = Context(
-        stored,
-        dataset.labels,
-        dataset.indices("train"),
-        dataset.indices("val"),
-        setup.compiled(spec, space, backbone, len(dataset.classes)),
-        len(dataset.classes),
-        setup.recipe(spec, rules),
-        network,
-        folder.checkpoints,
-        dataset.indices("test"),
-        np.array(dataset.groups, np.int64),
+        features=stored,
+        labels=dataset.labels,
+        train=dataset.indices("train"),
+        validation=dataset.indices("val"),
+        networks=setup.compiled(spec, space, backbone, len(dataset.classes)),
+        classes=len(dataset.classes),
+        recipe=setup.recipe(spec, rules),
+        architecture=network,
+        checkpoints=folder.checkpoints,
+        test=dataset.indices("test"),
+        groups=np.array(dataset.groups, np.int64),
     )
     known = facts.read(store, s.objective)
     if not how.search and (unfinished := schedule.unfinished(plan, known)):
@@ -219,7 +219,18 @@ def _search(
         cost.observe(cost.place(values), seconds)
     checkpoints = Checkpoints(folder.checkpoints)
     confirming, executor = Confirming(store, context, checkpoints, cost), Inline(context, stop.is_set)
-    driver = Driver(plan, known, store, checkpoints, executor, listen, stop, confirming, cost, environment)
+    driver = Driver(
+        plan=plan,
+        facts=known,
+        store=store,
+        checkpoints=checkpoints,
+        executor=executor,
+        listen=listen,
+        stop=stop,
+        confirm=confirming,
+        cost=cost,
+        environment=environment,
+    )
     done = plan.total - schedule.unfinished(plan, known)
     listen(Planned(plan.brackets, len(plan.frozen), s.max_epochs, s.objective, done, plan.total))
     if done == plan.total:

@@ -61,14 +61,14 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
     further = spaces.frozen_configurations(space, wanted, s.seed) if len(kept) < wanted else []
     frozen = (*kept, *[c for c in further if c not in kept][: max(0, wanted - len(kept))])
     return Plan(
-        brackets,
-        drawn,
-        frozen,
-        s.objective,
-        s.max_epochs,
-        spec.confirm if confirm else None,
-        _folds(spec, dataset),
-        bool(len(dataset.indices("test"))),
+        brackets=brackets,
+        draws=drawn,
+        frozen=frozen,
+        objective=s.objective,
+        max_epochs=s.max_epochs,
+        confirm=spec.confirm if confirm else None,
+        folds=_folds(spec, dataset),
+        test=bool(len(dataset.indices("test"))),
     )
 
 
