@@ -30,7 +30,7 @@ NEUTRAL = {
     "space.dropout": "0.0",
     "space.weight_decay": "0.0",
     "space.label_smoothing": "0.0",
-    "space.backbone_rate": "1.0",
+    "space.backbone_lr_multiplier": "1.0",
     "space.fitted_head": "0",
     "search.objective": "val_loss",
     "search.optimizer": "adam",

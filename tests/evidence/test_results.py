@@ -81,7 +81,7 @@ def put(
         "dropout": 0.0,
         "weight_decay": 0.0,
         "label_smoothing": 0.0,
-        "backbone_rate": 1.0,
+        "backbone_lr_multiplier": 1.0,
     }
     store.add_configuration(id, kind, number, values, "pooled", 2049)
     store.begin_trial(TrialRow(id, id, None, None, None, 0, last, None), None)

@@ -73,10 +73,10 @@ class Costless:
     def weights(self, copied: bool = True) -> dict[str, np.ndarray]:
         return {"w": np.array(self.arrays["w"])}
 
-    def set_rates(self, learning_rate: float, backbone_rate: float, dropout: float) -> None:
+    def set_rates(self, learning_rate: float, multiplier: float, dropout: float) -> None:
         self.rate = learning_rate
 
-    def decays(self, decay: float, backbone_rate: float) -> list[float]:
+    def decays(self, decay: float, multiplier: float) -> list[float]:
         return [decay]
 
     def seed_dropout(self, *names: int | str) -> None:

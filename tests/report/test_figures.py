@@ -65,7 +65,8 @@ ODD = {
     "every depth": replace(MANY, space={"unfrozen_layers": {"min": 0, "max": 175}, "learning_rate": [1e-4, 1e-3]}),
     "wide": replace(
         FINISHED,
-        space={k: {"min": 0.0, "max": 0.5} for k in ("dropout", "label_smoothing")} | {"backbone_rate": [0.1, 1.0]},
+        space={k: {"min": 0.0, "max": 0.5} for k in ("dropout", "label_smoothing")}
+        | {"backbone_lr_multiplier": [0.1, 1.0]},
     ),
 }
 

@@ -64,7 +64,7 @@ def test_a_configuration_in_words_names_what_is_unusual() -> None:
         "dropout": 0.0,
         "weight_decay": 0.0,
         "label_smoothing": 0.0,
-        "backbone_rate": 1.0,
+        "backbone_lr_multiplier": 1.0,
         "fitted_head": 0,
     }
     assert words.configuration(plain) == "20 layers unfrozen, rate 3.2e-4, head 64"

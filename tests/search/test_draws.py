@@ -118,7 +118,7 @@ def test_drawn_at_once_is_what_the_stock_tuner_draws_one_by_one(max_epochs: int,
     stock: dict[int, list[dict[str, Any]]] = {}
     for number, trial in enumerate(stock_run(oracle, lambda n: float(n * 37 % 11))):
         if trial["tuner/round"] == 0:
-            stock.setdefault(number, []).append({n: trial[n] for n in spaces.NAMES})
+            stock.setdefault(number, []).append(space.fixed() | {n: trial[n] for n in trial if n in spaces.NAMES})
     brackets = plan_of(space, max_epochs, factor, iterations)
     assert values(draws.draw(space, brackets, seed=7)) == [one for each in stock.values() for one in each]
 

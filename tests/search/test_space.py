@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tuner.backbones.architecture import architecture
 from tuner.search import space as spaces
 from tuner.search.space import HEAD_NAMES, NAMES
-from tuner.spec.configuration import HYPERPARAMETERS, REFERENCE, Configuration
+from tuner.spec.configuration import FIRST, HYPERPARAMETERS, REFERENCE, Configuration
 from tuner.spec.spec import SpaceSpec, Spec
 
 NETWORK = architecture(image_size=32)
@@ -42,9 +42,10 @@ def test_every_name_is_there_as_the_kind_it_is() -> None:
         head_width={"min": 16, "max": 64, "step": 16},
         dropout=[0.3],
         weight_decay={"min": 0.0, "max": 0.1},
+        head_init=["random", "linear_probe"],
     )
     by_name = {hp.name: hp for hp in space.hyperparameters().space}
-    assert tuple(by_name) == NAMES
+    assert tuple(by_name) == NAMES[:FIRST], "of the later ones only what is searched"
     kinds = {name: type(hp).__name__ for name, hp in by_name.items()}
     assert kinds == {
         "unfrozen_layers": "Choice",
@@ -53,15 +54,17 @@ def test_every_name_is_there_as_the_kind_it_is() -> None:
         "dropout": "Fixed",
         "weight_decay": "Float",
         "label_smoothing": "Fixed",
-        "backbone_rate": "Fixed",
-        "fitted_head": "Fixed",
+        "backbone_lr_multiplier": "Fixed",
+        "head_init": "Choice",
     }
     assert by_name["head_width"].values == [16, 32, 48, 64]
     assert (by_name["learning_rate"].min_value, by_name["learning_rate"].max_value) == (1e-4, 1e-2)
     assert by_name["learning_rate"].sampling == "log" and by_name["weight_decay"].sampling == "linear"
     assert by_name["dropout"].value == 0.3
     assert isinstance(space.hyperparameters(), keras_tuner.HyperParameters)
-    assert space.searched() == ("unfrozen_layers", "learning_rate", "head_width", "weight_decay")
+    assert space.searched() == ("unfrozen_layers", "learning_rate", "head_width", "weight_decay", "head_init")
+    further = space_of(mixup=[0.0, 0.2], augmentation=["none", "light"]).hyperparameters()
+    assert [hp.name for hp in further.space] == [*NAMES[:FIRST], "augmentation", "mixup"]
 
 
 def test_equal_depths_are_searched_once_and_it_is_said() -> None:
@@ -115,8 +118,7 @@ heads = st.fixed_dictionaries(
         "learning_rate": st.sampled_from([1e-3, [1e-3, 1e-2], {"min": 1e-5, "max": 1e-2, "sampling": "log"}]),
         "head_width": st.sampled_from([0, [0, 8, 64], {"min": 8, "max": 64, "step": 8}]),
         "dropout": st.sampled_from([0.0, {"min": 0.1, "max": 0.5}]),
-        "backbone_rate": st.sampled_from([1.0, {"min": 0.1, "max": 1.0}]),
-        "fitted_head": st.just(0),
+        "backbone_lr_multiplier": st.sampled_from([1.0, {"min": 0.1, "max": 1.0}]),
     }
 )
 
@@ -133,7 +135,7 @@ def test_frozen_configurations_are_distinct_complete_and_inside_the_space(
     assert len(found) == min(count, different)
     for configuration in found:
         assert tuple(configuration) == NAMES
-        assert (configuration["unfrozen_layers"], configuration["backbone_rate"]) == (0, 1.0)
+        assert (configuration["unfrozen_layers"], configuration["backbone_lr_multiplier"]) == (0, 1.0)
         for name in HEAD_NAMES:
             choices, limits = space.choices(name), space.values[name]
             if choices is not None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tuner.errors import SpecError
-from tuner.spec.spec import SECTIONS, Range, Spec, differences, load, render, toml
+from tuner.spec.spec import OBJECTIVES, SECTIONS, Range, Spec, differences, load, render, toml
 
 KEYS = [(section, f.name) for section, kind in SECTIONS.items() for f in fields(kind)]
 
@@ -70,6 +70,12 @@ def searched_real(low: float, high: float, above: bool = False) -> st.SearchStra
     return choices_of(reals(low, high, above)) | real_ranges(low, high, above)
 
 
+def searched_words(*words: str) -> st.SearchStrategy[Any]:
+    return st.sampled_from(words) | st.lists(st.sampled_from(words), min_size=2, unique=True)
+
+
+DURATIONS = st.builds("{:g} {}".format, st.floats(0.1, 1e6), st.sampled_from(["s", "min", "h"]))
+
 VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "data": {
         "path": PATHS,
@@ -80,6 +86,7 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "allow_leak": st.booleans(),
         "strict": st.booleans(),
         "recursive": st.booleans(),
+        "views": st.integers(1, 64),
     },
     "backbone": {
         "weights": TEXT | st.lists(TEXT, min_size=1, max_size=3),
@@ -92,16 +99,26 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "dropout": searched_real(0, 0.95),
         "weight_decay": searched_real(0, 1),
         "label_smoothing": searched_real(0, 0.9),
-        "backbone_rate": searched_real(0, 100, above=True),
-        "fitted_head": st.just(0),
+        "backbone_lr_multiplier": searched_real(0, 100, above=True),
+        "head_init": searched_words("random", "linear_probe"),
+        "layer_decay": searched_real(0, 1, above=True),
+        "augmentation": searched_words("none", "flip", "light", "strong"),
+        "mixup": searched_real(0, 10),
     },
     "search": {
-        "objective": st.sampled_from(["val_loss", "val_accuracy"]),
+        "objective": st.sampled_from(OBJECTIVES),
         "max_epochs": st.integers(1, 100_000),
         "factor": st.integers(2, 100),
         "hyperband_iterations": st.integers(1, 1000),
         "batch_size": st.integers(1, 65_536),
-        "optimizer": st.sampled_from(["adam", "rmsprop", "sgd"]),
+        "optimizer": st.sampled_from(["adam", "adamw", "rmsprop", "sgd"]),
+        "schedule": st.sampled_from(["constant", "cosine"]),
+        "warmup_epochs": reals(0, 1000),
+        "ema": reals(0, 0.9999),
+        "checkpoint": st.sampled_from(["best", "last"]),
+        "patience": st.integers(0, 100_000),
+        "tta": st.sampled_from(["none", "flip"]),
+        "time_budget": st.just("none") | DURATIONS,
         "class_weight": st.sampled_from(["none", "balanced"]),
         "precision": st.sampled_from(["float32", "mixed_bfloat16"]),
         "seed": st.integers(0, 2**31 - 1),
@@ -144,7 +161,7 @@ def test_differences_names_each_key_that_differs_and_no_other(one: dict[str, Any
     old, new = Spec.from_dict(one), Spec.from_dict(two)
     differing = [f"{s}.{k}" for s, k in KEYS if getattr(getattr(old, s), k) != getattr(getattr(new, s), k)]
     assert [line.partition(":")[0] for line in differences(old, new, all_keys=True)] == differing
-    no_answer = ("data.path", "search.feature_budget_gb")
+    no_answer = ("data.path", "search.time_budget", "search.feature_budget_gb")
     assert [line.partition(":")[0] for line in differences(old, new)] == [k for k in differing if k not in no_answer]
 
 
@@ -231,6 +248,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "data.allow_leak": [0, 1, "true", "", [], {}, None, NAN],
     "data.strict": [0, 1, "true", "", [], {}, None, NAN],
     "data.recursive": [0, 1, "true", "", [], {}, None, NAN],
+    "data.views": whole(1, 64),
     "backbone.weights": [[], [""], ["imagenet", 3], ["a\0b"], *NO_TEXT],
     "backbone.batch_norm": NO_WORD,
     "space.unfrozen_layers": [
@@ -243,14 +261,24 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "space.dropout": [*searched(real(0.0, 0.95), 0.0, 0.3, 0.5), {"min": 0, "max": 0.5, "step": 1e-12}],
     "space.weight_decay": searched(real(0.0, 1.0), 0.0, 1e-4, 1e-2),
     "space.label_smoothing": searched(real(0.0, 0.9), 0.0, 0.1, 0.5),
-    "space.backbone_rate": searched(real(0.0, 100.0, above=True), 0.1, 0.5, 1.0),
-    "space.fitted_head": whole(0, 1),
+    "space.backbone_lr_multiplier": searched(real(0.0, 100.0, above=True), 0.1, 0.5, 1.0),
+    "space.head_init": [*NO_WORD, ["random", "random"], [], ["random", 1]],
+    "space.layer_decay": [*searched(real(0.0, 1.0, above=True), 0.1, 0.5, 0.9), 0],
+    "space.augmentation": [*NO_WORD, ["none", "none"], [], ["none", "lots"]],
+    "space.mixup": searched(real(0.0, 10.0), 0.0, 0.2, 1.0),
     "search.objective": NO_WORD,
     "search.max_epochs": whole(1, 100_000),
     "search.factor": [1, *whole(2, 100)],
     "search.hyperband_iterations": whole(1, 1000),
     "search.batch_size": whole(1, 65_536),
     "search.optimizer": NO_WORD,
+    "search.schedule": NO_WORD,
+    "search.warmup_epochs": real(0.0, 1000.0),
+    "search.ema": real(0.0, 0.9999),
+    "search.checkpoint": NO_WORD,
+    "search.patience": whole(0, 100_000),
+    "search.tta": NO_WORD,
+    "search.time_budget": ["", "20", "min", "0 s", "-1 h", "nan s", "inf h", "5 days", 20, True, [], {}, "20  min"],
     "search.class_weight": NO_WORD,
     "search.precision": NO_WORD,
     "search.seed": whole(0, 2**31 - 1),
@@ -288,7 +316,10 @@ def test_every_impossible_value_is_refused_by_file_key_found_and_expected(dotted
         ("[search]\nfactor = 1", "found 1, expected a whole number from 2 to 100"),
         ("[search]\nmax_epochs = 0", "found 0, expected a whole number from 1 to 100000"),
         ("[search]\nmax_epochs = true", "found True, expected a whole number"),
-        ('[search]\noptimizer = "adm"', 'found \'adm\', expected one of "adam", "rmsprop", "sgd"; did you mean adam'),
+        (
+            '[search]\noptimizer = "adm"',
+            'found \'adm\', expected one of "adam", "adamw", "rmsprop", "sgd"; did you mean adam',
+        ),
         ('[data]\npath = ""', "found '', expected a text that is not empty"),
         (f"[search]\nseed = {10**300}", "expected a whole number from 0 to 2147483647"),
         ('search = "fast"', "[search] must be a table, found 'fast'"),
@@ -332,11 +363,16 @@ def test_an_override_of_an_unknown_key_or_section_is_refused() -> None:
         Spec().override({"search": 3})
 
 
-def test_a_fitted_head_has_no_hidden_layer() -> None:
-    for width in (64, [0, 64]):
-        with pytest.raises(SpecError, match=r"space\.fitted_head: found 1 .* expected head_width = 0"):
-            Spec().override({"space.fitted_head": 1, "space.head_width": width})
-    assert Spec().override({"space.head_width": 0, "space.fitted_head": [0, 1]}).space.fitted_head == (0, 1)
+def test_earlier_names_are_read_and_are_not_mixed_with_todays() -> None:
+    old = Spec.from_dict({"space": {"fitted_head": [0, 1], "backbone_rate": {"min": 0.1, "max": 1.0}}})
+    assert old.space.head_init == ("random", "linear_probe")
+    assert old == Spec().override({"space.fitted_head": [0, 1], "space.backbone_rate": {"min": 0.1, "max": 1.0}})
+    assert Spec.from_dict({"space": {"fitted_head": 1}}).space.head_init == "linear_probe"
+    for value in (2, True, "1", [], [0, 2], {"min": 0, "max": 1}):
+        with pytest.raises(SpecError, match=r"space\.fitted_head: found .* expected 0 or 1"):
+            Spec.from_dict({"space": {"fitted_head": value}})
+    with pytest.raises(SpecError, match=r"space\.head_init: found head_init too.* earlier name"):
+        Spec.from_dict({"space": {"fitted_head": 1, "head_init": "random"}})
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_refused_together(tmp_path: Path) -> None:

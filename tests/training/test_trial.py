@@ -30,7 +30,7 @@ Contexts = Callable[..., Any]
 EXACT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pooled head": ({}, {"unfrozen_layers": 0}),
     "pooled head straight to the classes, sgd": ({"optimizer": "sgd"}, {"unfrozen_layers": 0, "head_width": 0}),
-    "suffix, dropout and weight decay": ({}, {"dropout": 0.3, "weight_decay": 0.05, "backbone_rate": 0.1}),
+    "suffix, dropout and weight decay": ({}, {"dropout": 0.3, "weight_decay": 0.05, "backbone_lr_multiplier": 0.1}),
     "suffix, sgd, balanced, three classes": ({"optimizer": "sgd", "balanced": True, "classes": 3}, {}),
     "suffix with trained BatchNorm, rmsprop, label smoothing": (
         {"batch_norm": "trained", "optimizer": "rmsprop"},
@@ -278,7 +278,7 @@ def test_one_trace_for_any_rates_and_any_number_of_trials(backbone: Any, context
                 configuration=f"c{number}",
                 unfrozen_layers=depth,
                 learning_rate=rate,
-                backbone_rate=1 - rate,
+                backbone_lr_multiplier=1 - rate,
                 weight_decay=rate,
                 label_smoothing=rate,
                 dropout=0.1 + rate,
@@ -444,7 +444,7 @@ def test_the_suffix_learns_at_its_own_rate(backbone: Any, context_of: Contexts, 
     """With sgd a step is the rate times the gradient: a hundredth of the rate is a hundredth of the first move."""
     context, moves = context_of(tmp_path, optimizer="sgd", batch_size=26), []
     for rate in (1.0, 0.01):
-        _, done = run(spec(backbone_rate=rate, last_epoch=1, learning_rate=0.1), context)
+        _, done = run(spec(backbone_lr_multiplier=rate, last_epoch=1, learning_rate=0.1), context)
         after = saved(context, done, "last")[1]
         name = next(n for n in after if n.endswith("conv5_block3_3_conv/kernel"))
         moves.append(after[name] - backbone.stock.get_layer("conv5_block3_3_conv").get_weights()[0])
@@ -567,7 +567,7 @@ def test_from_the_fitted_head_training_begins_where_logistic_regression_ends(
     def first(**changes: Any) -> EpochRow:
         return run(spec(**options, **changes), context)[1][0].row
 
-    still = first(learning_rate=1e-12, fitted_head=1)
+    still = first(learning_rate=1e-12, head_init="linear_probe")
     assert still.val_loss == pytest.approx(wanted, abs=1e-4)
-    assert first(learning_rate=1e-3, fitted_head=1).loss != pytest.approx(still.loss, abs=1e-6)
+    assert first(learning_rate=1e-3, head_init="linear_probe").loss != pytest.approx(still.loss, abs=1e-6)
     assert abs(first(learning_rate=1e-12).val_loss - wanted) > 1e-3

@@ -102,7 +102,7 @@ class _Oracle(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
             seed=seed,
             **options,
         )
-        self._space = space
+        self._space, self._fixed = space, space.fixed() if space is not None else {}
         # Oracle.__init__ says `seed or random.randint(...)`: 0 would be a random seed.
         self.seed = self._seed_state = seed
 
@@ -122,12 +122,14 @@ class _Oracle(keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
             untried = [v for v in self._space.everything() if not self._duplicate(v)]
             if untried:
                 values = dict(untried[int(generator(seed, "untried", number).integers(len(untried)))])
-        if values is not None:
-            self.took(values)
-        return values
+        if values is None:
+            return None
+        self.took(values)
+        return self._fixed | values
 
     def _compute_values_hash(self, values: dict[str, Any]) -> str:
-        return str(super()._compute_values_hash({n: values[n] for n in NAMES if n in values}))
+        every = self._fixed | values
+        return str(super()._compute_values_hash({n: every[n] for n in NAMES if n in every}))
 
     def stock(self) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
         """(number, sizes, epochs) of each bracket, the most halving one first."""

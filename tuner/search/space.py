@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from tuner.backbones.architecture import Architecture
 from tuner.backends.choosing import sparing
-from tuner.spec.configuration import HYPERPARAMETERS, Configuration
+from tuner.spec.configuration import FIRST, HYPERPARAMETERS, Configuration
 from tuner.spec.seeds import generator
 from tuner.spec.spec import Range, Searched, Spec
 
@@ -42,7 +42,7 @@ class Space:
             total *= len(choices)
         return total
 
-    def choices(self, name: str) -> tuple[int | float, ...] | None:
+    def choices(self, name: str) -> tuple[Any, ...] | None:
         """The values of one hyperparameter, None for a continuous range."""
         value = self.values[name]
         if not isinstance(value, Range):
@@ -59,24 +59,29 @@ class Space:
         """Names with more than one value."""
         return tuple(n for n in NAMES if (c := self.choices(n)) is None or len(c) > 1)
 
-    def everything(self) -> Iterator[dict[str, int | float]]:
+    def fixed(self) -> dict[str, Any]:
+        """The hyperparameters with a single value."""
+        return {n: choices[0] for n in NAMES if (choices := self.choices(n)) is not None and len(choices) == 1}
+
+    def everything(self) -> Iterator[dict[str, Any]]:
         """Every configuration of a finite space, in a fixed order."""
         lists = [self.choices(n) or () for n in NAMES]
         for values in itertools.product(*lists):
             yield dict(zip(NAMES, values, strict=True))
 
     def hyperparameters(self) -> Any:
-        """`keras_tuner.HyperParameters` with every name, the fixed ones as Fixed."""
+        """`keras_tuner.HyperParameters` with the first ones, the fixed ones as Fixed, and what else is searched."""
         with sparing():
             import keras_tuner
 
         hp = keras_tuner.HyperParameters()
-        for name in NAMES:
+        searched = self.searched()
+        for name in [n for i, n in enumerate(NAMES) if i < FIRST or n in searched]:
             choices, value = self.choices(name), self.values[name]
             if choices is not None and len(choices) == 1:
                 hp.Fixed(name, choices[0])
             elif choices is not None:
-                hp.Choice(name, list(choices), ordered=True)
+                hp.Choice(name, list(choices), ordered=not isinstance(choices[0], str))
             else:
                 limits = cast(Range, value)  # only a range is continuous
                 hp.Float(name, limits.min, limits.max, sampling=limits.sampling)
@@ -114,8 +119,8 @@ def frozen_configurations(space: Space, count: int, seed: int) -> list[Configura
     logarithm where the space is), one value is drawn in each, choices come equally often, and the columns are shuffled
     independently. Fewer come back when the head's part of the space has fewer.
     """
-    columns: dict[str, list[int | float]] = {}
-    column: list[int | float]
+    columns: dict[str, list[Any]] = {}
+    column: list[Any]
     for name in HEAD_NAMES:
         draw = generator(seed, "baseline", name)
         choices, value = space.choices(name), space.values[name]
@@ -130,7 +135,7 @@ def frozen_configurations(space: Space, count: int, seed: int) -> list[Configura
             else:
                 column = [float(limits.min + (limits.max - limits.min) * p) for p in points]
         columns[name] = [column[i] for i in draw.permutation(count)]
-    every: list[dict[str, int | float]] = [{n: columns[n][i] for n in HEAD_NAMES} for i in range(count)]
+    every: list[dict[str, Any]] = [{n: columns[n][i] for n in HEAD_NAMES} for i in range(count)]
     heads = [space.choices(n) for n in HEAD_NAMES]
     if all(c is not None for c in heads):
         products = itertools.product(*[c for c in heads if c is not None])

@@ -6,7 +6,7 @@ the three equal), and what the trainer does with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -14,7 +14,7 @@ from typing import Any
 @dataclass(frozen=True)
 class Hyperparameter:
     """`label`: what tables call it. `whole`: whole numbers only. `frozen`: means something for a frozen backbone.
-    `decades`: spans some, and is written so.
+    `decades`: spans some, and is written so. `words`: its values, where they are words; it has no range then.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Hyperparameter:
     whole: bool = False
     frozen: bool = True
     decades: bool = False
+    words: tuple[str, ...] = ()
 
 
 HYPERPARAMETERS = (
@@ -31,9 +32,35 @@ HYPERPARAMETERS = (
     Hyperparameter("dropout", "dropout"),
     Hyperparameter("weight_decay", "weight decay", decades=True),
     Hyperparameter("label_smoothing", "label smoothing"),
-    Hyperparameter("backbone_rate", "backbone rate", frozen=False),
-    Hyperparameter("fitted_head", "fitted head", whole=True),
+    Hyperparameter("backbone_lr_multiplier", "LR multiplier", frozen=False),
+    Hyperparameter("head_init", "head init", frozen=False, words=("random", "linear_probe")),
+    Hyperparameter("layer_decay", "layer decay", frozen=False),
+    Hyperparameter("augmentation", "augmentation", words=("none", "flip", "light", "strong")),
+    Hyperparameter("mixup", "mixup"),
 )
+FIRST = 8
+"""So many of them have always been given to KerasTuner, fixed or not: a further one only where it is searched, so that
+the same seed draws the same configurations whatever hyperparameters are added."""
+
+RENAMED: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "backbone_rate": ("backbone_lr_multiplier", lambda value: value),
+    "fitted_head": ("head_init", lambda value: _head_init(value)),
+}
+"""Earlier names, today's, and what a value under the earlier one is today."""
+
+
+def _head_init(value: Any) -> Any:
+    """Of `fitted_head`: 0, 1 or a list of them. Raises ValueError for anything else."""
+    if isinstance(value, (list, tuple)) and value:
+        return [_head_init(one) for one in value]
+    if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
+        return ("random", "linear_probe")[value]
+    raise ValueError("0 or 1")
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values under today's names. Raises ValueError for one that cannot be."""
+    return dict((RENAMED[k][0], RENAMED[k][1](v)) if k in RENAMED else (k, v) for k, v in values.items())
 
 
 @dataclass(frozen=True)
@@ -46,15 +73,19 @@ class Configuration:
     dropout: float = 0.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    backbone_rate: float = 1.0
-    fitted_head: int = 0
+    backbone_lr_multiplier: float = 1.0
+    head_init: str = "random"
+    layer_decay: float = 1.0
+    augmentation: str = "none"
+    mixup: float = 0.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Configuration:
         """What `to_dict` gave, today or before there were all of these; other keys are left aside."""
-        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+        known = renamed(values)
+        return cls(**{f.name: known[f.name] for f in fields(cls) if f.name in known})
 
-    def to_dict(self) -> dict[str, int | float]:
+    def to_dict(self) -> dict[str, int | float | str]:
         """Plain JSON values; of logistic regression only those that mean something."""
         if self.learning_rate is None:
             return {"unfrozen_layers": self.unfrozen_layers, "head_width": self.head_width, "dropout": self.dropout}

@@ -15,9 +15,11 @@ from typing import Any
 
 from tuner.errors import SpecError
 from tuner.spec import values
+from tuner.spec.configuration import RENAMED
 from tuner.spec.values import Range as Range
 from tuner.spec.values import Searched as Searched
 
+OBJECTIVES = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_f1", "val_auc", "val_brier")
 AUTO_TEST = 0.2
 LEAST_TEST = 50
 
@@ -62,6 +64,10 @@ class DataSpec:
     )
     strict: bool = _key(False, "a single file that cannot be used is an error, instead of up to 5 %", values.flag)
     recursive: bool = _key(False, "folders inside a class folder belong to the class, instead of an error", values.flag)
+
+    views: int = _key(
+        8, "how many views of each training image are drawn and stored for space.augmentation", values.whole(1, 64)
+    )
 
     def test_share(self, images: int) -> float:
         """`test_fraction`, or what "auto" means for so many: a sealed set too small to tell anything costs images and
@@ -115,14 +121,30 @@ class SpaceSpec:
     label_smoothing: Searched = _key(
         0.0, "label smoothing in the training loss", values.searched(values.real(0.0, 0.9))
     )
-    backbone_rate: Searched = _key(
+    backbone_lr_multiplier: Searched = _key(
         1.0, "the unfrozen layers' learning rate over the head's", values.searched(values.real(0.0, 100.0, above=True))
     )
-    fitted_head: Searched = _key(
-        0,
-        "1: training begins from the fitted linear head (logistic regression on the pooled features) instead of a\n"
-        "random one, so that fine-tuning does not distort good features (Kumar et al. 2022); needs head_width = 0",
-        values.searched(values.whole(0, 1)),
+    head_init: Searched = _key(
+        "random",
+        'the head before the first epoch of a trial with unfrozen layers: "random", or "linear_probe", the fitted\n'
+        "linear classifier on the frozen features, so that fine-tuning does not distort good ones (Kumar et al. 2022)",
+        values.searched(values.one_of("random", "linear_probe"), words=True),
+    )
+    layer_decay: Searched = _key(
+        1.0,
+        "each block's learning rate over that of the block above it; 1: all the same",
+        values.searched(values.real(0.0, 1.0, above=True)),
+    )
+    augmentation: Searched = _key(
+        "none",
+        'what training images may look like: "none", "flip" (left and right), "light" (also cropped, mild colour) or\n'
+        '"strong"; validation and test images stay as they are',
+        values.searched(values.one_of("none", "flip", "light", "strong"), words=True),
+    )
+    mixup: Searched = _key(
+        0.0,
+        "mixup's alpha: pairs of training rows are mixed at the cut, their targets too (Zhang et al. 2018); 0: none",
+        values.searched(values.real(0.0, 10.0)),
     )
 
 
@@ -131,13 +153,53 @@ class SearchSpec:
     """Hyperband, and how a trial trains."""
 
     objective: str = _key(
-        "val_loss", '"val_loss", or "val_accuracy" with ties broken by loss', values.one_of("val_loss", "val_accuracy")
+        "val_loss",
+        '"val_loss", "val_accuracy", "val_balanced_accuracy", "val_f1" (macro), "val_auc" (each class against the\n'
+        'rest) or "val_brier"; ties are broken by loss',
+        values.one_of(*OBJECTIVES),
     )
     max_epochs: int = _key(27, "epochs of a configuration that reaches the last rung", values.whole(1, 100_000))
     factor: int = _key(3, "Hyperband keeps one in `factor` from rung to rung", values.whole(2, 100))
     hyperband_iterations: int = _key(1, "how often Hyperband's brackets are run through", values.whole(1, 1000))
     batch_size: int = _key(24, "photographs per training step", values.whole(1, 65_536))
-    optimizer: str = _key("adam", '"adam", "rmsprop" or "sgd" (momentum 0.9)', values.one_of("adam", "rmsprop", "sgd"))
+    optimizer: str = _key(
+        "adam",
+        '"adam", "adamw" (the same: weight decay is decoupled here), "rmsprop" or "sgd" (momentum 0.9)',
+        values.one_of("adam", "adamw", "rmsprop", "sgd"),
+    )
+    schedule: str = _key(
+        "constant",
+        'the learning rate over the `max_epochs` epochs: "constant", or "cosine" down to zero (Loshchilov and Hutter\n'
+        "2017); a promoted trial goes on along it",
+        values.one_of("constant", "cosine"),
+    )
+    warmup_epochs: float = _key(
+        0.0, "epochs in which the learning rate rises from zero before that", values.real(0.0, 1000.0)
+    )
+    ema: float = _key(
+        0.0,
+        "momentum, such as 0.9, of the moving average of the weights that is evaluated and kept; 0: none",
+        values.real(0.0, 0.9999),
+    )
+    checkpoint: str = _key(
+        "best",
+        'the epoch that counts of a trial: its "best", or its "last", so that a lucky one cannot win',
+        values.one_of("best", "last"),
+    )
+    patience: int = _key(
+        0, "epochs without a better one after which a trial ends; 0: it trains all its epochs", values.whole(0, 100_000)
+    )
+    tta: str = _key(
+        "none",
+        '"flip": every prediction, the baseline\'s too, is the mean over an image and its mirror image',
+        values.one_of("none", "flip"),
+    )
+    time_budget: str = _key(
+        "none",
+        'such as "20 min": no trial begins that is not expected to end in time; the confirmation has its share',
+        values.duration,
+        answer=False,
+    )
     class_weight: str = _key(
         "none",
         '"none", or "balanced": each class weighs the same in the training loss',
@@ -209,6 +271,7 @@ class Spec:
             if name not in SECTIONS:
                 raise SpecError(_unknown(source, "", name, tuple(SECTIONS)))
             section = _section(SECTIONS[name], {key: value}, name, source)
+            key = RENAMED[key][0] if name == "space" and key in RENAMED else key
             spec = replace(spec, **{name: replace(getattr(spec, name), **{key: getattr(section, key)})})
         spec.check_together(source)
         return spec
@@ -220,11 +283,6 @@ class Spec:
             raise SpecError(
                 f"{source}: data.validation_fraction and data.test_fraction leave nothing to train on: "
                 f"found {validation:g} + {test:g}, expected a sum below 1."
-            )
-        if self.space.fitted_head != 0 and self.space.head_width != 0:
-            raise SpecError(
-                f"{source}: space.fitted_head: found {_shown(_plain(self.space.fitted_head))} with head_width "
-                f"{_shown(_plain(self.space.head_width))}, expected head_width = 0: a hidden layer has no fitted start."
             )
         if self.confirm.folds == 1:
             raise SpecError(f"{source}: confirm.folds: found 1, expected 0 for none or at least 2.")
@@ -322,12 +380,15 @@ def _section(kind: type, table: Any, name: str, source: str) -> Any:
     if not isinstance(table, Mapping):
         raise SpecError(f"{source}: [{name}] must be a table, found {_shown(table)}.")
     known = {f.name: f for f in fields(kind)}
-    checked = {}
+    checked: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in known:
+        today, convert = RENAMED[key] if name == "space" and key in RENAMED else (key, lambda value: value)
+        if today not in known:
             raise SpecError(_unknown(source, name, key, tuple(known)))
+        if today in checked:
+            raise SpecError(f"{source}: {name}.{key}: found {today} too, expected one of them: it is its earlier name.")
         try:
-            checked[key] = known[key].metadata["check"](value)
+            checked[today] = known[today].metadata["check"](convert(value))
         except ValueError as error:
             raise SpecError(f"{source}: {name}.{key}: found {_shown(value)}, expected {error}.") from None
     return kind(**checked)

@@ -34,8 +34,8 @@ class Range:
         return math.floor((self.max - self.min) / (self.step or 1) + 1e-9)
 
 
-Searched = int | float | tuple[int | float, ...] | Range
-"""One hyperparameter's values: a number fixes it, a tuple is a choice, a Range a range."""
+Searched = int | float | str | tuple[int | float | str, ...] | Range
+"""One hyperparameter's values: a number or word fixes it, a tuple is a choice, a Range a range."""
 
 LONGEST_PATH = 4095  # what Linux takes
 MOST_STEPS = 10_000  # every value of a stepped range is held in memory
@@ -110,6 +110,29 @@ def data_path(value: Any) -> str:
     return path
 
 
+SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def duration(value: Any) -> str:
+    """The text of a time span, "none" for no end."""
+    if value == "none":
+        return "none"
+    number, _, unit = value.partition(" ") if isinstance(value, str) else ("", "", "")
+    try:
+        seconds = float(number) * SECONDS[unit]
+    except (ValueError, KeyError):
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError('"none", or a number above 0 and s, min or h, such as "20 min"')
+    return str(value)
+
+
+def seconds_of(value: str) -> float:
+    """What a checked duration is in seconds; infinite for "none"."""
+    number, _, unit = value.partition(" ")
+    return float(number) * SECONDS[unit] if unit else math.inf
+
+
 def flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
@@ -123,11 +146,11 @@ def weights(value: Any) -> tuple[str, ...]:
     return tuple(path_text(v) for v in values)
 
 
-def searched(check: Callable[[Any], int | float]) -> Callable[[Any], Searched]:
-    """A check for a hyperparameter: `check` holds for each single value in it."""
+def searched(check: Callable[[Any], int | float | str], *, words: bool = False) -> Callable[[Any], Searched]:
+    """A check for a hyperparameter: `check` holds for each single value in it. Of `words` there is no range."""
 
     def checked(value: Any) -> Searched:
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not words:
             return _range(value, check)
         if isinstance(value, (list, tuple)):
             if not value:
@@ -150,12 +173,12 @@ def holds(wider: Searched, narrower: Searched) -> bool:
         return inside and (narrower.step is None or set(narrower.grid()) <= set(wider.grid()))
     values = narrower if isinstance(narrower, tuple) else (narrower,)
     if isinstance(wider, Range):
-        return wider.step is None and all(wider.min <= v <= wider.max for v in values)
+        return wider.step is None and all(not isinstance(v, str) and wider.min <= v <= wider.max for v in values)
     kept = [v for v in (wider if isinstance(wider, tuple) else (wider,)) if v in values]
     return kept == list(values)
 
 
-def _range(table: Mapping[str, Any], check: Callable[[Any], int | float]) -> Range:
+def _range(table: Mapping[str, Any], check: Callable[[Any], Any]) -> Range:
     if set(table) - {"min", "max", "sampling", "step"} or not {"min", "max"} <= set(table):
         raise ValueError("a table with min and max, and sampling or step if wanted")
     low, high = check(table["min"]), check(table["max"])

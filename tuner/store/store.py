@@ -94,7 +94,7 @@ class Side:
     name: str  # "winner" or "baseline"
     source: str
     kind: str
-    hyperparameters: Mapping[str, int | float]
+    hyperparameters: Mapping[str, Any]
     epochs: int
 
 

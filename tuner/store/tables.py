@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tuner.errors import SpecError, StoreError
+from tuner.spec.configuration import renamed
 from tuner.store.store import Store
 
-JSON = {"json": True}
+JSON = {"read": lambda text: None if text is None else json.loads(text)}
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Configuration:
     id: str
     kind: str  # "search", "baseline", "reference", "logistic", "seed" or "fold"
     number: int
-    hyperparameters: Mapping[str, Any] = field(metadata=JSON)
+    hyperparameters: Mapping[str, Any] = field(metadata={"read": lambda text: renamed(json.loads(text))})
     cut: str
     trained_parameters: int | None
 
@@ -226,7 +227,7 @@ def rows(store: Store, kind: type[Row]) -> list[Row]:
     columns = fields(kind)  # type: ignore[arg-type]  # every key of SOURCES is a dataclass
     names = ", ".join(column.metadata.get("column", column.name) for column in columns)
     found = store.rows(f"SELECT {names} FROM {table} ORDER BY {order}")
-    readers = [_decoded if column.metadata.get("json") else None for column in columns]
+    readers = [column.metadata.get("read") for column in columns]
     if not any(readers):
         return [kind(*row) for row in found]
     return [kind(*(read(v) if read else v for read, v in zip(readers, row, strict=True))) for row in found]
@@ -249,7 +250,3 @@ def damage_named(database: Path) -> Iterator[None]:
             f"{database}: cannot be used as a study's database ({error}). It was left as it is; "
             "`tlstudy search --fresh` moves it aside and starts again."
         ) from error
-
-
-def _decoded(text: str | None) -> Any:
-    return None if text is None else json.loads(text)

@@ -203,4 +203,5 @@ def make_optimizer(kind: str) -> Any:
     """A Keras optimizer; the learning rate is set for each trial."""
     if kind == "sgd":
         return keras.optimizers.SGD(1e-3, momentum=0.9)
-    return {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop}[kind](1e-3)
+    adam = keras.optimizers.Adam  # weight decay is the step's own, decoupled: AdamW is Adam with it
+    return {"adam": adam, "adamw": adam, "rmsprop": keras.optimizers.RMSprop}[kind](1e-3)

@@ -117,17 +117,17 @@ class Network:
         """Replaces the head's drawn numbers, by variable path."""
         assign_all(self._head(), arrays)
 
-    def set_rates(self, learning_rate: float, backbone_rate: float, dropout: float) -> None:
+    def set_rates(self, learning_rate: float, multiplier: float, dropout: float) -> None:
         """The numbers of a trial that are variables of the compiled step."""
         for optimizer, _ in self.head.groups:
             optimizer.learning_rate = learning_rate
         if self._suffix:
-            self._suffix.optimizer.learning_rate = learning_rate * backbone_rate
+            self._suffix.optimizer.learning_rate = learning_rate * multiplier
         self.head.set_dropout(dropout)
 
-    def decays(self, decay: float, backbone_rate: float) -> list[float]:
+    def decays(self, decay: float, multiplier: float) -> list[float]:
         """Weight decay a step of each of the stepper's groups."""
-        return [decay] * len(self.head.groups) + ([decay * backbone_rate] if self._suffix else [])
+        return [decay] * len(self.head.groups) + ([decay * multiplier] if self._suffix else [])
 
     def seed_dropout(self, *names: int | str) -> None:
         """Fixes what the next epoch draws."""

@@ -205,11 +205,11 @@ class _Trainer:
         spec, values = self.spec, self.spec.values
         if spec.state is None:
             network.reset(self.context.recipe.seed, spec.configuration)
-            if values.fitted_head:
+            if values.head_init == "linear_probe":
                 network.set_head(self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows).arrays()))
         else:
             network.load(self._read(spec.state))
-        network.set_rates(values.rate, float(values.backbone_rate), float(values.dropout))
+        network.set_rates(values.rate, float(values.backbone_lr_multiplier), float(values.dropout))
 
     def epoch(self, network: Network, epoch: int, should_stop: Callable[[], bool]) -> tuple[EpochFinished, bool]:
         """Trains one epoch. True when the trial is to end here before its last epoch, its state saved."""
@@ -253,7 +253,7 @@ class _Trainer:
             if recipe.balanced
             else np.ones(context.classes, np.float32)
         )
-        decays = network.decays(float(values.weight_decay) * values.rate, float(values.backbone_rate))
+        decays = network.decays(float(values.weight_decay) * values.rate, float(values.backbone_lr_multiplier))
         # A batch of another size is another trace, so the last one is filled with rows that weigh nothing; but those
         # would enter the statistics of a BatchNorm that is trained.
         padded = recipe.batch_norm == "frozen" or recipe.rules.padded_batches
