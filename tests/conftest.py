@@ -145,6 +145,7 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
     ) -> Any:
         from tuner.features import bank as features
         from tuner.spec.rules import NUMERICS, rules_of
+        from tuner.store.ranking import Rule
         from tuner.training.context import Context, Recipe
         from tuner.training.network import Networks
 
@@ -153,7 +154,7 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
             stored = features.ensure(backbone, squares, "squares", cuts, cache)
             networks = Networks(backbone, classes, batch_norm, optimizer, precision, head_widths)
             rows = np.arange(len(squares))
-            plain = Recipe(0, 10, "val_loss", False, batch_norm, rules_of(NUMERICS))
+            plain = Recipe(0, 10, Rule(), False, batch_norm, rules_of(NUMERICS))
             made[key] = Context(
                 features=stored,
                 labels=rows * 7 % 10 % classes,

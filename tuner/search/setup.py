@@ -32,6 +32,7 @@ from tuner.spec.spec import Spec
 from tuner.store import ids, tables
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import DRAWN
+from tuner.store.ranking import Rule
 from tuner.store.store import Store
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         brackets=brackets,
         draws=drawn,
         frozen=frozen,
-        objective=s.objective,
+        rule=Rule.of(s),
         max_epochs=s.max_epochs,
         confirm=spec.confirm if confirm else None,
         folds=_folds(spec, dataset),
@@ -93,7 +94,7 @@ def recipe(spec: Spec, rules: Rules) -> Any:
     from tuner.training.context import Recipe
 
     s = spec.search
-    return Recipe(s.seed, s.batch_size, s.objective, s.class_weight == "balanced", spec.backbone.batch_norm, rules)
+    return Recipe(s.seed, s.batch_size, Rule.of(s), s.class_weight == "balanced", spec.backbone.batch_norm, rules)
 
 
 def cost_model(
