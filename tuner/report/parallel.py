@@ -17,6 +17,7 @@ from tuner.report import style, words
 from tuner.report.rows import NotYet, best_id, searched, searched_space
 from tuner.report.words import Row
 from tuner.spec.spec import Range
+from tuner.store.ranking import Rule
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class Scale:
 
 
 def scales(results: Results) -> list[Scale]:
-    """The axes: the searched hyperparameters, then loss and accuracy, so turned that better is up. Raises NotYet."""
+    """The axes: the searched hyperparameters, then loss, accuracy and any other objective, so turned that better is up.
+    Raises NotYet.
+    """
     table, baseline, space = searched(results), results.baseline(), searched_space(results)
     if not space:
         raise NotYet("no hyperparameter is searched")
@@ -81,7 +84,16 @@ def scales(results: Results) -> list[Scale]:
         *made,
         Scale("val_loss", None, float(loss.min()), float(loss.max()), log=wide, flipped=True),
         Scale("val_accuracy", None, float(accuracy.min()), float(accuracy.max())),
+        *_objective(table, results.study.rule),
     ]
+
+
+def _objective(table: pd.DataFrame, rule: Rule) -> list[Scale]:
+    """The axis of an objective that is neither loss nor accuracy, where any configuration has its value."""
+    if rule.scored is None or not table[rule.scored].notna().any():
+        return []
+    values = table[rule.scored].astype("float64")
+    return [Scale(rule.scored, None, float(values.min()), float(values.max()), flipped=rule.smaller)]
 
 
 BEST: dict[str, Any] = {"color": style.WINNER, "linewidth": 3, "marker": "*"}
