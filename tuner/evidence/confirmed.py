@@ -196,14 +196,14 @@ def _rate(correct: int, n: int) -> Rate:
 def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baseline: Any) -> Selection | None:
     """The bootstrap over the configurations that the winner was chosen among, and the expected best of n of them.
 
-    None while there is nothing to choose from or predictions are missing.
+    None while there is nothing to choose from, one image has none to leave out, or predictions are missing.
     """
     rows = [row for row in ranking.to_dict(orient="records") if usable(row)]
     full = [row for row in rows if row["full"]] or rows
     truth = np.array(study.val_labels)
     chances = [shares(tables, study, str(row["id"])) for row in sorted(full, key=lambda row: int(row["number"]))]
     frozen = shares(tables, study, str(baseline["id"]))
-    if len(full) < 2 or frozen is None or any(c is None for c in chances) or not len(truth):
+    if len(full) < 2 or frozen is None or any(c is None for c in chances) or len(truth) < 2:
         return None
     said = np.stack([c for c in chances if c is not None])
     with np.errstate(divide="ignore"):
