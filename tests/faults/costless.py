@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,30 @@ class Costless:
     def weights(self, copied: bool = True) -> dict[str, np.ndarray]:
         return {"w": np.array(self.arrays["w"])}
 
-    def set_rates(self, learning_rate: float, multiplier: float, dropout: float) -> None:
+    def set_rate(self, learning_rate: float, multiplier: float, layer_decay: float) -> None:
         self.rate = learning_rate
 
-    def decays(self, decay: float, multiplier: float) -> list[float]:
+    def set_dropout(self, rate: float) -> None:
+        return None
+
+    def averaged(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def decays(self, decay: float, multiplier: float, layer_decay: float) -> list[float]:
         return [decay]
 
     def seed_dropout(self, *names: int | str) -> None:
         return None
 
     def train(
-        self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, rows: int, decays: list[float], parts: int = 1
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray,
+        rows: int,
+        decays: list[float],
+        parts: int = 1,
+        momentum: float = 0.0,
     ) -> tuple[float, float]:
         w, slot = self.arrays["w"], self.arrays["optimizer/w"]
         z = x @ w

@@ -18,7 +18,6 @@ from tuner.search.schedule import NEVER
 from tuner.spec.configuration import LOGISTIC
 from tuner.spec.seeds import generator
 from tuner.store.ranking import best_of, rank_of
-from tuner.store.store import EpochRow
 from tuner.training import trial
 from tuner.training.network import Networks, log_loss
 from tuner.training.subset import SPLIT, Subset
@@ -35,6 +34,14 @@ EXACT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "suffix with trained BatchNorm, rmsprop, label smoothing": (
         {"batch_norm": "trained", "optimizer": "rmsprop"},
         {"label_smoothing": 0.1},
+    ),
+    "pooled head with a schedule, moving averages and mixup": (
+        {"schedule": "cosine", "warmup": 1.5, "epochs": 5, "ema": 0.8},
+        {"unfrozen_layers": 0, "mixup": 0.4},
+    ),
+    "suffix with a schedule, moving averages, layer decay and mixup, from the fitted head": (
+        {"schedule": "cosine", "warmup": 1.0, "epochs": 4, "ema": 0.9, "layered": True},
+        {"layer_decay": 0.5, "mixup": 0.2, "head_init": "linear_probe", "weight_decay": 0.05},
     ),
 }
 
@@ -548,26 +555,3 @@ def test_checkpoint_bytes_depend_on_the_arrays_alone(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     with np.load(tmp_path / "one", allow_pickle=False) as back:
         assert equal(dict(back), arrays)
-
-
-# ---- the fitted head ----
-
-
-@pytest.mark.parametrize(("depth", "classes"), [(0, 2), (10, 3)])
-def test_from_the_fitted_head_training_begins_where_logistic_regression_ends(
-    context_of: Contexts, tmp_path: Path, depth: int, classes: int
-) -> None:
-    """At a rate that moves nothing the first epoch is the linear fit; at a real one it goes on from there."""
-    context = context_of(tmp_path, classes=classes)
-    options = {"unfrozen_layers": depth, "head_width": 0, "last_epoch": 1}
-    rows = context.rows(SPLIT)
-    logits = trial.fit_rows(context, rows).logits(context.features.arrays["pooled"][rows.validation])
-    wanted = log_loss(logits, context.labels[rows.validation])
-
-    def first(**changes: Any) -> EpochRow:
-        return run(spec(**options, **changes), context)[1][0].row
-
-    still = first(learning_rate=1e-12, head_init="linear_probe")
-    assert still.val_loss == pytest.approx(wanted, abs=1e-4)
-    assert first(learning_rate=1e-3, head_init="linear_probe").loss != pytest.approx(still.loss, abs=1e-6)
-    assert abs(first(learning_rate=1e-12).val_loss - wanted) > 1e-3

@@ -41,7 +41,10 @@ WHOLE = (
 )
 """Columns of whole numbers that may be missing: pandas's nullable Int64."""
 
-TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best")
+TEXTS = (
+    *("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best"),
+    *(h.name for h in HYPERPARAMETERS if h.words),
+)
 
 
 def _columns(row: type[Trial | Epoch]) -> tuple[str, ...]:

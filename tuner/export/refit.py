@@ -84,7 +84,15 @@ def train(
         labels=dataset.labels,
         train=train,
         validation=validation,
-        networks=Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision),
+        networks=Networks(
+            backbone,
+            len(dataset.classes),
+            batch_norm,
+            search.optimizer,
+            search.precision,
+            layered=values.layer_decay != 1.0,
+            averaged=search.ema > 0,
+        ),
         classes=len(dataset.classes),
         recipe=setup.recipe(spec, rules),
         architecture=network,
@@ -110,7 +118,8 @@ def train(
             f"{configuration}: training it on all photographs failed ({result.reason}). Nothing was written."
         )
     trained = context.network(values)
-    said = probabilities(trial.logits_of(trained, stored.arrays[context.start(values)], validation))
+    with trained.averaged():
+        said = probabilities(trial.logits_of(trained, stored.arrays[context.start(values)], validation))
     return Refit(epochs, images, tested, trained.weights(), said)
 
 

@@ -170,6 +170,7 @@ class Driver:
             last_bar=last_bar,
             best_bar=best_bar,
             fixed=trial.fixed,
+            tutorial=trial.kind == "reference",
         )
 
     # ---- what happened ----

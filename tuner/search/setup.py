@@ -93,7 +93,18 @@ def recipe(spec: Spec, rules: Rules) -> Any:
     from tuner.training.context import Recipe
 
     s = spec.search
-    return Recipe(s.seed, s.batch_size, s.objective, s.class_weight == "balanced", spec.backbone.batch_norm, rules)
+    return Recipe(
+        seed=s.seed,
+        batch_size=s.batch_size,
+        objective=s.objective,
+        balanced=s.class_weight == "balanced",
+        batch_norm=spec.backbone.batch_norm,
+        rules=rules,
+        schedule=s.schedule,
+        warmup=s.warmup_epochs,
+        epochs=s.max_epochs,
+        ema=s.ema,
+    )
 
 
 def cost_model(
@@ -156,8 +167,17 @@ def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) 
     """The networks that a study's trials train, none made yet."""
     from tuner.training.network import Networks
 
-    s, widths = spec.search, spaces.head_widths(space)
-    return Networks(backbone, classes, spec.backbone.batch_norm, s.optimizer, s.precision, widths)
+    s = spec.search
+    return Networks(
+        backbone,
+        classes,
+        spec.backbone.batch_norm,
+        s.optimizer,
+        s.precision,
+        spaces.head_widths(space),
+        layered=space.choices("layer_decay") != (1.0,),
+        averaged=s.ema > 0,
+    )
 
 
 def load_backbone(spec: Spec, dataset: Dataset, weights: backbone_weights.Weights) -> Backbone:

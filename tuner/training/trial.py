@@ -24,7 +24,7 @@ from tuner.spec.seeds import generator
 from tuner.store.ranking import Key, rank_of
 from tuner.store.store import EpochRow, Saved
 from tuner.training import logistic
-from tuner.training.batches import batches
+from tuner.training.batches import batches, mix
 from tuner.training.context import Context, Rows
 from tuner.training.network import Network, log_loss, probabilities
 from tuner.training.subset import SPLIT, Subset
@@ -42,7 +42,8 @@ class TrialSpec:
     Everything random is named by `configuration`. `state`: the checkpoint it goes on from, `weights`: the one with its
     best epoch's weights before that; `best`: that epoch. `keep_last`: a later rung may go on from the end, but only if
     the rank is not worse than `last_bar`; `best_bar`: the same for the best epoch's weights (None: kept anyway).
-    `fixed`: the number of epochs was fixed before, so the last one counts, not the best.
+    `fixed`: the number of epochs was fixed before, so the last one counts, not the best. `tutorial`: by the tutorial's
+    own recipe, whatever the study's is.
     """
 
     id: str
@@ -57,6 +58,7 @@ class TrialSpec:
     last_bar: Key | None = None
     best_bar: Key | None = None
     fixed: bool = False
+    tutorial: bool = False
 
     @property
     def start_epoch(self) -> int:
@@ -194,6 +196,7 @@ def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lam
 class _Trainer:
     def __init__(self, spec: TrialSpec, context: Context, parts: int = 1) -> None:
         self.spec, self.context, self.parts = spec, context, parts
+        self.recipe = context.recipe.tutorial() if spec.tutorial else context.recipe
         self.rows = context.rows(spec.subset)
         self.data = context.features.arrays[context.start(spec.values)]
         self.best = None if spec.fixed else spec.best
@@ -204,19 +207,23 @@ class _Trainer:
     def prepare(self, network: Network) -> None:
         spec, values = self.spec, self.spec.values
         if spec.state is None:
-            network.reset(self.context.recipe.seed, spec.configuration)
-            if values.head_init == "linear_probe":
-                network.set_head(self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows).arrays()))
+            network.reset(self.recipe.seed, spec.configuration)
+            # A frozen head that began where logistic regression ends would have nothing left to learn.
+            trained = self.context.start(values) != "pooled" or self.recipe.rules.fits_frozen_heads
+            if values.head_init == "linear_probe" and trained:
+                fit = self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows).arrays())
+                network.begin_linear(fit)
         else:
             network.load(self._read(spec.state))
-        network.set_rates(values.rate, float(values.backbone_lr_multiplier), float(values.dropout))
+        network.set_dropout(float(values.dropout))
 
     def epoch(self, network: Network, epoch: int, should_stop: Callable[[], bool]) -> tuple[EpochFinished, bool]:
         """Trains one epoch. True when the trial is to end here before its last epoch, its state saved."""
         spec, objective = self.spec, self.context.recipe.objective
         began = time.perf_counter()
         loss, accuracy = self._train(network, epoch)
-        logits = logits_of(network, self.data, self.rows.validation, self.parts)
+        with network.averaged():
+            logits = logits_of(network, self.data, self.rows.validation, self.parts)
         truth = self.context.labels[self.rows.validation]
         chances = probabilities(logits)
         row = EpochRow(
@@ -243,7 +250,7 @@ class _Trainer:
         return EpochFinished(row, is_best, chances if is_best else None, saved), leaving
 
     def _train(self, network: Network, epoch: int) -> tuple[float, float]:
-        spec, values, recipe, context = self.spec, self.spec.values, self.context.recipe, self.context
+        spec, values, recipe, context = self.spec, self.spec.values, self.recipe, self.context
         rows, data = self.rows.train, Reader(self.data)
         order = rows[generator(recipe.seed, spec.configuration, "shuffle", epoch).permutation(len(rows))]
         network.seed_dropout(recipe.seed, spec.configuration, "dropout", epoch)
@@ -253,15 +260,27 @@ class _Trainer:
             if recipe.balanced
             else np.ones(context.classes, np.float32)
         )
-        decays = network.decays(float(values.weight_decay) * values.rate, float(values.backbone_lr_multiplier))
+        steps = -(-len(order) // recipe.batch_size)
+        scales = float(values.backbone_lr_multiplier), float(values.layer_decay)
+        set_rate: float | None = None
+        alpha = float(values.mixup)
+        mixed = generator(recipe.seed, spec.configuration, "mixup", epoch) if alpha else None
         # A batch of another size is another trace, so the last one is filled with rows that weigh nothing; but those
         # would enter the statistics of a BatchNorm that is trained.
         padded = recipe.batch_norm == "frozen" or recipe.rules.padded_batches
         sums = []
-        for batch, real in batches(order, recipe.batch_size, padded=padded):
+        for step, (batch, real) in enumerate(batches(order, recipe.batch_size, padded=padded)):
             weight = weights[context.labels[batch]]
             weight[real:] = 0.0
-            sums.append(network.stepper.train(data.take(batch), targets[batch], weight, real, decays, self.parts))
+            inputs, wanted = data.take(batch), targets[batch]
+            rate = values.rate * recipe.share((epoch - 1) + (step + 0.5) / steps)
+            if rate != set_rate:
+                network.set_rate(rate, *scales)
+                decays, set_rate = network.decays(float(values.weight_decay) * rate, *scales), rate
+            if mixed is not None:
+                inputs, wanted, weight = mix(inputs, wanted, weight, real=real, alpha=alpha, draw=mixed)
+            keep = recipe.ema if step or epoch > 1 else 0.0
+            sums.append(network.stepper.train(inputs, wanted, weight, real, decays, self.parts, keep))
         loss, correct = (sum(float(s[i]) for s in sums) for i in (0, 1))
         return loss / len(order), correct / len(order)
 
@@ -274,7 +293,9 @@ class _Trainer:
                 network.load(self._best_weights)
             elif self.spec.weights is not None:
                 network.load(self._read(self.spec.weights))
-        return probabilities(logits_of(network, self.data, self.rows.held_out, self.parts))
+            return probabilities(logits_of(network, self.data, self.rows.held_out, self.parts))
+        with network.averaged():
+            return probabilities(logits_of(network, self.data, self.rows.held_out, self.parts))
 
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
