@@ -27,7 +27,7 @@ from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
 from tuner.store import locate as studies
 from tuner.store.folder import StudyFolder
-from tuner.store.options import Resolved, dotted, from_here, place, resolve
+from tuner.store.options import Resolved, asked, dotted, from_here, place, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,8 +83,8 @@ class Study:
         if not folder.spec.exists():
             look_and_write(folder, photos, dotted(options))
             return cls(folder)
-        asked = _about(folder, photos, dotted(options))
-        if different := specs.differences(specs.load(folder.spec), asked, all_keys=True):
+        wanted = _about(folder, photos, dotted(options))
+        if different := specs.differences(asked(folder), wanted, all_keys=True):
             raise UsageError(
                 f"{folder.spec} asks another question and is kept:\n  "
                 + "\n  ".join(different)
@@ -104,7 +104,7 @@ class Study:
     @property
     def question(self) -> Spec:
         """study.toml as it stands now; `results.study.spec` is what was searched."""
-        return specs.load(self._folder.spec)
+        return asked(self._folder)
 
     # ---- searching ----
 

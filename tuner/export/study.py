@@ -136,7 +136,7 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
             int(row["best_epoch"]),
             _checkpoint(folder, store, row),
             expected,
-            Spec.from_dict(store.meta("spec")),
+            store.spec() or Spec(),
             store.meta("weights_key"),
             store.meta("weights_kind"),
             rules_of(numerics(store)),

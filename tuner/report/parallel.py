@@ -19,7 +19,6 @@ from tuner.report.words import Row
 from tuner.spec.configuration import HYPERPARAMETERS
 from tuner.spec.spec import Range
 
-
 WORDS = {h.name: h.words for h in HYPERPARAMETERS if h.words}
 
 

@@ -54,7 +54,7 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         planned_iterations=store.meta("planned_iterations") or max((b.iteration + 1 for b in before), default=0),
     )
     known = store.draws()
-    if known and Spec.from_dict(store.meta("spec")).space != spec.space:
+    if known and (asked := store.spec()) is not None and asked.space != spec.space:
         known = known[: begun_draws(store)]
     drawn = draws.draw(space, brackets, seed=s.seed, drawn=known, by_trial_count=rules.draws_by_trial_count)
     kept, wanted = store.baseline(), max(LEAST_BASELINE, trials_at_full_budget(brackets))

@@ -50,11 +50,13 @@ RENAMED: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def _head_init(value: Any) -> Any:
-    """Of `fitted_head`: 0, 1 or a list of them. Raises ValueError for anything else."""
+    """Of `fitted_head`: 0, 1 or a list of them; none of none. Raises ValueError for anything else."""
+    if value is None:
+        return None
     if isinstance(value, (list, tuple)) and value:
         return [_head_init(one) for one in value]
-    if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
-        return ("random", "linear_probe")[value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value in (0, 1):
+        return ("random", "linear_probe")[int(value)]
     raise ValueError("0 or 1")
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from tuner.errors import NoResultsError, StoreError
 from tuner.spec.configuration import Configuration
+from tuner.spec.spec import Spec
 from tuner.store import schema
 
 ADVICE = "Move it away, or name another study folder."
@@ -238,6 +239,15 @@ class Store:
         found = self.rows("SELECT value FROM meta WHERE key = ?", key)
         with self._explained():
             return json.loads(found[0][0]) if found else default
+
+    def numerics(self) -> int | None:
+        """What the study here began under; None where none has."""
+        return None if self.meta("spec") is None else int(self.meta("environment", {}).get("numerics", 1))
+
+    def spec(self) -> Spec | None:
+        """What is searched here, as the last session recorded it; None where none has begun."""
+        began = self.numerics()
+        return None if began is None else Spec.from_dict(self.meta("spec"), numerics=began)
 
     def record_images(
         self, images: Iterable[tuple[str, str, int, str, int, int]], left_out: Iterable[tuple[str, str]]

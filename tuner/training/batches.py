@@ -27,7 +27,8 @@ def mix(
     """mixup (Zhang, Cisse, Dauphin and Lopez-Paz, ICLR 2018): each of the first `real` rows mixed with another of them,
     one share for the batch, drawn from Beta(alpha, alpha); its target and its weight too.
 
-    inputs (b, ...) at any cut, targets (b, k), weights (b,); all come back as float32, rows after `real` as they were but for rounding.
+    inputs (b, ...) at any cut, targets (b, k), weights (b,); all come back as float32, rows after `real` as they were
+    but for rounding.
     """
     share = np.float32(draw.beta(alpha, alpha))
     other = np.concatenate([draw.permutation(real), np.arange(real, len(inputs))])
