@@ -146,6 +146,7 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
     ) -> Any:
         from tuner.features import bank as features
         from tuner.spec.rules import NUMERICS, rules_of
+        from tuner.store.ranking import Rule
         from tuner.training.context import Context, Recipe
         from tuner.training.network import Networks
 
@@ -164,7 +165,7 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
                 averaged=averaged,
             )
             rows = np.arange(len(squares))
-            plain = Recipe(0, 10, "val_loss", False, batch_norm, rules_of(NUMERICS))
+            plain = Recipe(0, 10, Rule(), False, batch_norm, rules_of(NUMERICS))
             made[key] = Context(
                 features=stored,
                 labels=rows * 7 % 10 % classes,

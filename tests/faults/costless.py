@@ -119,7 +119,7 @@ class CostlessNetworks:
         return self.one
 
 
-def context(root: Path, numerics: int = NUMERICS) -> Context:
+def context(root: Path, numerics: int = NUMERICS, question: Spec = QUESTION) -> Context:
     """Twelve images to train on, eight to validate and six to test, as eight numbers each."""
     draw = np.random.default_rng(7)
     labels = np.arange(26) % 2
@@ -132,7 +132,7 @@ def context(root: Path, numerics: int = NUMERICS) -> Context:
         np.arange(12, 20),
         CostlessNetworks(),  # type: ignore[arg-type]
         2,
-        setup.recipe(QUESTION, rules_of(numerics)),
+        setup.recipe(question, rules_of(numerics)),
         architecture(image_size=224),
         root / "checkpoints",
         np.arange(20, 26),
@@ -175,9 +175,9 @@ def run(
         store.record_images(((f"{i}.png", s, i % 2, str(i), 9, 9) for i, s in enumerate(splits)), ())
         begun = store.begin_session("then", "here", os.getpid(), "costless", {})
         store.record_plan(planned.brackets, planned.draws, planned.frozen, question.search.hyperband_iterations)
-        made, checkpoints = context(root, numerics), Checkpoints(folder.checkpoints)
+        made, checkpoints = context(root, numerics, question), Checkpoints(folder.checkpoints)
         cost = CostModel(made.architecture, "frozen", made.features.arrays, 12, 8, 6)
         confirming = Confirming(store, made, checkpoints, cost)
-        known, run = facts.read(store, question.search.objective), executor(made, stop.is_set)
+        known, run = facts.read(store, planned.rule), executor(made, stop.is_set)
         Driver(planned, known, store, checkpoints, run, lambda event: None, stop, confirming, cost).run()
         store.update_session(begun, 0.0, "finished", {})

@@ -35,7 +35,7 @@ def results(folder: StudyFolder) -> dict[str, Any]:
             (*r[:3], Configuration.from_dict(json.loads(r[3])), *r[4:]) for r in found["configurations"]
         ],
         "trials": sorted((r[1:7] + (r[8], r[10])) for r in found["trials"]),
-        "epochs": [(r[0], r[1], *(pytest.approx(v, rel=1e-5) for v in r[3:])) for r in found["epochs"]],
+        "epochs": [(r[0], r[1], *(pytest.approx(v, rel=1e-5) for v in r[3:-1])) for r in found["epochs"]],
         "confirmations": found["confirmations"],
         "openings": found["openings"],
         "held out": [r[:3] for r in found["held out"]],

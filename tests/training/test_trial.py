@@ -17,7 +17,7 @@ from training.trials import equal, numbers, resumed, run, saved, spec
 from tuner.search.schedule import NEVER
 from tuner.spec.configuration import LOGISTIC
 from tuner.spec.seeds import generator
-from tuner.store.ranking import best_of, rank_of
+from tuner.store.ranking import Rule, best_of, rank_of
 from tuner.training import trial
 from tuner.training.network import Networks, log_loss
 from tuner.training.subset import SPLIT, Subset
@@ -70,7 +70,7 @@ def test_rungs_through_checkpoints_equal_one_go_bit_for_bit(name: str, context_o
         assert epoch == whole_epoch and equal(ours, all_at_once)
     assert any(n.startswith("optimizer/head/") for n in saved(rungs, found, "last")[1])
     assert not any(n.startswith("optimizer/") for n in saved(rungs, found, "best")[1])
-    assert result.best == best_of([d.row for d in found], "val_loss")
+    assert result.best == best_of([d.row for d in found], Rule())
 
 
 def test_the_same_trial_gives_the_same_files_and_another_name_other_numbers(
@@ -228,7 +228,7 @@ def test_nothing_is_written_that_nobody_can_need(
 ) -> None:
     """Neither a state that cannot be promoted nor weights that do not lead; what is as good as the bar may."""
     monkeypatch.setattr(trial, "SAVE_EVERY", 1e9)  # on a busy machine a trace may take longer than the real one
-    as_good = rank_of(run(spec(unfrozen_layers=0), context_of(tmp_path / "bar"))[0].best, "val_loss")
+    as_good = rank_of(run(spec(unfrozen_layers=0), context_of(tmp_path / "bar"))[0].best, Rule())
     better = (np.nextafter(as_good[0], 0), as_good[1])
     for number, (keep, last_bar, best_bar, wanted) in enumerate(
         [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.spec.spec import Spec
+from tuner.store.ranking import Rule
 from tuner.store.store import Bracket
 from tuner.store.tables import Image, Session, Tables
 
@@ -40,6 +41,11 @@ class Study:
     def validation(self) -> int:
         """How many validation images every accuracy here is counted on."""
         return len(self.val_labels)
+
+    @property
+    def rule(self) -> Rule:
+        """What configurations are ranked by, and which epoch counts of each."""
+        return Rule.of(self.spec.search)
 
     @property
     def ground(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tuner.evidence.configurations import rank, table, usable
+from tuner.evidence.configurations import rank, table, usable, with_objective
 from tuner.evidence.study import Study
 from tuner.store.tables import Tables
 
@@ -98,11 +98,10 @@ def depths(study: Study, configurations: pd.DataFrame, costs: Costs | None) -> p
     tried: dict[int, Records] = {}
     for record in configurations[configurations["kind"] == "search"].to_dict(orient="records"):
         tried.setdefault(int(record["unfrozen_layers"]), []).append(record)
-    objective = study.spec.search.objective
-    rows = []
+    columns, rows = with_objective(DEPTH_COLUMNS, study.rule), []
     for depth in _asked(study, tried, costs):
         here = tried.get(depth, [])
-        best = min((r for r in here if usable(r)), key=lambda r: rank(r, objective), default=None)
+        best = min((r for r in here if usable(r)), key=lambda r: rank(r, study.rule), default=None)
         row: dict[str, Any] = {
             "unfrozen_layers": depth,
             "tried": len(here),
@@ -110,9 +109,9 @@ def depths(study: Study, configurations: pd.DataFrame, costs: Costs | None) -> p
             "validation": study.validation,
         }
         if best is not None:
-            row |= {"best": best["id"]} | {n: best[n] for n in DEPTH_COLUMNS if n in best and n not in row}
+            row |= {"best": best["id"]} | {n: best[n] for n in columns if n in best and n not in row}
         rows.append(row)
-    return table(rows, DEPTH_COLUMNS)
+    return table(rows, columns)
 
 
 def _asked(study: Study, tried: Mapping[int, Any], costs: Costs | None) -> list[int]:

@@ -174,6 +174,11 @@ def _checkpoint(folder: StudyFolder, store: Store, row: Any) -> Path:
             f"{folder.root}: {configuration} was cut off after its best epoch, before the weights of that epoch were "
             f"kept. Go on with: tlstudy search {folder.root}"
         )
+    if saved is None and not row["full"]:
+        raise UsageError(
+            f"{folder.root}: {configuration} was behind others when its weights could have been kept. Go on with: "
+            f"tlstudy search {folder.root}"
+        )
     path = folder.checkpoints / saved.file if saved else None
     if saved is None or path is None or not path.is_file() or sha256_of(path) != saved.sha256:
         raise UsageError(

@@ -149,7 +149,8 @@ def _configuration(row: Row, study: Study, exported: Exported) -> str:
     rows.append(["BatchNorm", study.spec.backbone.batch_norm])
     rows.append(["trained parameters", words.amount(row["trained_parameters"])])
     if exported.refit is None:
-        rows.append(["weights", f"of epoch {row['best_epoch']} of {row['epochs']}, the best by validation"])
+        chosen = "the best by validation" if study.rule.checkpoint == "best" else "the last"
+        rows.append(["weights", f"of epoch {row['best_epoch']} of {row['epochs']}, {chosen}"])
     else:
         rows.append(["weights", f"of epoch {exported.refit.epochs} of the refit, the last"])
     return table(["", ""], rows)
@@ -159,13 +160,22 @@ def _measured(results: Results, row: Row, exported: Exported, verdict: str | Non
     """Counts, accuracies with Wilson intervals, and what may be concluded."""
     parts = [] if exported.refit is None else [f"**{exported.refit.sentence()}**"]
     others = {"frozen baseline": results.baseline(), "tutorial's recipe": results.reference()}
-    rows = [_figures("this configuration", row)]
-    rows += [_figures(name, o.to_dict()) for name, o in others.items() if o is not None and o["id"] != row["id"]]
+    columns = words.with_objective({"loss": "val_loss"}, results.study.rule.objective)
+    rows = [_figures("this configuration", row, columns.values())]
+    for name, other in others.items():
+        if other is not None and other["id"] != row["id"]:
+            rows.append(_figures(name, other.to_dict(), columns.values()))
     images = Counter(results.study.val_labels)
     counts = [images[i] for i in range(len(results.study.classes))]
     if counts and sum(counts):
-        rows.append([f"always {plain(results.study.classes[counts.index(max(counts))])}", *_share(counts), "-"])
-    parts.append(table(["on the validation photographs", "right", "95 % interval (Wilson)", "loss"], rows))
+        rows.append(
+            [
+                f"always {plain(results.study.classes[counts.index(max(counts))])}",
+                *_share(counts),
+                *["-"] * len(columns),
+            ]
+        )
+    parts.append(table(["on the validation photographs", "right", "95 % interval (Wilson)", *columns], rows))
     confusion = results.confusion(str(row["id"]))
     if confusion is not None:
         by_class = [
@@ -177,8 +187,8 @@ def _measured(results: Results, row: Row, exported: Exported, verdict: str | Non
     return "\n\n".join([*parts, known if verdict else "The study has no verdict: nothing but validation."])
 
 
-def _figures(name: str, row: Row) -> list[str]:
-    return [name, words.right(row, share=True), words.interval(row), words.cell(row, "val_loss")]
+def _figures(name: str, row: Row, columns: Iterable[str]) -> list[str]:
+    return [name, words.right(row, share=True), words.interval(row), *(words.cell(row, by) for by in columns)]
 
 
 def _share(counts: Sequence[int], total: int | None = None) -> list[str]:

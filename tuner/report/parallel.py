@@ -18,6 +18,7 @@ from tuner.report.rows import NotYet, best_id, searched, searched_space
 from tuner.report.words import Row
 from tuner.spec.configuration import HYPERPARAMETERS
 from tuner.spec.spec import Range
+from tuner.store.ranking import Rule
 
 WORDS = {h.name: h.words for h in HYPERPARAMETERS if h.words}
 
@@ -63,7 +64,9 @@ class Scale:
 
 
 def scales(results: Results) -> list[Scale]:
-    """The axes: the searched hyperparameters, then loss and accuracy, so turned that better is up. Raises NotYet."""
+    """The axes: the searched hyperparameters, then loss, accuracy and any other objective, so turned that better is up.
+    Raises NotYet.
+    """
     table, baseline, space = searched(results), results.baseline(), searched_space(results)
     if not space:
         raise NotYet("no hyperparameter is searched")
@@ -84,7 +87,16 @@ def scales(results: Results) -> list[Scale]:
         *made,
         Scale("val_loss", None, float(loss.min()), float(loss.max()), log=wide, flipped=True),
         Scale("val_accuracy", None, float(accuracy.min()), float(accuracy.max())),
+        *_objective(table, results.study.rule),
     ]
+
+
+def _objective(table: pd.DataFrame, rule: Rule) -> list[Scale]:
+    """The axis of an objective that is neither loss nor accuracy, where any configuration has its value."""
+    if rule.scored is None or not table[rule.scored].notna().any():
+        return []
+    values = table[rule.scored].astype("float64")
+    return [Scale(rule.scored, None, float(values.min()), float(values.max()), flipped=rule.smaller)]
 
 
 BEST: dict[str, Any] = {"color": style.WINNER, "linewidth": 3, "marker": "*"}

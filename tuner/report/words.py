@@ -16,7 +16,14 @@ Row = Mapping[Any, Any]
 NAMES = {h.name: h.label for h in HYPERPARAMETERS} | {
     "val_loss": "validation loss",
     "val_accuracy": "validation accuracy",
+    "val_balanced_accuracy": "validation balanced accuracy",
+    "val_f1": "validation F1",
+    "val_auc": "validation AUC",
+    "val_brier": "validation Brier score",
 }
+
+OBJECTIVES = {"val_balanced_accuracy": "balanced", "val_f1": "F1", "val_auc": "AUC", "val_brier": "Brier"}
+"""Those beside loss and accuracy, as the head of a column has them."""
 
 NO_PRETRAINING = "no pretraining"
 
@@ -149,6 +156,10 @@ def cell(row: Row, column: str) -> str:
 FORMATS: dict[str, Callable[[Any], str]] = {
     "val_accuracy": percent,
     "val_loss": number,
+    "val_balanced_accuracy": percent,
+    "val_f1": number,
+    "val_auc": number,
+    "val_brier": number,
     "images_over_baseline": lambda value: signed(value, "+d"),
     "loss_over_baseline": signed,
     "trained_parameters": amount,
@@ -161,6 +172,25 @@ def right(row: Row, share: bool = False) -> str:
     if missing(row["correct"]):
         return "-"
     return f"{row['correct']}/{row['validation']}" + (f" ({percent(row['val_accuracy'])})" if share else "")
+
+
+def scored(values: Mapping[Any, Any], before: str = ", ") -> str:
+    """The value by which a configuration was ranked, of a row with one beside loss and accuracy: ", AUC 0.930"."""
+    return "".join(f"{before}{short} {cell(values, name)}" for name, short in OBJECTIVES.items() if name in values)
+
+
+def with_objective(columns: Mapping[str, str], objective: str) -> dict[str, str]:
+    """Header -> column, the objective before the loss, if it is neither loss nor accuracy."""
+    further = {OBJECTIVES[objective]: objective} if objective in OBJECTIVES else {}
+    found: dict[str, str] = {}
+    for header, column in columns.items():
+        found |= (further if column == "val_loss" else {}) | {header: column}
+    return found
+
+
+def capitalised(text: str) -> str:
+    """With a large first letter, the others as they are: Validation AUC."""
+    return text[:1].upper() + text[1:]
 
 
 def interval(row: Row, to: str = " to ") -> str:

@@ -22,6 +22,7 @@ from tuner.search.executors import Ended, Epoch, Event, Executor
 from tuner.search.facts import Facts
 from tuner.search.plan import Key, Plan, Trial
 from tuner.store import held_out, ids
+from tuner.store.ranking import value_of
 from tuner.store.store import Store
 from tuner.training.trial import TrialResult, TrialSpec
 
@@ -208,7 +209,7 @@ class Driver:
         """Records a trial's end, lets go of the files that nothing can need any more, and says so."""
         name, id = trial.configuration, self.facts.ids[trial.key]
         completed = result.status == "COMPLETED"
-        score = getattr(result.best, self.plan.objective) if result.best and completed else None
+        score = value_of(result.best, self.plan.rule.objective) if result.best and completed else None
         self.facts.conclude(trial.key, result.status, trial.last_epoch, result.reason)
         with self.store.transaction():
             self.store.end_trial(

@@ -9,6 +9,7 @@ from functools import cached_property
 from tuner.spec.configuration import LOGISTIC, REFERENCE, Configuration
 from tuner.spec.spec import ConfirmSpec
 from tuner.store import ids
+from tuner.store.ranking import Rule
 from tuner.store.store import Bracket, Confirms, Draw, TrialRow
 from tuner.training.subset import SPLIT, Subset
 
@@ -69,7 +70,7 @@ class Plan:
     brackets: tuple[Bracket, ...]
     draws: tuple[Draw, ...]
     frozen: tuple[Configuration, ...]
-    objective: str
+    rule: Rule
     max_epochs: int
     confirm: ConfirmSpec | None = None
     folds: tuple[int, ...] = ()

@@ -205,7 +205,7 @@ def _search(
         test=dataset.indices("test"),
         groups=np.array(dataset.groups, np.int64),
     )
-    known = facts.read(store, s.objective)
+    known = facts.read(store, plan.rule)
     if not how.search and (unfinished := schedule.unfinished(plan, known)):
         raise UsageError(
             f"{folder.root}: {unfinished} of {plan.total} trials of the search have not ended; a "

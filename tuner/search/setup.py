@@ -32,6 +32,7 @@ from tuner.spec.spec import Spec
 from tuner.store import ids, tables
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import DRAWN
+from tuner.store.ranking import Rule
 from tuner.store.store import Store
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         brackets=brackets,
         draws=drawn,
         frozen=frozen,
-        objective=s.objective,
+        rule=Rule.of(s),
         max_epochs=s.max_epochs,
         confirm=spec.confirm if confirm else None,
         folds=_folds(spec, dataset),
@@ -96,7 +97,7 @@ def recipe(spec: Spec, rules: Rules) -> Any:
     return Recipe(
         seed=s.seed,
         batch_size=s.batch_size,
-        objective=s.objective,
+        rule=Rule.of(s),
         balanced=s.class_weight == "balanced",
         batch_norm=spec.backbone.batch_norm,
         rules=rules,

@@ -82,7 +82,7 @@ class Work:
         self.stored = stored(backbone, dataset.key, self.wanted, cache_root())
         self.missing = tuple(c for c in self.wanted if c not in self.stored)
         self.plan = setup.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
-        self.facts = facts.read(store, spec.search.objective)
+        self.facts = facts.read(store, self.plan.rule)
         self.cost = setup.cost_model(spec, self.network, dataset, ("image", *self.wanted))
 
     def outstanding(self) -> list[Left]:

@@ -40,7 +40,9 @@ class Saved:
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One finished epoch. `epoch` counts from 1; `images`: photographs seen in it, training and validation."""
+    """One finished epoch. `epoch` counts from 1; `images`: photographs seen in it, training and validation; `score`:
+    the objective's value, where that is neither loss nor accuracy.
+    """
 
     epoch: int
     loss: float
@@ -49,6 +51,7 @@ class EpochRow:
     val_accuracy: float
     seconds: float
     images: int
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Side:
-    """What is confirmed: a configuration of the search and the fixed number of epochs, its best one by validation."""
+    """What is confirmed: a configuration of the search and the fixed number of epochs, that of its best or last one."""
 
     name: str  # "winner" or "baseline"
     source: str
@@ -367,7 +370,7 @@ class Store:
     def record_epoch(
         self, trial: str, configuration: str, row: EpochRow, probabilities: bytes | None, saved: Iterable[Saved]
     ) -> None:
-        """One epoch, with its predictions if it is the best so far and with the checkpoints that were written for it.
+        """One epoch, with its predictions if it is the one that counts so far, and the checkpoints written for it.
 
         `probabilities`: float32, little-endian, C order, (validation images, classes).
         """
@@ -378,10 +381,10 @@ class Store:
             numbers = [_number(v) for v in (row.loss, row.accuracy, row.val_loss, row.val_accuracy)]
             self._db.execute(
                 # An epoch that is trained again after a lost checkpoint stays the first trial's.
-                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (configuration, epoch) DO UPDATE "
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (configuration, epoch) DO UPDATE "
                 "SET loss = excluded.loss, accuracy = excluded.accuracy, val_loss = excluded.val_loss, "
-                "val_accuracy = excluded.val_accuracy, seconds = excluded.seconds",
-                (configuration, row.epoch, trial, *numbers, row.seconds, row.images),
+                "val_accuracy = excluded.val_accuracy, seconds = excluded.seconds, score = excluded.score",
+                (configuration, row.epoch, trial, *numbers, row.seconds, row.images, _number(row.score)),
             )
             if probabilities is not None:
                 self._db.execute(

@@ -13,6 +13,7 @@ from tuner.features.bank import Features
 from tuner.images.folds import cross_validation
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules
+from tuner.store.ranking import Rule
 from tuner.training.network import Network, Networks
 from tuner.training.schedules import share
 from tuner.training.subset import Subset
@@ -26,7 +27,7 @@ class Recipe:
 
     seed: int
     batch_size: int
-    objective: str
+    rule: Rule
     balanced: bool
     batch_norm: str
     rules: Rules

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from tuner.evidence.metrics import score
 from tuner.images.folds import stratified_folds
 from tuner.spec.rules import NUMERICS, Rules, rules_of
+from tuner.spec.spec import OBJECTIVES
 from tuner.store.ranking import Key, metric_key
 from tuner.training import old_logistic
 from tuner.training.network import log_loss, probabilities
@@ -27,8 +29,8 @@ EXPONENTS = (-3.0, -2.0, *np.arange(-1.0, 5.5, 0.5).tolist())
 """Powers of ten of the strengths: scikit-learn's C, the inverse of the penalty, on features of mean squared norm 1."""
 TOLERANCE = 1e-6, 1e-9
 """Gradients, over that at zero coefficients, at which the fits that strengths are compared by and the last one end."""
-PATIENCE = {"val_loss": 1, "val_accuracy": 4}
-"""How many weaker penalties in a row may be worse before the path is left: the loss has one valley, accuracies jump."""
+PATIENCE = {name: 1 if name == "val_loss" else 4 for name in OBJECTIVES}
+"""How many weaker penalties in a row may be worse before the path is left: the loss has one valley, others jump."""
 CLOSE = 1e-6
 """What a metric has to be better by, as a share, to count as better: less is for the other metric to decide, and if it
 does not, the stronger penalty is taken."""
@@ -125,8 +127,8 @@ def choose(
     folds' coefficients there, to begin the last fit with.
 
     From the strongest penalty on until it only gets worse, by the objective and by the loss (`whole`: to the end), then
-    half a step towards the better neighbour. By val_loss that is what the whole path gives; by val_accuracy an image or
-    two more may be right far beyond where the loss is least, and is not looked for.
+    half a step towards the better neighbour. By val_loss that is what the whole path gives; by another objective an
+    image or two more may be right far beyond where the loss is least, and is not looked for.
     """
     problem = Problem(rows, labels, classes, row_weights(labels, parts, int(parts.max()) + 1, balanced))
     keys: dict[float, Key] = {}
@@ -141,8 +143,9 @@ def choose(
         begin = near[-1][0] + ahead * (near[-1][0] - near[0][0]), near[-1][1] + ahead * (near[-1][1] - near[0][1])
         fits[exponent] = problem.solve(10.0**exponent, begin, TOLERANCE[0], pause)
         logits = problem.logits(fits[exponent])[np.arange(len(labels)), parts]
-        loss, accuracy = log_loss(logits, labels), float(np.mean(probabilities(logits).argmax(axis=1) == labels))
-        keys[exponent] = metric_key(objective, loss, accuracy)
+        chances, loss = probabilities(logits), log_loss(logits, labels)
+        accuracy = float(np.mean(chances.argmax(axis=1) == labels))
+        keys[exponent] = metric_key(objective, loss, accuracy, score(objective, chances, labels))
         on_progress(len(keys), most)
         return loss
 

@@ -18,10 +18,11 @@ import numpy as np
 
 from tuner.artifacts.files import write_atomically
 from tuner.backends import backend
+from tuner.evidence.metrics import score
 from tuner.images.mapped import Rows as Reader
 from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
-from tuner.store.ranking import Key, rank_of
+from tuner.store.ranking import Key, best_of, rank_of
 from tuner.store.store import EpochRow, Saved
 from tuner.training import logistic
 from tuner.training.batches import batches, mix
@@ -40,10 +41,10 @@ class TrialSpec:
     """All that a trial depends on besides its study's context, and nothing alive.
 
     Everything random is named by `configuration`. `state`: the checkpoint it goes on from, `weights`: the one with its
-    best epoch's weights before that; `best`: that epoch. `keep_last`: a later rung may go on from the end, but only if
-    the rank is not worse than `last_bar`; `best_bar`: the same for the best epoch's weights (None: kept anyway).
-    `fixed`: the number of epochs was fixed before, so the last one counts, not the best. `tutorial`: by the tutorial's
-    own recipe, whatever the study's is.
+    best epoch's weights before that; `best`: that epoch, the best or the last as the study's rule says. `keep_last`: a
+    later rung may go on from the end, but only if the rank is not worse than `last_bar`; `best_bar`: the same for the
+    best epoch's weights (None: kept anyway). `fixed`: the number of epochs was fixed before, so the last one counts,
+    not the best. `tutorial`: by the tutorial's own recipe, whatever the study's is.
     """
 
     id: str
@@ -165,9 +166,10 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
         _accuracy(chances, labels[rows.validation]),
         time.perf_counter() - began,
         len(rows.train) + len(rows.validation),
+        score(context.recipe.rule.objective, chances, labels[rows.validation]),
     )
     saved: tuple[Saved, ...] = ()
-    if spec.best_bar is None or rank_of(row, context.recipe.objective) <= spec.best_bar:
+    if spec.best_bar is None or rank_of(row, context.recipe.rule) <= spec.best_bar:
         arrays = found.arrays()
         saved = (save_arrays(context.checkpoints, spec.configuration, "best", 1, arrays),)
     yield EpochFinished(row, True, chances, saved)
@@ -185,7 +187,7 @@ def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lam
         context.labels[rows.train],
         groups,
         context.classes,
-        recipe.objective,
+        recipe.rule.objective,
         recipe.balanced,
         recipe.seed,
         rules=recipe.rules,
@@ -219,7 +221,7 @@ class _Trainer:
 
     def epoch(self, network: Network, epoch: int, should_stop: Callable[[], bool]) -> tuple[EpochFinished, bool]:
         """Trains one epoch. True when the trial is to end here before its last epoch, its state saved."""
-        spec, objective = self.spec, self.context.recipe.objective
+        spec, rule = self.spec, self.context.recipe.rule
         began = time.perf_counter()
         loss, accuracy = self._train(network, epoch)
         with network.averaged():
@@ -234,16 +236,19 @@ class _Trainer:
             _accuracy(chances, truth),
             time.perf_counter() - began,
             len(self.rows.train) + len(self.rows.validation),
+            score(rule.objective, chances, truth),
         )
         if not np.isfinite([row.loss, row.val_loss]).all():
             which, value = ("validation", row.val_loss) if np.isfinite(row.loss) else ("training", row.loss)
             raise NotFinite(f"the {which} loss was {value} in epoch {epoch}")
-        is_best = self.best is None or rank_of(row, objective) < rank_of(self.best, objective)
+        is_best = self.best is None or best_of((self.best, row), rule) is row
         if spec.fixed:
             is_best = epoch == spec.last_epoch
         if is_best:
-            # The last epoch's are written before anything can change them.
-            self.best, self._best_weights = row, network.weights(copied=epoch < spec.last_epoch)
+            # The last epoch's are written before anything can change them; where the last one counts, no other is.
+            last = epoch == spec.last_epoch
+            wanted = last or rule.checkpoint == "best"
+            self.best, self._best_weights = row, network.weights(copied=not last) if wanted else None
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
         leaving = should_stop() and epoch < spec.last_epoch
         saved = self._save(network, epoch, leaving)
@@ -300,7 +305,7 @@ class _Trainer:
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
         spec = self.spec
-        rank = rank_of(self.best, self.context.recipe.objective)
+        rank = rank_of(self.best, self.context.recipe.rule)
         if epoch == spec.last_epoch:
             last = spec.keep_last and _not_worse(rank, spec.last_bar)
             best = last or _not_worse(rank, spec.best_bar)
