@@ -80,7 +80,7 @@ class Costless:
     def set_dropout(self, rate: float) -> None:
         return None
 
-    def averaged(self) -> nullcontext[None]:
+    def ema_weights(self) -> nullcontext[None]:
         return nullcontext()
 
     def decays(self, decay: float, multiplier: float, layer_decay: float) -> list[float]:

@@ -229,6 +229,27 @@ def test_a_damaged_entry_is_made_again(
     assert not list((filled / "features").glob(".*"))
 
 
+def test_mirror_images_have_features_of_their_own_when_they_are_asked_for(
+    filled: Path, backbone: Any, squares: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed once, of the squares with their columns reversed; the plain ones are not computed again."""
+    mirrored, before = squares[:, :, ::-1], set((filled / "features").iterdir())
+    assert ensure(backbone, squares, filled).flipped == {}
+    canary = Canary(monkeypatch, mirrored)
+    for computed in (WANTED, ()):
+        found = features.ensure(backbone, squares, "squares", WANTED, filled, mirrored=True)
+        assert found.computed == computed
+        assert canary.seen and set(canary.seen.values()) == {1}
+    assert len(set((filled / "features").iterdir()) - before) == len(WANTED)
+    assert features.stored(backbone, "squares", WANTED, filled, "mirrored") == WANTED
+    assert np.array_equal(found.flipped["image"], mirrored)
+    others = ensure(backbone, np.ascontiguousarray(mirrored), filled.with_name("others")).arrays
+    for cut in WANTED:
+        assert [len(look) for look in found.looks(cut)] == [len(squares)] * 2
+        assert np.array_equal(found.flipped[cut], others[cut])
+        assert not np.array_equal(found.arrays[cut], others[cut])
+
+
 def test_a_half_written_folder_is_never_taken(filled: Path, backbone: Any, squares: np.ndarray) -> None:
     whole = entries(filled)["pooled"]
     half = whole.with_name(f".{whole.name}.99999.part")

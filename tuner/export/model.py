@@ -28,15 +28,19 @@ def build(
     resize: str,
     classes: Sequence[str],
     squares: bool = False,
+    mirrored: bool = False,
 ) -> Any:
     """The Keras model: (b, height, width, 3) RGB 0..255 to (b, classes) probabilities, with the checkpoint's weights in
-    it; `squares`: it takes (b, side, side, 3) decoded squares and has no layer that resizes.
+    it; `squares`: it takes (b, side, side, 3) decoded squares and has no layer that resizes; `mirrored`: the
+    probabilities are the mean over each image and its mirror image.
     """
     import keras
 
     from tuner.training.head import head_layers
 
     photograph, x = _entrance(backbone.image_size, resize, squares)
+    if mirrored:  # one pass over twice the batch: the squares, then the same with their columns reversed
+        x = keras.ops.concatenate([x, keras.ops.flip(x, axis=2)], axis=0)
     # The prefix in float32 and the suffix at the study's precision, cut where the trial's network was cut.
     architecture = backbone.architecture
     depth = architecture.canonical(unfrozen_layers, batch_norm)
@@ -65,7 +69,10 @@ def build(
     logits.set_weights(
         [np.array([[0.0, 1.0]], np.float32) if len(classes) == 2 else np.eye(len(classes), dtype=np.float32)]
     )
-    return keras.Model(photograph, keras.layers.Softmax(name="probabilities", dtype="float32")(x), name="tlstudy")
+    x = keras.layers.Softmax(name="probabilities", dtype="float32")(x)
+    if mirrored:
+        x = keras.ops.mean(keras.ops.reshape(x, (2, -1, len(classes))), axis=0)
+    return keras.Model(photograph, x, name="tlstudy")
 
 
 def _entrance(side: int, resize: str, squares: bool) -> tuple[Any, Any]:

@@ -73,7 +73,7 @@ def train(
     from tuner.search import setup
     from tuner.training import trial
     from tuner.training.context import Context
-    from tuner.training.network import Networks, probabilities
+    from tuner.training.network import Networks, averaged, probabilities
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
     network = backbone.architecture
@@ -102,7 +102,7 @@ def train(
     images, tested = len(train) + len(validation), bool(len(dataset.indices("test")))
     if values.learning_rate is None:
         fit = trial.fit_rows(context, context.rows(ALL))
-        said = probabilities(fit.logits(stored.arrays["pooled"][validation]))
+        said = probabilities(averaged([fit.logits(pooled[validation]) for pooled in stored.looks("pooled")]))
         return Refit(0, images, tested, fit.arrays(), said)
     name = ids.refit(configuration)
     # Fixed: the last epoch counts, not the best; its weights are still in the network.
@@ -118,8 +118,8 @@ def train(
             f"{configuration}: training it on all photographs failed ({result.reason}). Nothing was written."
         )
     trained = context.network(values)
-    with trained.averaged():
-        said = probabilities(trial.logits_of(trained, stored.arrays[context.start(values)], validation))
+    with trained.ema_weights():
+        said = probabilities(trial.logits_of(trained, stored.looks(context.start(values)), validation))
     return Refit(epochs, images, tested, trained.weights(), said)
 
 
@@ -127,8 +127,9 @@ def _features(
     spec: Spec, dataset: Dataset, backbone: Backbone, cut: str, say: Callable[[str], None]
 ) -> features.Features:
     """The features at the configuration's cut, which the search has stored already where its budget allowed."""
-    budget = spec.search.feature_budget_gb * 1e9
-    wanted = features.worth_storing({"pooled": 1, cut: 1}, len(dataset.images), backbone.architecture, budget)
+    budget, mirrored = spec.search.feature_budget_gb * 1e9, spec.search.mirrored
+    rows = len(dataset.images) * (1 + mirrored)
+    wanted = features.worth_storing({"pooled": 1, cut: 1}, rows, backbone.architecture, budget)
     return features.ensure(
         backbone,
         dataset.images,
@@ -138,4 +139,5 @@ def _features(
         on_progress=lambda done, total: say(f"Features: {done} of {total} photographs"),
         budget=budget,
         said=say,
+        mirrored=mirrored,
     )

@@ -93,6 +93,7 @@ def candidate(
         resize=spec.data.resize,
         classes=dataset.classes,
         squares=kind.squares,
+        mirrored=spec.search.mirrored,
     )
     rows = dataset.indices("val")
     return Candidate(

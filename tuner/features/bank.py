@@ -1,7 +1,9 @@
 """Features: the frozen prefix's activations for every image, computed once and memory-mapped.
 
-One entry of `artifacts.entries` a cut, `<cache>/features/<key>/`, holding `features.npy` (float32, (images, *shape of
-the cut), in the order of the dataset). The key covers the images' bytes and order, image size, resize method,
+Of the image as decoded and, where predictions are averaged over both, of its mirror image: the two views.
+
+One entry of `artifacts.entries` a view and cut, `<cache>/features/<key>/`, holding `features.npy` (float32, (images,
+*shape of the cut), in the order of the dataset). The key covers the images' bytes and order, image size, resize method,
 architecture, weights, cut, dtype, view, library versions and the batch size of the pass, because kernels may round
 differently at another batch size. Missing cuts are computed from the nearest stored cut below, so no frozen layer sees
 an image twice.
@@ -16,7 +18,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +34,25 @@ from tuner.images.mapped import Rows
 
 BATCH = 32
 NAME = "features.npy"
-VIEW = "plain"  # augmentation will add views; the plain one is the image as decoded
+PLAIN, MIRRORED = "plain", "mirrored"
+"""Views: the image as decoded, and with its columns reversed."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Stored activations by cut; "image" is the decoded images themselves (uint8). Arrays are read-only maps."""
+    """Stored activations by cut; "image" is the decoded images themselves (uint8). Arrays are read-only maps.
+
+    `flipped`: the same of the mirror images, empty where none are predicted.
+    """
 
     arrays: Mapping[str, np.ndarray]
     computed: tuple[str, ...]  # cuts that this call had to compute
     rate: float | None = None  # multiply-adds a second of that computing, its trace included
+    flipped: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def looks(self, cut: str) -> tuple[np.ndarray, ...]:
+        """What a prediction looks at, each by row: the images at a cut, and their mirror images where they count."""
+        return (self.arrays[cut], self.flipped[cut]) if self.flipped else (self.arrays[cut],)
 
 
 def worth_storing(needed: Mapping[str, int], images: int, of: Architecture, budget: float) -> tuple[str, ...]:
@@ -66,12 +77,19 @@ def worth_storing(needed: Mapping[str, int], images: int, of: Architecture, budg
         left -= images * of.bytes(best[1])
 
 
-def stored(backbone: Backbone, images_key: str, wanted: Sequence[str], cache: Path) -> tuple[str, ...]:
+def views(mirrored: bool) -> tuple[str, ...]:
+    """The views whose features are stored."""
+    return (PLAIN, MIRRORED) if mirrored else (PLAIN,)
+
+
+def stored(
+    backbone: Backbone, images_key: str, wanted: Sequence[str], cache: Path, view: str = PLAIN
+) -> tuple[str, ...]:
     """The cuts of `wanted` whose features of these images are there, by their manifests and sizes. A search checks them
     closer.
     """
     artifacts = Artifacts(cache / "features")
-    return tuple(c for c in wanted if artifacts.about(_digest(_key_parts(backbone, images_key, c))) is not None)
+    return tuple(c for c in wanted if artifacts.about(_digest(_key_parts(backbone, images_key, c, view))) is not None)
 
 
 def ensure(
@@ -84,16 +102,39 @@ def ensure(
     should_stop: threading.Event | None = None,
     budget: float = float("inf"),
     said: Said = silent,
+    mirrored: bool = False,
 ) -> Features:
-    """The features at every cut of `wanted`, read from the cache where they are whole, else computed in one pass.
+    """The features at every cut of `wanted`, read from the cache where they are whole, else computed in one pass;
+    `mirrored`: those of the mirror images too, in a pass of their own.
 
     `images`: uint8 (n, side, side, 3). The cache's features unused for longest go when all of them take more than
     `budget` bytes. While another process computes features of the same images this one waits, and says so by `said`.
     Raises RunError when the disk cannot take them, KeyboardInterrupt on request to stop; what was half-written is
     removed and what was whole stays.
     """
-    parts = {cut: _key_parts(backbone, images_key, cut) for cut in wanted}
-    artifacts = Artifacts(cache / "features")
+    artifacts, found = Artifacts(cache / "features"), list[Features]()
+    for view in views(mirrored):
+        seen = images if view == PLAIN else images[:, :, ::-1]
+        parts = {cut: _key_parts(backbone, images_key, cut, view) for cut in wanted}
+        found.append(_ensure(backbone, seen, parts, artifacts, on_progress, should_stop, said))
+    artifacts.prune(budget)  # when all are in use: none of them goes
+    plain, *others = found
+    computed = tuple(dict.fromkeys(cut for one in found for cut in one.computed))
+    rate = next((one.rate for one in found if one.rate), None)
+    return Features(plain.arrays, computed, rate, others[0].arrays if others else {})
+
+
+def _ensure(
+    backbone: Backbone,
+    images: np.ndarray,
+    parts: Mapping[str, Any],
+    artifacts: Artifacts,
+    on_progress: Callable[[int, int], None] | None,
+    should_stop: threading.Event | None,
+    said: Said,
+) -> Features:
+    """The features of one view at every cut of `parts`, which holds their keys."""
+    wanted = tuple(parts)
     arrays: dict[str, np.ndarray] = {"image": images}
     network = backbone.architecture
 
@@ -107,7 +148,6 @@ def ensure(
         return [c for c in network.cuts if c in wanted and c not in arrays]
 
     if not missing_after_a_look():
-        artifacts.prune(budget)
         return Features(arrays, ())
     same = _digest({name: part for name, part in parts[wanted[0]].items() if name != "cut"})
     with artifacts.alone(same, "computing features of the same photographs", said, should_stop):
@@ -123,7 +163,6 @@ def ensure(
             raise RunError(f"{artifacts.folder}: the features just written cannot be read back ({', '.join(lost)}).")
         if missing:
             rate = work / (time.perf_counter() - began)
-    artifacts.prune(budget)
     return Features(arrays, tuple(missing), rate)
 
 
@@ -175,7 +214,7 @@ def _compute(
         ) from error
 
 
-def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:
+def _key_parts(backbone: Backbone, images_key: str, cut: str, view: str) -> dict[str, Any]:
     env = backend.environment()
     return {
         "images": images_key,
@@ -184,7 +223,7 @@ def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:
         "weights": backbone.weights.key,
         "cut": cut,
         "dtype": "float32",
-        "view": VIEW,
+        "view": view,
         "batch": BATCH,
         "backend": env["backend"],
         "keras": env["keras"],

@@ -49,7 +49,8 @@ class CostModel:
     `rate` is multiply-adds a second measured on the feature pass, None when the features were all stored: then nothing
     is said about convolutions before one was trained. `per_trial`, `per_fit` (of logistic regression), `per_byte` of
     a checkpoint and `per_loaded_byte` of a trial's beginning are seconds beside the epochs, `bytes` by place those
-    of the trained weights: 0 while nobody measured them.
+    of the trained weights: 0 while nobody measured them. A mirror image that is predicted too counts as one more of the
+    validation or test images.
     """
 
     architecture: Architecture

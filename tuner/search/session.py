@@ -277,6 +277,7 @@ def _features(
             should_stop=stop,
             budget=budget,
             said=phases.notice,
+            mirrored=spec.search.mirrored,
         )
     except KeyboardInterrupt:
         raise Interrupted("Stopped while the features were computed; what was whole is kept.") from None

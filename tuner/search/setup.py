@@ -113,7 +113,8 @@ def cost_model(
 ) -> CostModel:
     """What an epoch of a configuration costs, while nothing was measured."""
     train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
-    return CostModel(network, spec.backbone.batch_norm, stored, train, validation, test, rate)
+    passes = 1 + spec.search.mirrored
+    return CostModel(network, spec.backbone.batch_norm, stored, train, passes * validation, passes * test, rate)
 
 
 def trained(plan: Plan, known: Facts) -> Iterator[tuple[Configuration, list[float]]]:
@@ -161,7 +162,7 @@ def needed_cuts(
         cut = network.cut_for(depth, spec.backbone.batch_norm)
         needed[cut] = needed.get(cut, 0) + 1
     budget = spec.search.feature_budget_gb * 1e9
-    return needed, bank.worth_storing(needed, images, network, budget)
+    return needed, bank.worth_storing(needed, images * (1 + spec.search.mirrored), network, budget)
 
 
 def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:

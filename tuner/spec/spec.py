@@ -226,6 +226,11 @@ class SearchSpec:
         answer=False,
     )
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether predictions are averaged over an image and its mirror image: two passes instead of one."""
+        return self.tta == "flip"
+
 
 @dataclass(frozen=True)
 class ConfirmSpec:

@@ -172,7 +172,7 @@ class Network:
         self.head.set_dropout(rate)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def ema_weights(self) -> Iterator[None]:
         """Inside, the network has the moving averages for weights, if it keeps any."""
         kept = {name: np.array(read(piece)) for name, piece in self._weights().items() if self._averages}
         if kept:
@@ -301,6 +301,26 @@ def categorical_loss(targets: Any, logits: Any) -> Any:
 
 def categorical_right(targets: Any, logits: Any) -> Any:
     return keras.ops.cast(keras.ops.argmax(logits, axis=-1) == keras.ops.argmax(targets, axis=-1), "float32")
+
+
+def averaged(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits of the mean of the class probabilities that each of `logits`, (n, k), gives the same images.
+
+    One alone is given back as it is; of several it is the mean's logarithm, float64 (n, classes), which `probabilities`
+    and `log_loss` take as any other logits. Nothing under- or overflows: it is added up in logarithms.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.logaddexp.reduce([_log_probabilities(z) for z in logits]) - np.log(len(logits)))
+
+
+def _log_probabilities(logits: np.ndarray) -> np.ndarray:
+    z = logits.astype(np.float64)
+    if z.shape[1] == 1:
+        z = np.concatenate([np.zeros_like(z), z], axis=1)
+    z = z - z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

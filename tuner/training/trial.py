@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import time
 import zipfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +27,7 @@ from tuner.store.store import EpochRow, Saved
 from tuner.training import logistic
 from tuner.training.batches import batches, mix
 from tuner.training.context import Context, Rows
-from tuner.training.network import Network, log_loss, probabilities
+from tuner.training.network import Network, averaged, log_loss, probabilities
 from tuner.training.subset import SPLIT, Subset
 
 SAVE_EVERY = 10.0
@@ -151,12 +151,13 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     """Logistic regression as one epoch of one trial, with the same metrics as a trained head."""
     began = time.perf_counter()
     rows, labels = context.rows(spec.subset), context.labels
-    pooled = context.features.arrays["pooled"]
+    looks = context.features.looks("pooled")
     try:
         found = fit_rows(context, rows, should_stop)
     except logistic.FitStopped:
         return TrialResult("STOPPED", None, None, time.perf_counter() - began, None)
-    on_train, on_validation = found.logits(pooled[rows.train]), found.logits(pooled[rows.validation])
+    on_train = found.logits(looks[0][rows.train])
+    on_validation = averaged([found.logits(pooled[rows.validation]) for pooled in looks])
     chances = probabilities(on_validation)
     row = EpochRow(
         1,
@@ -173,7 +174,9 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
         arrays = found.arrays()
         saved = (save_arrays(context.checkpoints, spec.configuration, "best", 1, arrays),)
     yield EpochFinished(row, True, chances, saved)
-    held_out = probabilities(found.logits(pooled[rows.held_out])) if len(rows.held_out) else None
+    held_out = None
+    if len(rows.held_out):
+        held_out = probabilities(averaged([found.logits(pooled[rows.held_out]) for pooled in looks]))
     seconds = time.perf_counter() - began
     return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out)
 
@@ -200,7 +203,8 @@ class _Trainer:
         self.spec, self.context, self.parts = spec, context, parts
         self.recipe = context.recipe.tutorial() if spec.tutorial else context.recipe
         self.rows = context.rows(spec.subset)
-        self.data = context.features.arrays[context.start(spec.values)]
+        self.looks = context.features.looks(context.start(spec.values))
+        self.data = self.looks[0]
         self.best = None if spec.fixed else spec.best
         self._best_weights: dict[str, np.ndarray] | None = None
         self._saved_best = 0
@@ -224,8 +228,8 @@ class _Trainer:
         spec, rule = self.spec, self.context.recipe.rule
         began = time.perf_counter()
         loss, accuracy = self._train(network, epoch)
-        with network.averaged():
-            logits = logits_of(network, self.data, self.rows.validation, self.parts)
+        with network.ema_weights():
+            logits = logits_of(network, self.looks, self.rows.validation, self.parts)
         truth = self.context.labels[self.rows.validation]
         chances = probabilities(logits)
         row = EpochRow(
@@ -298,9 +302,9 @@ class _Trainer:
                 network.load(self._best_weights)
             elif self.spec.weights is not None:
                 network.load(self._read(self.spec.weights))
-            return probabilities(logits_of(network, self.data, self.rows.held_out, self.parts))
-        with network.averaged():
-            return probabilities(logits_of(network, self.data, self.rows.held_out, self.parts))
+            return probabilities(logits_of(network, self.looks, self.rows.held_out, self.parts))
+        with network.ema_weights():
+            return probabilities(logits_of(network, self.looks, self.rows.held_out, self.parts))
 
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
@@ -356,17 +360,24 @@ def save_arrays(folder: Path, configuration: str, role: str, epoch: int, arrays:
 def predict(values: Configuration, arrays: Mapping[str, np.ndarray], context: Context, rows: np.ndarray) -> np.ndarray:
     """Class probabilities float32 (rows, classes) by weights as a checkpoint holds them."""
     start = context.start(values)
-    data = context.features.arrays[start]
+    looks = context.features.looks(start)
     if set(arrays) == set(logistic.NAMES) and start == "pooled" and not values.head_width:
         kernel, bias = (arrays[name] for name in logistic.NAMES)
-        return probabilities(np.asarray(data[rows] @ kernel + bias, np.float32))
+        return probabilities(averaged([np.asarray(data[rows] @ kernel + bias, np.float32) for data in looks]))
     network = context.network(values)
     network.load(arrays)
-    return probabilities(logits_of(network, data, rows))
+    return probabilities(logits_of(network, looks, rows))
 
 
-def logits_of(network: Network, data: np.ndarray, rows: np.ndarray, parts: int = 1) -> np.ndarray:
-    """float32 (rows, k) of the images numbered `rows` int64 (n,), in batches of one size: one trace."""
+def logits_of(network: Network, looks: Sequence[np.ndarray], rows: np.ndarray, parts: int = 1) -> np.ndarray:
+    """Logits of the images numbered `rows` int64 (n,), `averaged` over `looks`: theirs, and may be their mirror
+    images'.
+    """
+    return averaged([_logits(network, data, rows, parts) for data in looks])
+
+
+def _logits(network: Network, data: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray:
+    """float32 (rows, k), in batches of one size: one trace."""
     size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
     found, reading = [], Reader(data)
     for first in range(0, len(rows), size):
