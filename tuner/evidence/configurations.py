@@ -41,7 +41,8 @@ WHOLE = (
 )
 """Columns of whole numbers that may be missing: pandas's nullable Int64."""
 
-TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best")
+WORDS = tuple(h.name for h in HYPERPARAMETERS if h.words)
+TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best", *WORDS)
 
 
 def _columns(row: type[Trial | Epoch]) -> tuple[str, ...]:
