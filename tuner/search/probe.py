@@ -63,7 +63,9 @@ class Probe:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is going to be searched: the photographs' numbers, the places, and the cuts whose features are missing."""
+    """What is going to be searched: the photographs' numbers, the places, the cuts whose features are missing, and
+    those whose means are computed with them.
+    """
 
     spec: Spec
     space: Space
@@ -75,6 +77,7 @@ class Subject:
     places: tuple[Place, ...]
     stored: tuple[str, ...]
     missing: tuple[str, ...]
+    means: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -130,7 +133,11 @@ def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
     at = [time.perf_counter()]
     network = subject.network
     wanted = tuple(c for c in network.cuts if c in {*subject.stored, *subject.missing} and c != "image")
-    bank.ensure(backbone, images, "probe", wanted, folder, lambda done, total: at.append(time.perf_counter()))
+
+    def listen(done: int, total: int) -> None:
+        at.append(time.perf_counter())
+
+    bank.ensure(backbone, images, "probe", wanted, folder, listen, means=subject.means)
     at.append(time.perf_counter())
     if rows == subject.images:
         whole = at[-1] - at[0]

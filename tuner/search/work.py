@@ -79,6 +79,7 @@ class Work:
         backbone = setup.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
         self.needed, self.wanted = setup.needed_cuts(spec, self.network, self.space, images)
+        self.means = setup.read_means(self.network, images, rules)
         self.stored = stored(backbone, dataset.key, self.wanted, cache_root())
         self.missing = tuple(c for c in self.wanted if c not in self.stored)
         self.plan = setup.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
@@ -96,10 +97,11 @@ class Work:
         brackets, whole, frozen = self.plan.brackets, self.plan.max_epochs, len(self.plan.frozen)
         each = [b.epochs[r] - (b.epochs[r - 1] if r else 0) for b in brackets for r in range(len(b.sizes))]
         sizes = [size for b in brackets for size in b.sizes]
+        regressions = sum(trial.kind == "logistic" for trial in self.plan.baseline)
         counted = {
             "reference": (1, 1, whole),
             "baseline": (frozen, frozen, frozen * whole),
-            "logistic": (1, 1, 1),
+            "logistic": (regressions, regressions, regressions),
             "search": (
                 sum(b.sizes[0] for b in brackets),
                 sum(sizes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NUMERICS = 4
+NUMERICS = 5
 """Counts the changes of this program after which the same study rounds, or draws, other numbers."""
 OLDEST = 3
 """Studies that began under an older one are read and exported, not searched further."""
@@ -18,9 +18,16 @@ class Rules:
     draws_by_trial_count: bool  # what is left of a finite space is drawn by the number of trials, not of draws
     drifting_steps: bool  # the values of a stepped range carry the remainders of float addition
     old_logistic: bool  # logistic regression with today's threads and the tolerances of 2025
+    pooled_alone: bool  # no regression on several cuts among the baselines
 
 
 def rules_of(numerics: int) -> Rules:
     """The rules of a study that began under `numerics`."""
     old = numerics < 4
-    return Rules(padded_batches=old, draws_by_trial_count=old, drifting_steps=old, old_logistic=old)
+    return Rules(
+        padded_batches=old,
+        draws_by_trial_count=old,
+        drifting_steps=old,
+        old_logistic=old,
+        pooled_alone=numerics < 5,
+    )

@@ -18,12 +18,13 @@ import numpy as np
 
 from tuner.artifacts.files import write_atomically
 from tuner.backends import backend
+from tuner.features import sets
 from tuner.images.mapped import Rows as Reader
 from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
 from tuner.store.ranking import Key, rank_of
 from tuner.store.store import EpochRow, Saved
-from tuner.training import logistic
+from tuner.training import logistic, several
 from tuner.training.batches import batches
 from tuner.training.context import Context, Rows
 from tuner.training.network import Network, log_loss, probabilities
@@ -77,7 +78,8 @@ class EpochFinished:
 @dataclass(frozen=True, eq=False)
 class TrialResult:
     """`status` is COMPLETED, FAILED or STOPPED on request, its state saved; `reason`: of a failure, or what was odd.
-    `held_out`: float32 (rows held out, classes) by the best epoch's weights, None where nothing was.
+    `held_out`: float32 (rows held out, classes) by the best epoch's weights, None where nothing was. `cuts`: those that
+    a regression on several chose.
     """
 
     status: str
@@ -86,6 +88,7 @@ class TrialResult:
     seconds: float
     trained_parameters: int | None
     held_out: np.ndarray | None = None
+    cuts: tuple[str, ...] = ()
 
 
 Training = Generator[EpochFinished, None, TrialResult]
@@ -148,12 +151,19 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     """Logistic regression as one epoch of one trial, with the same metrics as a trained head."""
     began = time.perf_counter()
     rows, labels = context.rows(spec.subset), context.labels
-    pooled = context.features.arrays["pooled"]
     try:
-        found = fit_rows(context, rows, should_stop)
+        if spec.values.cuts:
+            found: logistic.Fit = fit_cuts(context, rows, spec.values, should_stop)
+        else:
+            found = fit_rows(context, rows, should_stop)
     except logistic.FitStopped:
         return TrialResult("STOPPED", None, None, time.perf_counter() - began, None)
-    on_train, on_validation = found.logits(pooled[rows.train]), found.logits(pooled[rows.validation])
+    chosen = found.cuts if isinstance(found, several.Fit) else ()
+
+    def logits(of: np.ndarray) -> np.ndarray:
+        return found.logits(context.features.joined(chosen or ["pooled"], of))
+
+    on_train, on_validation = logits(rows.train), logits(rows.validation)
     chances = probabilities(on_validation)
     row = EpochRow(
         1,
@@ -169,9 +179,9 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
         arrays = found.arrays()
         saved = (save_arrays(context.checkpoints, spec.configuration, "best", 1, arrays),)
     yield EpochFinished(row, True, chances, saved)
-    held_out = probabilities(found.logits(pooled[rows.held_out])) if len(rows.held_out) else None
+    held_out = probabilities(logits(rows.held_out)) if len(rows.held_out) else None
     seconds = time.perf_counter() - began
-    return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out)
+    return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out, chosen)
 
 
 def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lambda: False) -> logistic.Fit:
@@ -187,6 +197,25 @@ def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lam
         recipe.balanced,
         recipe.seed,
         rules=recipe.rules,
+        should_stop=should_stop,
+    )
+
+
+def fit_cuts(
+    context: Context, rows: Rows, values: Configuration, should_stop: Callable[[], bool] = lambda: False
+) -> several.Fit:
+    """Logistic regression on the means at several cuts of the training rows, those that `values` asks for."""
+    recipe = context.recipe
+    asked = sets.asked(values.cuts, context.architecture, len(context.labels))
+    return several.fit(
+        {cut: context.features.joined([cut], rows.train) for cut in ("pooled", *sets.read(asked))},
+        asked,
+        context.labels[rows.train],
+        None if context.groups is None else context.groups[rows.train],
+        context.classes,
+        recipe.objective,
+        recipe.balanced,
+        recipe.seed,
         should_stop=should_stop,
     )
 
@@ -329,6 +358,9 @@ def save_arrays(folder: Path, configuration: str, role: str, epoch: int, arrays:
 
 def predict(values: Configuration, arrays: Mapping[str, np.ndarray], context: Context, rows: np.ndarray) -> np.ndarray:
     """Class probabilities float32 (rows, classes) by weights as a checkpoint holds them."""
+    if values.cuts:
+        found = several.Fit.of(arrays, context.architecture)
+        return probabilities(found.logits(context.features.joined(found.cuts, rows)))
     start = context.start(values)
     data = context.features.arrays[start]
     if set(arrays) == set(logistic.NAMES) and start == "pooled" and not values.head_width:
