@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tuner.backbones.architecture import architecture
+from tuner.features import sets
 from tuner.features.bank import Features
 from tuner.search import facts, setup
 from tuner.search import space as spaces
@@ -124,16 +125,17 @@ def context(root: Path, numerics: int = NUMERICS, question: Spec = QUESTION) -> 
     draw = np.random.default_rng(7)
     labels = np.arange(26) % 2
     features = draw.normal(size=(26, 8)).astype(np.float32) + labels[:, None] * 0.7
+    network = architecture(image_size=224)
     arrays = {cut: features.astype(np.float32) * size for cut, size in CUTS.items()}
     return Context(
-        Features(arrays, ()),
+        Features(arrays, (), means=dict.fromkeys(sets.read(sets.nested(network, 26)), arrays["conv5_block2"])),
         labels.astype(np.int64),
         np.arange(12),
         np.arange(12, 20),
         CostlessNetworks(),  # type: ignore[arg-type]
         2,
         setup.recipe(question, rules_of(numerics)),
-        architecture(image_size=224),
+        network,
         root / "checkpoints",
         np.arange(20, 26),
     )

@@ -96,10 +96,10 @@ def test_the_path_is_left_where_the_loss_is_least(seed: int) -> None:
     parts = stratified_folds(y, None, 5, 0, "logistic folds")
     with threadpool_limits(1, user_api="blas"):
         rows, tried = Rows.of(scaled(x).astype(np.float64)), []
-        early, _ = logistic.choose(
+        early, *_ = logistic.choose(
             rows, y, parts, classes, "val_loss", True, on_progress=lambda done, most: tried.append((done, most))
         )
-        whole, _ = logistic.choose(rows, y, parts, classes, "val_loss", True, whole=True)
+        whole, *_ = logistic.choose(rows, y, parts, classes, "val_loss", True, whole=True)
     assert early == whole
     assert [done for done, _ in tried] == list(range(1, len(tried) + 1)) and len(tried) <= tried[0][1]
 

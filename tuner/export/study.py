@@ -87,6 +87,7 @@ def candidate(
         _arrays(chosen.checkpoint) if trained is None else trained.weights,
         unfrozen_layers=chosen.values.unfrozen_layers,
         head_width=chosen.values.head_width,
+        several_cuts=bool(chosen.values.cuts),
         batch_norm=spec.backbone.batch_norm,
         # The converters to ONNX and LiteRT take float32 alone; the weights are float32 whatever the precision.
         precision="float32" if kind.squares else spec.search.precision,

@@ -61,6 +61,7 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
         places,
         work.wanted,
         work.missing,
+        work.means,
     )
     found = probe.run(subject, folder)
     model = _model(work, found)
@@ -76,6 +77,8 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
     known = len([p for p in left if p.phase != "confirm"]) == 0
     low, high = (phases.get("confirm", 0.0),) * 2 if known or work.plan.confirm is None else (min(each), max(each))
     cache = sum(len(dataset.images) * work.network.bytes(c) for view in work.missing for c in view)
+    means = sum(4 * len(dataset.images) * work.network.shape(c)[-1] for c in work.means)
+    cache += means * sum(bool(view) for view in work.missing)
     return Estimate(tuple(phases.items()), low, high, _memory(work, found), cache, _folder(work, found))
 
 

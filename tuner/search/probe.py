@@ -63,8 +63,8 @@ class Probe:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is going to be searched: the photographs' numbers, the places, the cuts whose features are wanted, and those
-    that are missing of each view.
+    """What is going to be searched: the photographs' numbers, the places, the cuts whose features are wanted, those
+    that are missing of each view, and the cuts whose means are computed with them.
     """
 
     spec: Spec
@@ -77,6 +77,7 @@ class Subject:
     places: tuple[Place, ...]
     wanted: tuple[str, ...]
     missing: tuple[tuple[str, ...], ...]
+    means: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -131,7 +132,11 @@ def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
     images = np.random.default_rng(1).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
     at = [time.perf_counter()]
     network = subject.network
-    bank.ensure(backbone, images, "probe", subject.wanted, folder, lambda done, total: at.append(time.perf_counter()))
+
+    def listen(done: int, total: int) -> None:
+        at.append(time.perf_counter())
+
+    bank.ensure(backbone, images, "probe", subject.wanted, folder, listen, means=subject.means)
     at.append(time.perf_counter())
     if rows == subject.images:
         whole = at[-1] - at[0]
@@ -209,7 +214,9 @@ class _Bench:
         made = draw.integers(0, 256, (some, *shape), np.uint8) if image else draw.random((some, *shape), np.float32)
         labels = np.arange(rows) % s.classes
         context = Context(
-            bank.Features({place[0]: made}, (), flipped={place[0]: made} if s.spec.search.mirrored else {}),
+            bank.Features(
+                {place[0]: made}, (), mirror=bank.Features({place[0]: made}, ()) if s.spec.search.mirrored else None
+            ),
             labels[:some],
             np.arange(train) % some,
             np.arange(train, rows) % some,

@@ -186,7 +186,8 @@ def _search(
         backbone = _backbone(folder, spec, store, dataset, listen)
     _import_ahead("sklearn.linear_model", "pandas")
     with phases.phase("features", f"{len(dataset.images)} photographs"):
-        stored = _features(spec, network, backbone, dataset, space, phases, stop)
+        means = setup.read_means(network, len(dataset.images), rules)
+        stored = _features(spec, network, backbone, dataset, space, means, phases, stop)
     plan = setup.make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
     with store.transaction():  # of a wider space, what was drawn anew stands with it
         sameness.record(spec, store, dataset, backbone, space, environment, overrides)
@@ -257,6 +258,7 @@ def _features(
     backbone: Backbone,
     dataset: Dataset,
     space: spaces.Space,
+    means: tuple[str, ...],
     phases: Phases,
     stop: threading.Event,
 ) -> bank.Features:
@@ -277,6 +279,7 @@ def _features(
             should_stop=stop,
             budget=budget,
             said=phases.notice,
+            means=means,
             mirrored=spec.search.mirrored,
         )
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from tuner.backbones import weights as backbone_weights
 from tuner.backbones.architecture import Architecture, architecture
 from tuner.backbones.backbone import Backbone
 from tuner.backbones.loading import load
-from tuner.features import bank
+from tuner.features import bank, sets
 from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
 from tuner.images.folds import cross_validation
@@ -70,6 +70,7 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         confirm=spec.confirm if confirm else None,
         folds=_folds(spec, dataset),
         test=bool(len(dataset.indices("test"))),
+        several_cuts=not rules.pooled_alone,
     )
 
 
@@ -163,6 +164,11 @@ def needed_cuts(
         needed[cut] = needed.get(cut, 0) + 1
     budget = spec.search.feature_budget_gb * 1e9
     return needed, bank.worth_storing(needed, images * (1 + spec.search.mirrored), network, budget)
+
+
+def read_means(network: Architecture, images: int, rules: Rules) -> tuple[str, ...]:
+    """The cuts whose means the regression on several cuts reads."""
+    return () if rules.pooled_alone else sets.read(sets.nested(network, images))
 
 
 def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:

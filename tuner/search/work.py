@@ -80,6 +80,7 @@ class Work:
         backbone = setup.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
         self.needed, self.wanted = setup.needed_cuts(spec, self.network, self.space, images)
+        self.means = setup.read_means(self.network, images, rules)
         # Of each view: the cuts whose features are there, and those whose are not.
         self.stored = tuple(
             bank.stored(backbone, dataset.key, self.wanted, cache_root(), view)
@@ -101,10 +102,11 @@ class Work:
         brackets, whole, frozen = self.plan.brackets, self.plan.max_epochs, len(self.plan.frozen)
         each = [b.epochs[r] - (b.epochs[r - 1] if r else 0) for b in brackets for r in range(len(b.sizes))]
         sizes = [size for b in brackets for size in b.sizes]
+        regressions = sum(trial.kind == "logistic" for trial in self.plan.baseline)
         counted = {
             "reference": (1, 1, whole),
             "baseline": (frozen, frozen, frozen * whole),
-            "logistic": (1, 1, 1),
+            "logistic": (regressions, regressions, regressions),
             "search": (
                 sum(b.sizes[0] for b in brackets),
                 sum(sizes),

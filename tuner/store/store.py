@@ -396,6 +396,12 @@ class Store:
                     (configuration, point.role, point.epoch, point.file, point.bytes, point.sha256),
                 )
 
+    def set_hyperparameters(self, configuration: str, hyperparameters: Mapping[str, Any]) -> None:
+        """With what was chosen while it was fitted."""
+        with self.transaction():
+            query = "UPDATE configurations SET hyperparameters = ? WHERE id = ?"
+            self._db.execute(query, (_json(hyperparameters), configuration))
+
     def end_trial(
         self,
         trial: str,

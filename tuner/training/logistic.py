@@ -97,7 +97,7 @@ def fit(
             problem = Problem(rows, labels, classes, row_weights(labels, np.full(len(labels), -1), 1, balanced))
             strength, begin = 1.0, problem.begin()
             if parts.max() > 0:
-                strength, begin = choose(rows, labels, parts, classes, objective, balanced, pause, on_progress)
+                strength, begin, _ = choose(rows, labels, parts, classes, objective, balanced, pause, on_progress)
             kernel, bias = problem.solve(strength, begin, TOLERANCE[1], pause)
             kernel, bias = rows.back(kernel[:, 0], bias[0])
     return Fit(np.asarray(kernel / scale, np.float32), np.asarray(bias, np.float32), strength, int(parts.max()) + 1)
@@ -112,6 +112,12 @@ def row_weights(labels: np.ndarray, parts: np.ndarray, folds: int, balanced: boo
     return np.asarray(seen)
 
 
+def better(one: Key, other: Key) -> bool:
+    """Whether these metrics are better, by more than `CLOSE`."""
+    apart = (a < b for a, b in zip(one, other, strict=True) if abs(a - b) > CLOSE * abs(b))
+    return next(apart, False)
+
+
 def choose(
     rows: Rows,
     labels: np.ndarray,
@@ -122,9 +128,9 @@ def choose(
     pause: Callable[[], None] = lambda: None,
     on_progress: Callable[[int, int], None] = lambda done, most: None,
     whole: bool = False,
-) -> tuple[float, Pair]:
-    """The strength that is best on the rows that each fold leaves out, parts int64 (n,) from 0 on; and the mean of the
-    folds' coefficients there, to begin the last fit with.
+) -> tuple[float, Pair, Key]:
+    """The strength that is best on the rows that each fold leaves out, parts int64 (n,) from 0 on; the mean of the
+    folds' coefficients there, to begin the last fit with; and the metrics there.
 
     From the strongest penalty on until it only gets worse, by the objective and by the loss (`whole`: to the end), then
     half a step towards the better neighbour. By val_loss that is what the whole path gives; by another objective an
@@ -149,14 +155,10 @@ def choose(
         on_progress(len(keys), most)
         return loss
 
-    def better(one: float, other: float) -> bool:
-        apart = (a < b for a, b in zip(keys[one], keys[other], strict=True) if abs(a - b) > CLOSE * abs(b))
-        return next(apart, False)
-
     best, lowest, worse = EXPONENTS[0], np.inf, 0
     for exponent in EXPONENTS:
         loss = loss_at(exponent)
-        improved = better(exponent, best)
+        improved = better(keys[exponent], keys[best])
         best = exponent if improved else best
         worse = 0 if improved or loss <= lowest else worse + 1
         lowest = min(lowest, loss)
@@ -166,6 +168,6 @@ def choose(
     beside = min((e for e in EXPONENTS[max(0, at - 1) : at + 2] if e in keys and e != best), key=lambda e: keys[e])
     between = (best + beside) / 2
     loss_at(between)
-    best = between if better(between, best) else best
+    best = between if better(keys[between], keys[best]) else best
     kernel, bias = fits[best]
-    return 10.0**best, (kernel.mean(axis=1, keepdims=True), bias.mean(axis=0, keepdims=True))
+    return 10.0**best, (kernel.mean(axis=1, keepdims=True), bias.mean(axis=0, keepdims=True)), keys[best]

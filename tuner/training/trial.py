@@ -19,12 +19,13 @@ import numpy as np
 from tuner.artifacts.files import write_atomically
 from tuner.backends import backend
 from tuner.evidence.metrics import score
+from tuner.features import sets
 from tuner.images.mapped import Rows as Reader
 from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
 from tuner.store.ranking import Key, best_of, rank_of
 from tuner.store.store import EpochRow, Saved
-from tuner.training import logistic
+from tuner.training import logistic, several
 from tuner.training.batches import batches, mix
 from tuner.training.context import Context, Rows
 from tuner.training.network import Network, averaged, log_loss, probabilities
@@ -80,7 +81,8 @@ class EpochFinished:
 @dataclass(frozen=True, eq=False)
 class TrialResult:
     """`status` is COMPLETED, FAILED or STOPPED on request, its state saved; `reason`: of a failure, or what was odd.
-    `held_out`: float32 (rows held out, classes) by the best epoch's weights, None where nothing was.
+    `held_out`: float32 (rows held out, classes) by the best epoch's weights, None where nothing was. `cuts`: those that
+    a regression on several chose.
     """
 
     status: str
@@ -89,6 +91,7 @@ class TrialResult:
     seconds: float
     trained_parameters: int | None
     held_out: np.ndarray | None = None
+    cuts: tuple[str, ...] = ()
 
 
 Training = Generator[EpochFinished, None, TrialResult]
@@ -151,13 +154,20 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     """Logistic regression as one epoch of one trial, with the same metrics as a trained head."""
     began = time.perf_counter()
     rows, labels = context.rows(spec.subset), context.labels
-    looks = context.features.looks("pooled")
     try:
-        found = fit_rows(context, rows, should_stop)
+        if spec.values.cuts:
+            found: logistic.Fit = fit_cuts(context, rows, spec.values, should_stop)
+        else:
+            found = fit_rows(context, rows, should_stop)
     except logistic.FitStopped:
         return TrialResult("STOPPED", None, None, time.perf_counter() - began, None)
-    on_train = found.logits(looks[0][rows.train])
-    on_validation = averaged([found.logits(pooled[rows.validation]) for pooled in looks])
+    chosen = found.cuts if isinstance(found, several.Fit) else ()
+
+    def logits(of: np.ndarray) -> np.ndarray:
+        return averaged([found.logits(view.joined(chosen or ["pooled"], of)) for view in context.features.views])
+
+    on_train = found.logits(context.features.joined(chosen or ["pooled"], rows.train))
+    on_validation = logits(rows.validation)
     chances = probabilities(on_validation)
     row = EpochRow(
         1,
@@ -174,11 +184,9 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
         arrays = found.arrays()
         saved = (save_arrays(context.checkpoints, spec.configuration, "best", 1, arrays),)
     yield EpochFinished(row, True, chances, saved)
-    held_out = None
-    if len(rows.held_out):
-        held_out = probabilities(averaged([found.logits(pooled[rows.held_out]) for pooled in looks]))
+    held_out = probabilities(logits(rows.held_out)) if len(rows.held_out) else None
     seconds = time.perf_counter() - began
-    return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out)
+    return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out, chosen)
 
 
 def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lambda: False) -> logistic.Fit:
@@ -194,6 +202,25 @@ def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lam
         recipe.balanced,
         recipe.seed,
         rules=recipe.rules,
+        should_stop=should_stop,
+    )
+
+
+def fit_cuts(
+    context: Context, rows: Rows, values: Configuration, should_stop: Callable[[], bool] = lambda: False
+) -> several.Fit:
+    """Logistic regression on the means at several cuts of the training rows, those that `values` asks for."""
+    recipe = context.recipe
+    asked = sets.asked(values.cuts, context.architecture, len(context.labels))
+    return several.fit(
+        {cut: context.features.joined([cut], rows.train) for cut in ("pooled", *sets.read(asked))},
+        asked,
+        context.labels[rows.train],
+        None if context.groups is None else context.groups[rows.train],
+        context.classes,
+        recipe.rule.objective,
+        recipe.balanced,
+        recipe.seed,
         should_stop=should_stop,
     )
 
@@ -359,6 +386,10 @@ def save_arrays(folder: Path, configuration: str, role: str, epoch: int, arrays:
 
 def predict(values: Configuration, arrays: Mapping[str, np.ndarray], context: Context, rows: np.ndarray) -> np.ndarray:
     """Class probabilities float32 (rows, classes) by weights as a checkpoint holds them."""
+    if values.cuts:
+        found = several.Fit.of(arrays, context.architecture)
+        each = [found.logits(view.joined(found.cuts, rows)) for view in context.features.views]
+        return probabilities(averaged(each))
     start = context.start(values)
     looks = context.features.looks(start)
     if set(arrays) == set(logistic.NAMES) and start == "pooled" and not values.head_width:
