@@ -19,6 +19,7 @@ class Rules:
     drifting_steps: bool  # the values of a stepped range carry the remainders of float addition
     fits_frozen_heads: bool  # a fitted head is what frozen trials begin from too
     old_logistic: bool  # logistic regression with today's threads and the tolerances of 2025
+    first_valley: bool  # its path of strengths ends where the loss first rises, though nothing may be learnt there
 
 
 def rules_of(numerics: int) -> Rules:
@@ -30,4 +31,5 @@ def rules_of(numerics: int) -> Rules:
         drifting_steps=old,
         fits_frozen_heads=numerics < 5,
         old_logistic=old,
+        first_valley=numerics < 5,
     )
