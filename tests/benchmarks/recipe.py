@@ -25,11 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import harder
 import measuring
 import numpy as np
 import recipe_findings
 from recipe_findings import ALL, COLUMNS, PLAIN, Measured
 
+from tuner.errors import TlstudyError
 from tuner.spec.configuration import LOGISTIC, Configuration
 from tuner.spec.spec import Spec
 
@@ -58,12 +60,23 @@ QUICK = {"depths": "10", "rates": "3e-4", "widths": "0", "repeats": 1, "image_si
 
 def main() -> None:
     o = options()
+    with tempfile.TemporaryDirectory(prefix="tlstudy-recipe-") as scratch:
+        if not o.data:
+            o.data = str(Path(scratch) / "farmland")
+            harder.draw(Path(o.data))
+        try:
+            measure(o, Path(scratch))
+        except TlstudyError as error:
+            sys.exit(str(error))
+
+
+def measure(o: argparse.Namespace, scratch: Path) -> None:
+    """Trains what is missing, then tells what all of it says."""
     techniques = {n: k for n, k in TECHNIQUES.items() if not o.only or n.startswith(tuple(o.only.split(",")))}
     recipes = variants(techniques, o.beside)
     bench = Bench(o, recipes)
     kept = Kept(o.json, bench.question)
-    with tempfile.TemporaryDirectory(prefix="tlstudy-recipe-") as scratch:
-        run(bench, kept, Path(scratch), o)
+    run(bench, kept, scratch, o)
     measured = bench.measured(kept.units, o)
     if not measured.rounds:
         sys.exit("No round has ended in all variants yet; the same command with more --minutes goes on.")
@@ -78,7 +91,7 @@ def main() -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder or .zip of labelled images; test images stay unseen")
+    parser.add_argument("--data", help="folder or .zip of labelled images; test/ stays unseen (default: drawn ones)")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--depths", default="0,10,20", help="unfrozen layers")
@@ -173,6 +186,7 @@ class Bench:
         grid = {"unfrozen_layers": (o.depths, int), "learning_rate": (o.rates, float), "head_width": (o.widths, int)}
         keys = {f"space.{name}": [kind(part) for part in text.split(",")] for name, (text, kind) in grid.items()}
         keys |= {"data.path": str(place(o.data)), "data.image_size": o.image_size, "backbone.weights": o.weights}
+        keys["data.test_fraction"] = 0.0  # all images of unsplit data
         self.base = Spec().override(from_here(keys | {"search.max_epochs": o.epochs} | assignments(o.set)))
         self.recipes, self.architecture = recipes, architecture(image_size=o.image_size)
         self.cells = [Configuration(*values) for values in itertools.product(*(keys[f"space.{n}"] for n in GRID))]

@@ -60,9 +60,10 @@ def main() -> None:
         "confirm.seeds": o.seeds,
         "confirm.folds": 0,
     }
+    searches: list[Keys] = []
     kept: Keys = json.loads(o.json.read_text(encoding="utf-8")) if o.json.exists() else {}
-    rows, whole = np.flatnonzero([r.split != "test" for r in dataset.records]), dataset.groups
-    folds = stratified_folds(dataset.labels[rows], np.array(whole)[rows], o.folds, 0, "search gap")
+    rows = np.flatnonzero([record.split != "test" for record in dataset.records])
+    folds = stratified_folds(dataset.labels[rows], np.array(dataset.groups)[rows], o.folds, 0, "search gap")
     with tempfile.TemporaryDirectory(prefix="tlstudy-gap-") as scratch:
         for fold in range(min(int(folds.max()) + 1, o.searches or o.folds)):
             images = split(dataset, rows, folds == fold, Path(scratch) / f"fold{fold}")
@@ -74,9 +75,9 @@ def main() -> None:
                     kept[known] = {"recipe": name, **search(images, Path(scratch) / f"{fold}-{len(kept)}", keys)}
                     o.json.parent.mkdir(parents=True, exist_ok=True)
                     write_atomically(o.json, lambda file: file.write(json.dumps(kept, indent=1).encode()))
-                found = kept[known]
-                print(f"  fold {fold + 1}, {name}: {told(found)}", flush=True)
-    print("\n" + summary([found for found in kept.values() if found["recipe"] in o.recipes.split(",")]))
+                searches.append(kept[known])
+                print(f"  fold {fold + 1}, {name}: {told(kept[known])}", flush=True)
+    print("\n" + summary(searches))
 
 
 def options() -> argparse.Namespace:
