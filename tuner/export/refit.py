@@ -73,33 +73,21 @@ def train(
     """
     from tuner.search import setup
     from tuner.training import trial
-    from tuner.training.context import Context
     from tuner.training.network import Networks, probabilities
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
-    network = backbone.architecture
     stored = _features(spec, dataset, backbone, values, say)
     train, validation = dataset.indices("train"), dataset.indices("val")
-    context = Context(
-        features=stored,
-        labels=dataset.labels,
-        train=train,
-        validation=validation,
-        networks=Networks(
-            backbone,
-            len(dataset.classes),
-            batch_norm,
-            search.optimizer,
-            search.precision,
-            layered=values.layer_decay != 1.0,
-            averaged=search.ema > 0,
-        ),
-        classes=len(dataset.classes),
-        recipe=setup.recipe(spec, rules),
-        architecture=network,
-        checkpoints=folder,
-        groups=np.array(dataset.groups, np.int64),
+    networks = Networks(
+        backbone,
+        len(dataset.classes),
+        batch_norm,
+        search.optimizer,
+        search.precision,
+        layered=values.layer_decay != 1.0,
+        averaged=search.ema > 0,
     )
+    context = setup.context(spec, rules, dataset, networks=networks, stored=stored, checkpoints=folder)
     images, tested = len(train) + len(validation), bool(len(dataset.indices("test")))
     if values.learning_rate is None:
         rows = context.rows(ALL)

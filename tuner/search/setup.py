@@ -8,6 +8,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from tuner.store.ranking import Rule
 from tuner.store.store import Store
 
 if TYPE_CHECKING:
+    from tuner.training.context import Context
     from tuner.training.network import Networks
 
 
@@ -185,6 +187,29 @@ def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) 
         spaces.head_widths(space),
         layered=space.choices("layer_decay") != (1.0,),
         averaged=s.ema > 0,
+    )
+
+
+def context(
+    spec: Spec, rules: Rules, dataset: Dataset, *, networks: Networks, stored: bank.Features, checkpoints: Path
+) -> Context:
+    """What the trials of a spec need, made of the dataset, its stored features and the networks; `checkpoints`: the
+    folder that trained weights are written to.
+    """
+    from tuner.training.context import Context
+
+    return Context(
+        features=stored,
+        labels=dataset.labels,
+        train=dataset.indices("train"),
+        validation=dataset.indices("val"),
+        networks=networks,
+        classes=len(dataset.classes),
+        recipe=recipe(spec, rules),
+        architecture=networks.backbone.architecture,
+        checkpoints=checkpoints,
+        test=dataset.indices("test"),
+        groups=np.array(dataset.groups, np.int64),
     )
 
 

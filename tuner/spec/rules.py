@@ -20,6 +20,7 @@ class Rules:
     fits_frozen_heads: bool  # a fitted head is what frozen trials begin from too
     old_logistic: bool  # logistic regression with today's threads and the tolerances of 2025
     pooled_alone: bool  # no regression on several cuts among the baselines
+    first_valley: bool  # its path of strengths ends where the loss first rises, though nothing may be learnt there
 
 
 def rules_of(numerics: int) -> Rules:
@@ -32,4 +33,5 @@ def rules_of(numerics: int) -> Rules:
         fits_frozen_heads=numerics < 5,
         old_logistic=old,
         pooled_alone=numerics < 5,
+        first_valley=numerics < 5,
     )
