@@ -199,7 +199,7 @@ def context(
     from tuner.training.context import Context
 
     return Context(
-        features=stored,
+        features=stored if spec.search.mirrored else replace(stored, mirror=None),
         labels=dataset.labels,
         train=dataset.indices("train"),
         validation=dataset.indices("val"),
