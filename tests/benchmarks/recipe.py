@@ -200,7 +200,8 @@ class Bench:
         space = spaces.build(whole, self.architecture)
         phases, stop = session.Phases(lambda event: None), threading.Event()
         with phases.phase("features"):
-            self.stored = session._features(whole, self.architecture, self.backbone, self.dataset, space, phases, stop)
+            shared = (whole, self.architecture, self.backbone, self.dataset, space)
+            self.stored = session._features(*shared, (), phases, stop)
         self.feature_seconds = phases.seconds["features"]
         self._networks: dict[str, Any] = {}
         shared = {k: v for k, v in self.base.to_dict()["search"].items() if k != "feature_budget_gb"}
