@@ -13,7 +13,7 @@ import pytest
 from tuner.artifacts.files import sha256_of
 from tuner.errors import StoreError
 from tuner.evidence.results import Results
-from tuner.spec.configuration import RENAMED, renamed
+from tuner.spec.configuration import renamed
 from tuner.store import schema
 from tuner.store.store import Store
 
@@ -26,12 +26,9 @@ def test_there_is_a_golden_study_of_every_format() -> None:
 
 
 def says(found: Any, wanted: Any) -> bool:
-    """Whether everything wanted is there, maybe under a name of today; there may be more by now."""
+    """Whether everything wanted is there, by today's names; there may be more by now."""
     if isinstance(wanted, dict):
-        now = {key: value if value is None or key != "fitted_head" else int(value) for key, value in wanted.items()}
-        known = renamed({key: value for key, value in now.items() if value is not None})
-        gone = [RENAMED[key][0] if key in RENAMED else key for key, value in now.items() if value is None]
-        return all(k in found and says(found[k], v) for k, v in (known | dict.fromkeys(gone)).items())
+        return all(key in found and says(found[key], value) for key, value in renamed(wanted).items())
     if isinstance(wanted, list):
         return len(found) == len(wanted) and all(says(a, b) for a, b in zip(found, wanted, strict=True))
     return bool(found == wanted)

@@ -123,14 +123,16 @@ class Results:
         return self._best("search")
 
     def baseline(self) -> pd.Series | None:
-        """The better of the best frozen configuration and logistic regression, by the same rule; None while neither has
+        """The better of the best frozen head and the best logistic regression, by the same rule; None while neither has
         a finished epoch.
         """
         found = self.baselines()
         return found[0] if found else None
 
     def baselines(self) -> list[pd.Series]:
-        """The best frozen configuration and logistic regression on the pooled features, the better one first."""
+        """The best frozen head and the best logistic regression (on the pooled features or on several cuts), the better
+        one first.
+        """
         rows = [row for row in (self._best(kind) for kind in configurations.BASELINES) if row is not None]
         return sorted(rows, key=lambda row: configurations.rank(row, self.study.rule))
 

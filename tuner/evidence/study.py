@@ -56,11 +56,12 @@ class Study:
 def study_of(tables: Tables) -> Study:
     """The facts. Raises SpecError, ValueError, TypeError or KeyError for rows that no search has written."""
     meta, sessions = tables.meta, tables.sessions
+    began = int(meta.get("environment", {}).get("numerics", 1))
     classes = tuple(str(name) for name in meta.get("classes", ()))
     labels = meta.get("val_labels")
     return Study(
         state=_state(tables),
-        spec=Spec.from_dict(meta.get("spec", {}), str(tables.path)),
+        spec=Spec.from_dict(meta.get("spec", {}), str(tables.path), began),
         classes=classes,
         counts=_counts(tables.images, len(classes)),
         val_labels=tuple(int(label) for label in labels)

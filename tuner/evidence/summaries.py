@@ -160,8 +160,8 @@ class Times:
     """Seconds of all sessions together. An operation is a multiply-add; a head's own are too few to count.
 
     `depths`: one row a depth, all kinds of configurations together, with the epochs trained, the seconds they took and
-    the operations that they cannot do without. `prefix`: those of one pass of all images through the backbone. Without
-    the backbone's costs operations are missing and `prefix` is 0.
+    the operations that they cannot do without. `prefix`: those of one pass of all images, and of the mirror images that
+    are predicted too, through the backbone. Without the backbone's costs operations are missing and `prefix` is 0.
     """
 
     phases: tuple[tuple[str, float], ...]
@@ -183,12 +183,13 @@ class Times:
 def times(tables: Tables, study: Study, costs: Costs | None) -> Times:
     """Where the time of all sessions went."""
     train, rate = sum(study.counts.get("train", ())), 0.0
+    images, passes = sum(map(sum, study.counts.values())), 1 + study.spec.search.mirrored
     configurations = {id: (c.cut, int(c.hyperparameters["unfrozen_layers"])) for id, c in tables.configurations.items()}
     operations: dict[tuple[str, int], int] = {}
     if costs is not None:
         for cut, depth in set(configurations.values()):
             each, checked = costs.step_macs(cut, depth, study.spec.backbone.batch_norm)
-            operations[cut, depth] = train * each + study.validation * checked
+            operations[cut, depth] = train * each + passes * study.validation * checked
     spent: dict[int, dict[str, float]] = {}
     for epoch in tables.epochs:
         cut, depth = configurations[epoch.configuration]
@@ -201,6 +202,6 @@ def times(tables: Tables, study: Study, costs: Costs | None) -> Times:
     return Times(
         phases=tuple(study.phases.items()),
         depths=table([dict(spent[depth]) for depth in sorted(spent)], TIME_COLUMNS),
-        prefix=costs.macs("image", "pooled") * sum(map(sum, study.counts.values())) if costs is not None else 0,
+        prefix=costs.macs("image", "pooled") * passes * images if costs is not None else 0,
         rate=rate or None,
     )

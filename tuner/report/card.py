@@ -89,7 +89,7 @@ def card(
         f"{plain(words.configuration(row))}."
     )
     sections = {
-        "Use": _usage(exported),
+        "Use": _usage(exported, results.study),
         "Classes": bullets(map(plain, classes)),
         "Data": _data(results.study),
         "Configuration": _configuration(row, results.study, exported),
@@ -107,7 +107,7 @@ def card(
 # ---- sections ----
 
 
-def _usage(exported: Exported) -> str:
+def _usage(exported: Exported, study: Study) -> str:
     """What goes in and comes out, as Markdown; `tlstudy predict` comes first because it does all of it."""
     side, name = exported.contents.image_size, exported.path.name
     if exported.kind.squares:
@@ -125,6 +125,8 @@ def _usage(exported: Exported) -> str:
     gives = (
         f"Gives float32 (batch, {len(exported.contents.classes)}): the probability of each class, in the order below."
     )
+    if study.spec.search.mirrored:
+        gives += " It is the mean over the image and its mirror image, which the file makes itself."
     command, code = f"tlstudy predict {shlex.quote(name)} photo.jpg", CODE[exported.kind.name]
     return "\n\n".join([f"{takes} {gives}", fenced(command), fenced(code.replace("FILE", repr(name)), "python")])
 

@@ -147,6 +147,8 @@ def study_lines(results: Results) -> list[tuple[str, str]]:
             f"factor {search.factor}, batch {search.batch_size}, seed {search.seed}"
         )
         lines.append(("search", settings))
+        if search.mirrored:
+            lines.append(("predictions", "each the mean over an image and its mirror image, the baseline's too"))
     return lines
 
 

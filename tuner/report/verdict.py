@@ -82,7 +82,7 @@ def _searched(role: str, row: Row) -> Beside:
 
 
 def _confirmed(role: str, side: Side, row: Row | None) -> Beside:
-    values = "logistic regression on the pooled features" if side.kind == "logistic" else side.kind
+    values = "logistic regression" if side.kind == "logistic" else side.kind
     return Beside(
         role,
         name=side.configuration,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.errors import SearchError
@@ -171,6 +171,7 @@ class Driver:
             last_bar=last_bar,
             best_bar=best_bar,
             fixed=trial.fixed,
+            tutorial=trial.kind == "reference",
         )
 
     # ---- what happened ----
@@ -220,6 +221,8 @@ class Driver:
                 result.seconds,
                 result.trained_parameters,
             )
+            if result.cuts:
+                self.store.set_hyperparameters(name, replace(trial.values, cuts=", ".join(result.cuts)).to_dict())
             if result.held_out is not None:
                 held_out.record(self.store, name, None, self.confirm.held_out(trial.subset), result.held_out)
                 self.facts.predicted.add(name)

@@ -20,6 +20,7 @@ from typing import Any
 
 from tuner.errors import NoResultsError, StoreError
 from tuner.spec.configuration import Configuration
+from tuner.spec.spec import Spec
 from tuner.store import schema
 
 ADVICE = "Move it away, or name another study folder."
@@ -242,6 +243,15 @@ class Store:
         with self._explained():
             return json.loads(found[0][0]) if found else default
 
+    def numerics(self) -> int | None:
+        """What the study here began under; None where none has."""
+        return None if self.meta("spec") is None else int(self.meta("environment", {}).get("numerics", 1))
+
+    def spec(self) -> Spec | None:
+        """What is searched here, as the last session recorded it; None where none has begun."""
+        began = self.numerics()
+        return None if began is None else Spec.from_dict(self.meta("spec"), numerics=began)
+
     def record_images(
         self, images: Iterable[tuple[str, str, int, str, int, int]], left_out: Iterable[tuple[str, str]]
     ) -> None:
@@ -385,6 +395,12 @@ class Store:
                     "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
                     (configuration, point.role, point.epoch, point.file, point.bytes, point.sha256),
                 )
+
+    def set_hyperparameters(self, configuration: str, hyperparameters: Mapping[str, Any]) -> None:
+        """With what was chosen while it was fitted."""
+        with self.transaction():
+            query = "UPDATE configurations SET hyperparameters = ? WHERE id = ?"
+            self._db.execute(query, (_json(hyperparameters), configuration))
 
     def end_trial(
         self,
