@@ -59,6 +59,7 @@ torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, a
 	$(BIN)/python tests/faults/every_write.py --subject cache
 	$(BIN)/python tests/faults/every_write.py --subject documents
 	$(BIN)/python tests/faults/every_write.py
+	$(BIN)/python tests/faults/every_write.py --subject "search by last epochs"
 	$(BIN)/python tests/faults/torture.py --kills $(KILLS)
 	$(BIN)/python tests/faults/torture.py --kills 20 --warm --depths 0,94
 

@@ -307,3 +307,9 @@ def test_a_search_can_be_stopped_goes_on_and_ends_as_the_command_lines(here: Pat
     assert study.confirm() is study and study.verdict.seeds == 2
     with pytest.raises(StudyError, match="search.seed: 3 -> 4"):
         study.search(seed=4)
+
+
+def test_a_leader_whose_weights_were_let_go_is_not_exported_and_going_on_is_the_advice(tmp_path: Path) -> None:
+    """By the last epoch a leader can fall behind one that was behind it and was let go."""
+    with pytest.raises(UsageError, match="c001 was behind others .* Go on with: tlstudy search"):
+        made(tmp_path, INTERRUPTED).export(tmp_path / "model.keras")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from evidence.fake_trainer import World, search
 
+from tuner.evidence.metrics import score, weighted
 from tuner.evidence.selection import expected_best, selection_cost
-from tuner.store.ranking import metric_key
+from tuner.store.ranking import SCORED, metric_key
 
 
 @pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
@@ -21,6 +22,28 @@ def test_the_winner_is_the_one_the_study_would_choose(objective: str) -> None:
         keys = [metric_key(objective, x.sum(), r.sum()) for x, r in zip(loss, right, strict=True)]
         found = selection_cost(loss, right, right[0], objective, rng, draws=5)
         assert found.winner == min(range(6), key=lambda row: (keys[row], row))
+        assert found.accuracy_said == right[found.winner].mean()
+
+
+@pytest.mark.parametrize("objective", SCORED)
+def test_by_another_objective_too(objective: str) -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        chances = rng.integers(1, 4, (5, 12, 3)).astype(np.float64)
+        chances /= chances.sum(axis=2, keepdims=True)
+        labels = np.arange(12) % 3
+        loss, right = -np.log(chances[:, np.arange(12), labels]), chances.argmax(axis=2) == labels
+
+        def scores(bags: np.ndarray, chances: np.ndarray = chances, labels: np.ndarray = labels) -> np.ndarray:
+            return np.stack([weighted(objective, one, labels, bags) for one in chances], axis=1)
+
+        found = selection_cost(loss, right, right[0], objective, rng, draws=20, scores=scores)
+        keys = [
+            metric_key(objective, x.mean(), r.mean(), score(objective, c, labels))
+            for x, r, c in zip(loss, right, chances, strict=True)
+        ]
+        assert keys[found.winner][0] == min(keys)[0]
+        assert keys[found.winner][1] == pytest.approx(min(keys)[1])
         assert found.accuracy_said == right[found.winner].mean()
 
 

@@ -172,7 +172,7 @@ def run(
     folder, stop = StudyFolder(root), stop or threading.Event()
     with folder.locked(), Store(folder.database) as store:
         planned = plan(store, question, numerics)
-        store.set_meta(spec=question.to_dict())
+        store.set_meta(spec=question.to_dict(), classes=["even", "odd"])
         splits = ["train"] * 12 + ["val"] * 8 + ["test"] * 6
         store.record_images(((f"{i}.png", s, i % 2, str(i), 9, 9) for i, s in enumerate(splits)), ())
         begun = store.begin_session("then", "here", os.getpid(), "costless", {})

@@ -118,7 +118,13 @@ def test_winner_and_baseline_of_search_and_report_are_confirmed_for_the_epochs_t
     if ran.rule.scored:
         assert {ran.rule.scored} <= set(results.configurations()) & set(results.epochs())
         assert all(winner[ran.rule.scored] * (1 if ran.rule.smaller else -1) <= rank[0] for rank in ranks(results))
-    assert findings.selection is None or len(findings.selection.expected_best) > 1
+    assert findings.selection is not None
+    by = Rule(ran.rule.scored or "val_accuracy", ran.rule.checkpoint)
+    first = [t for t in ran.tables.trials.values() if t.rung == 0]
+    most = max({t.bracket for t in first}, key=lambda bracket: sum(t.bracket == bracket for t in first))
+    counted = [best_of(ran.epochs(t.configuration, t.last_epoch), by) for t in first if t.bracket == most]
+    values = [value_of(e, by.objective) for e in counted if e is not None]
+    assert findings.selection.expected_best[-1] == (len(values), (min if by.smaller else max)(values))
 
 
 def ranks(results: Results) -> list[tuple[float, ...]]:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from training.trials import equal, numbers, resumed, run, saved, spec
+from training.trials import equal, figures, numbers, resumed, run, saved, spec
 
+from tuner.evidence.metrics import score
 from tuner.features import bank
 from tuner.search.schedule import NEVER
 from tuner.spec.configuration import LOGISTIC
@@ -87,8 +88,11 @@ def test_the_same_trial_gives_the_same_files_and_another_name_other_numbers(
         assert numbers(other) != numbers(one)
 
 
-def test_stopping_finishes_the_epoch_saves_and_resumes_bit_for_bit(context_of: Contexts, tmp_path: Path) -> None:
-    whole, stopped = context_of(tmp_path / "whole"), context_of(tmp_path / "stopped")
+@pytest.mark.parametrize("rule", [Rule(), Rule("val_auc", "last")], ids=["best loss", "last AUC"])
+def test_stopping_finishes_the_epoch_saves_and_resumes_bit_for_bit(
+    rule: Rule, context_of: Contexts, tmp_path: Path
+) -> None:
+    whole, stopped = (context_of(tmp_path / name, rule=rule) for name in ("whole", "stopped"))
     wanted = spec(last_epoch=5, dropout=0.2)
     _, at_once = run(wanted, whole)
     result, found = run(wanted, stopped, lambda: True)
@@ -96,14 +100,23 @@ def test_stopping_finishes_the_epoch_saves_and_resumes_bit_for_bit(context_of: C
     assert {s.role for s in found[0].saved} == {"last", "best"}
     # Asked while an epoch is being recorded: the state of that one may not be saved, so the next one ends it.
     answers = iter([False, True])
-    result, more = run(resumed(wanted, found, 5), stopped, lambda: next(answers))
+    result, more = run(resumed(wanted, found, 5, rule), stopped, lambda: next(answers))
     assert result.status == "STOPPED" and [d.row.epoch for d in more] == [2, 3]
     assert "last" in {s.role for s in more[-1].saved}, "stopped means saved"
     found += more
-    result, rest = run(resumed(wanted, found, 5), stopped)
+    result, rest = run(resumed(wanted, found, 5, rule), stopped)
     assert result.status == "COMPLETED"
     assert numbers(found + rest) == numbers(at_once)
     assert equal(saved(stopped, rest, "last")[1], saved(whole, at_once, "last")[1])
+    counted = best_of([d.row for d in at_once], rule)
+    assert counted is not None and result.best is not None and figures(result.best) == figures(counted)
+    epoch, weights = saved(stopped, found + rest, "best")
+    assert epoch == counted.epoch and (rule.checkpoint == "best" or epoch == 5)
+    last = [d for d in found + rest if d.probabilities is not None][-1]
+    assert last.row.epoch == epoch and last.probabilities is not None
+    chances = trial.predict(wanted.values, weights, stopped, stopped.validation)
+    assert np.array_equal(chances, last.probabilities)
+    assert last.row.score == score(rule.objective, chances, stopped.labels[stopped.validation])
 
 
 def test_a_stop_in_the_last_epoch_completes(context_of: Contexts, tmp_path: Path) -> None:

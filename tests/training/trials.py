@@ -51,7 +51,7 @@ def numbers(done: list[EpochFinished]) -> list[tuple[Any, ...]]:
 
 
 def figures(row: EpochRow) -> tuple[Any, ...]:
-    return (row.epoch, row.loss, row.accuracy, row.val_loss, row.val_accuracy, row.images)
+    return (row.epoch, row.loss, row.accuracy, row.val_loss, row.val_accuracy, row.images, row.score)
 
 
 def saved(context: Context, done: list[EpochFinished], role: str) -> tuple[int, dict[str, np.ndarray]]:
