@@ -62,8 +62,7 @@ def too_late(
     for trial in ready:
         if not free:
             break
-        takes = ahead.takes(trial) if trial.kind == "search" and not trial.repairs else 0.0
-        if takes > left:
+        if trial.kind == "search" and not trial.repairs and (takes := ahead.takes(trial)) > left:
             found.append((trial, takes))
         else:
             free -= 1
