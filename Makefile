@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search report best doctor test check bench bench-quick torture simulate clean
+.PHONY: help setup search report best doctor test check bench bench-quick ablation torture simulate clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ bench: $(VENV)/.dev ## measure against KerasTuner, plain and informed, and the f
 bench-quick: $(VENV)/.dev ## the same comparison small, and where the seconds go, in under five minutes
 	$(BIN)/python tests/benchmarks/bench.py --runs 1 $(SMALL) $(MATERIAL)
 	$(BIN)/python tests/benchmarks/phases.py $(SMALL) $(MATERIAL)
+
+ablation: $(VENV)/.dev ## what each technique of the fine-tuning recipe is worth, on DATA= from WEIGHTS= or on drawn images (ABLATION=--quick)
+	$(BIN)/python tests/benchmarks/recipe.py $(MATERIAL) $(ABLATION) --json build/recipe.json --figure build/recipe.png
 
 torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300)
 	$(BIN)/python tests/faults/every_write.py --subject cache

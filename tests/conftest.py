@@ -141,19 +141,31 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
         precision: str = "float32",
         cuts: tuple[str, ...] = ("conv5_block2", "pooled"),
         head_widths: tuple[int, ...] = (0, 8, 16),
+        layered: bool = False,
         **recipe: Any,
     ) -> Any:
         from tuner.features import bank as features
         from tuner.spec.rules import NUMERICS, rules_of
+        from tuner.store.ranking import Rule
         from tuner.training.context import Context, Recipe
         from tuner.training.network import Networks
 
-        key = (classes, batch_norm, optimizer, precision, cuts, head_widths)
+        averaged = recipe.get("ema", 0.0) > 0
+        key = (classes, batch_norm, optimizer, precision, cuts, head_widths, layered, averaged)
         if key not in made:
             stored = features.ensure(backbone, squares, "squares", cuts, cache)
-            networks = Networks(backbone, classes, batch_norm, optimizer, precision, head_widths)
+            networks = Networks(
+                backbone,
+                classes,
+                batch_norm,
+                optimizer,
+                precision,
+                head_widths,
+                layered=layered,
+                averaged=averaged,
+            )
             rows = np.arange(len(squares))
-            plain = Recipe(0, 10, "val_loss", False, batch_norm, rules_of(NUMERICS))
+            plain = Recipe(0, 10, Rule(), False, batch_norm, rules_of(NUMERICS))
             made[key] = Context(
                 features=stored,
                 labels=rows * 7 % 10 % classes,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.evidence.metrics import score
 from tuner.search.events import (
     EpochEnded,
     Event,
@@ -24,6 +25,7 @@ from tuner.search.events import (
     TrialStarted,
 )
 from tuner.spec.spec import Range, Spec
+from tuner.store.ranking import Rule, best_of, rank_of, value_of
 from tuner.store.store import Bracket, EpochRow
 
 Array = NDArray[np.float64]
@@ -50,6 +52,7 @@ class Made:
     validation: int = 20
     pretrained: bool = True
     objective: str = "val_loss"
+    checkpoint: str = "best"
     plan: tuple[Bracket, ...] = HYPERBAND_9
     baseline: int = 9
     space: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +73,12 @@ class Made:
             "learning_rate": {"min": 1e-5, "max": 1e-2, "sampling": "log"},
             **self.space,
         }
-        return Spec.from_dict({"space": space, "search": {"max_epochs": self.max_epochs, "objective": self.objective}})
+        search = {"max_epochs": self.max_epochs, "objective": self.objective, "checkpoint": self.checkpoint}
+        return Spec.from_dict({"space": space, "search": search})
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.objective, self.checkpoint)
 
     def labels(self, n: int) -> list[int]:
         return sorted(i % len(self.classes) for i in range(n))
@@ -134,7 +142,7 @@ class _Learner:
 
     def __init__(self, made: Made, number: int, hyperparameters: dict[str, Any]) -> None:
         self.labels = np.array(made.labels(made.validation))
-        self.classes = len(made.classes)
+        self.classes, self.objective = len(made.classes), made.objective
         self.difficulty = np.random.default_rng(made.seed + 7).gamma(1.6, 0.28, made.validation)
         self.difficulty[3::8] += 0.75  # a few photographs that nobody gets right for sure
         self.rng = np.random.default_rng([made.seed, number])
@@ -155,15 +163,9 @@ class _Learner:
         loss = math.log(self.classes) * (1 - 0.93 * learned) * (1 + 0.04 * float(self.rng.normal()))
         accuracy = min(1.0, 1 / self.classes + (1 - 1 / self.classes) * learned**0.7)
         hits = float((share.argmax(axis=1) == self.labels).mean())
-        return EpochRow(epoch, loss, accuracy, float(-np.log(np.maximum(right, 1e-7)).mean()), hits, 0.11, 92), share
-
-
-def _better(objective: str, a: EpochRow, b: EpochRow | None) -> bool:
-    if b is None:
-        return True
-    if objective == "val_loss":
-        return (a.val_loss, -a.val_accuracy) < (b.val_loss, -b.val_accuracy)
-    return (-a.val_accuracy, a.val_loss) < (-b.val_accuracy, b.val_loss)
+        val_loss = float(-np.log(np.maximum(right, 1e-7)).mean())
+        value = score(self.objective, share, self.labels)
+        return EpochRow(epoch, loss, accuracy, val_loss, hits, 0.11, 92, value), share
 
 
 class _Play:
@@ -188,7 +190,8 @@ class _Play:
             row, share = self.learners[configuration].epoch(epoch)
             if configuration == self.made.failing:
                 row = EpochRow(epoch, math.nan, 0.5, math.nan, 0.5, 0.11, 92)
-            is_best = math.isfinite(row.val_loss) and _better(self.made.objective, row, self.best.get(configuration))
+            best = self.best.get(configuration, row)
+            is_best = math.isfinite(row.val_loss) and best_of((best, row), self.made.rule) is row
             if is_best:
                 self.best[configuration] = row
             yield EpochEnded(trial, configuration, kind, row, is_best, 812.0), share if is_best else None
@@ -203,7 +206,7 @@ class _Play:
                 configuration,
                 kind,
                 "FAILED" if failed else "COMPLETED",
-                None if failed or best is None else getattr(best, self.made.objective),
+                None if failed or best is None else value_of(best, self.made.objective),
                 None if failed else best,
                 self.made.reason if failed else None,
                 1.3 * (self.total - self.done),
@@ -216,10 +219,7 @@ class _Play:
         return self.made.trials is not None and self.done >= self.made.trials
 
     def score(self, configuration: str) -> tuple[float, ...]:
-        best = self.best.get(configuration)
-        if best is None:
-            return (math.inf,)
-        return (best.val_loss,) if self.made.objective == "val_loss" else (-best.val_accuracy, best.val_loss)
+        return rank_of(self.best.get(configuration), self.made.rule)
 
     def __call__(self) -> Iterator[tuple[Event, Array | None]]:
         made = self.made

@@ -240,7 +240,9 @@ def test_a_new_study_is_written_once_and_another_question_is_refused(here: Path)
     with pytest.raises(UsageError, match=r"(?s)another question.*search.max_epochs: 9 -> 3.*Study.open"):
         Study.create("my photos", max_epochs=3, unfrozen_layers=[0, 10], image_size=32)
     assert (study.path / "study.toml").read_text() == text
-    assert Study.create("my photos", "second", image_size=32).path == here / "studies" / "second"
+    second = Study.create("my photos", "second", preset="quick", image_size=32)
+    assert second.path == here / "studies" / "second"
+    assert (second.question.search.max_epochs, second.question.data.image_size) == (9, 32)
     assert (
         Study.create("my photos", here / "elsewhere" / "third", image_size=32).question.data.path == "../../my photos"
     )
@@ -254,6 +256,7 @@ def test_wrong_photographs_and_options_write_nothing(here: Path) -> None:
         (SpecError, "unknown key max_epoch; did you mean max_epochs", "photos", {"max_epoch": 3}),
         (SpecError, "search.max_epochs: found 0", "photos", {"max_epochs": 0}),
         (SpecError, "search.epochs", "photos", {"search.epochs": 3}),
+        (SpecError, "preset: found 'quik'.*did you mean quick", "photos", {"preset": "quik"}),
     ]
     for error, message, photos, options in wrong:
         with pytest.raises(error, match=message):

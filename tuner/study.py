@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from tuner.artifacts.files import cache_root, home, write_atomically
 from tuner.backbones.architecture import Architecture, architecture
 from tuner.errors import StudyError, TlstudyError, UsageError
+from tuner.spec import presets
 from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
 from tuner.store import locate as studies
 from tuner.store.folder import StudyFolder
-from tuner.store.options import Resolved, dotted, from_here, place, resolve
+from tuner.store.options import Resolved, asked, dotted, from_here, place, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,21 +71,28 @@ class Study:
 
     @classmethod
     def create(
-        cls, photos: str | os.PathLike[str], study: str | os.PathLike[str] | None = None, **options: Any
+        cls,
+        photos: str | os.PathLike[str],
+        study: str | os.PathLike[str] | None = None,
+        *,
+        preset: str = "default",
+        **options: Any,
     ) -> Study:
         """A new study about a folder or .zip of photographs; they are looked at, then study.toml is written.
 
         `study`: a name under studies/ (by default the photographs') or a path to a folder. `options`: any keys of
         study.toml, such as `max_epochs=9` or `unfrozen_layers=[0, 10]`; a range is `{"min": 1e-5, "max": 1e-2}`.
+        `preset`: "quick", "default" or "thorough", the other keys (`tuner.spec.presets`).
         Doing the same again opens the study that is there. Raises UsageError when another question stands there,
         DataError for photographs that cannot be used, SpecError for an option.
         """
         folder = StudyFolder(_folder_for(studies.name_for(place(photos)) if study is None else study))
+        changes = {**presets.preset(preset), **dotted(options)}
         if not folder.spec.exists():
-            look_and_write(folder, photos, dotted(options))
+            look_and_write(folder, photos, changes)
             return cls(folder)
-        asked = _about(folder, photos, dotted(options))
-        if different := specs.differences(specs.load(folder.spec), asked, all_keys=True):
+        wanted = _about(folder, photos, changes)
+        if different := specs.differences(asked(folder), wanted, all_keys=True):
             raise UsageError(
                 f"{folder.spec} asks another question and is kept:\n  "
                 + "\n  ".join(different)
@@ -104,7 +112,7 @@ class Study:
     @property
     def question(self) -> Spec:
         """study.toml as it stands now; `results.study.spec` is what was searched."""
-        return specs.load(self._folder.spec)
+        return asked(self._folder)
 
     # ---- searching ----
 

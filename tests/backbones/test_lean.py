@@ -113,3 +113,22 @@ def test_pretrain_puts_the_trained_layers_back(backbone: Any) -> None:
             v.assign(np.array(v) + 1)
         backbone.pretrain(suffix)
         assert all(np.array_equal(a, np.array(v)) for a, v in zip(before, suffix.variables, strict=True))
+
+
+def test_the_means_are_those_of_what_is_stored_from_every_start_and_by_stock_layers(
+    backbone: Any, squares: np.ndarray
+) -> None:
+    """Through two ends of stages; also of the cut that a pass begins at."""
+    cuts = ["pooled", "conv5_block1", "conv4_block6", "conv3_block4", "stem"]
+    used = [cut for cut in backbone.architecture.cuts[1:] if cut in cuts]
+    at = dict(zip(used, backend.forward(backbone.prefix("image", used))(squares[:6]), strict=True))
+    wanted = {cut: values.mean(axis=(1, 2)) if values.ndim == 4 else values for cut, values in at.items()}
+    stored, *means = backend.forward(backbone.prefix_with_means("image", ["conv4_block6"], cuts[1:]))(squares[:6])
+    assert close(stored, at["conv4_block6"])
+    assert all(close(mean, wanted[cut]) for mean, cut in zip(means, cuts[1:], strict=True))
+    again = backend.forward(backbone.prefix_with_means("conv4_block6", [], cuts[1:3]))(at["conv4_block6"])
+    assert all(close(mean, wanted[cut]) for mean, cut in zip(again, cuts[1:3], strict=True))
+    (joined,) = backend.forward(backbone.stock_means(cuts))(squares[:6])
+    assert close(joined, np.concatenate([wanted[cut] for cut in cuts], axis=1))
+    (alone,) = backend.forward(backbone.stock_means(["pooled"]))(squares[:6])
+    assert close(alone, wanted["pooled"])

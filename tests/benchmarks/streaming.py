@@ -52,6 +52,7 @@ def inside(count: int, side: int, folder: Path) -> None:
     from tuner.search.schedule import NEVER
     from tuner.spec.configuration import REFERENCE
     from tuner.spec.rules import NUMERICS, rules_of
+    from tuner.store.ranking import Rule
     from tuner.training.context import Context, Recipe
     from tuner.training.network import Networks
     from tuner.training.trial import TrialSpec, train
@@ -80,7 +81,7 @@ def inside(count: int, side: int, folder: Path) -> None:
         validation=rows[:100],
         networks=Networks(backbone, 2, "frozen", "adam", "float32"),
         classes=2,
-        recipe=Recipe(0, 24, "val_loss", False, "frozen", rules_of(NUMERICS)),
+        recipe=Recipe(0, 24, Rule(), False, "frozen", rules_of(NUMERICS)),
         architecture=backbone.architecture,
         checkpoints=folder,
     )

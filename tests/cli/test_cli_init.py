@@ -9,7 +9,8 @@ import image_files
 import pytest
 from cli_programs import Tlstudy
 
-from tuner.spec.spec import load
+from tuner.spec.presets import preset
+from tuner.spec.spec import Spec, load
 
 
 @pytest.fixture
@@ -27,6 +28,15 @@ def test_it_says_what_it_found_and_writes_the_question(tlstudy: Tlstudy, photos:
     spec = load(tmp_path / "studies" / "my-photos" / "study.toml")
     assert (spec.data.path, spec.data.image_size, spec.backbone.weights) == ("../../my photos", 32, ("random",))
     assert not (tmp_path / "studies" / "my-photos" / "study.db").exists()
+
+
+def test_a_preset_is_written_and_other_options_win_over_it(tlstudy: Tlstudy, photos: Path, tmp_path: Path) -> None:
+    assert tlstudy("init", photos, "--name", "mine", "--preset", "quick", "--image-size", "32").code == 0
+    written = load(tmp_path / "studies" / "mine" / "study.toml")
+    asked = Spec().override({**preset("quick"), "data.path": written.data.path, "data.image_size": 32})
+    assert written == asked
+    done = tlstudy("init", photos, "--name", "other", "--preset", "quik")
+    assert done.code == 2 and "did you mean quick" in done.text
 
 
 def test_work_that_is_moved_keeps_its_photographs(tlstudy: Tlstudy, photos: Path, tmp_path: Path) -> None:

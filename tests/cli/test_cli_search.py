@@ -27,7 +27,7 @@ LEARNT = {
     "configurations": "id, kind, number, hyperparameters, cut, trained_parameters",
     "trials": "id, position, configuration, iteration, bracket, rung, first_epoch, last_epoch, parent, status, score, "
     "best_epoch, reason",
-    "epochs": "configuration, epoch, trial, loss, accuracy, val_loss, val_accuracy, images",
+    "epochs": "configuration, epoch, trial, loss, accuracy, val_loss, val_accuracy, images, score",
     "predictions": "configuration, epoch, probabilities",
     "checkpoints": "configuration, role, epoch, sha256",
 }

@@ -116,6 +116,14 @@ def test_models_that_are_always_apart_still_have_an_interval() -> None:
     assert 0.8 < found.low < 1
 
 
+@pytest.mark.parametrize("times", [1, 20])
+def test_seeds_that_are_right_as_often_on_other_images_still_have_an_interval(times: int) -> None:
+    """The seeds' means are equal, and the noise of image by seed takes all of the images' term."""
+    winner = np.tile(np.array([[1, 1, 0, 0], [0, 0, 1, 1]], bool), times)
+    found = compare(winner, np.tile(np.array([[1, 1, 1, 0]], bool), times))
+    assert found.low < found.difference == -0.25 < found.high
+
+
 def test_noise_of_image_by_seed_is_counted_once() -> None:
     winner, baseline = pairs(np.random.default_rng(5), World(0.0, 0.0, 0.0), 400, 200, 5, 0.8, 0.8)
     ours, plain = estimate(winner, baseline), plain_sum(winner, baseline)

@@ -24,11 +24,12 @@ from tuner import Study
 from tuner.errors import ExportError, UsageError
 from tuner.evidence.results import Results
 from tuner.export import checking, saving
-from tuner.export.checking import Candidate
 from tuner.export.formats import FORMATS, Contents, card_path
 from tuner.export.predict import files, predict
 from tuner.export.reading import open_model
 from tuner.export.refit import median_epoch
+from tuner.report.card import card
+from tuner.report.facts import study_lines
 from tuner.store.folder import StudyFolder
 
 pytestmark = pytest.mark.timeout(600)  # one fixture makes everything
@@ -36,6 +37,8 @@ pytestmark = pytest.mark.timeout(600)  # one fixture makes everything
 NAMES = ("Zürich", "<script>", "日本 \"quoted\" & 'all'")
 KERAS = ["three classes, pad", "baseline, squash"]
 OTHERS = {"savedmodel": "model", "onnx": "model.onnx", "litert": "model.tflite"}
+MIRRORED = [KERAS[0], "savedmodel", "onnx"]
+"""Those that average over an image and its mirror image, by themselves."""
 
 
 def missing(name: str) -> str:
@@ -55,9 +58,11 @@ EVERY = [
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """Ten trained layers, three classes with difficult names, photographs padded, confirmed by two folds."""
+    """Ten trained layers, three classes with difficult names, photographs padded, confirmed by two folds, everything
+    predicted as it is and mirrored."""
     folder = make(tmp_path_factory.mktemp("three") / "study", NAMES)
-    short = {"search__seed": 1, "confirm__folds": 2, "confirm__repeats": 1, "space__head_width": 0}
+    short = {"search__seed": 3, "confirm__folds": 2, "confirm__repeats": 1, "space__head_width": 0}
+    short |= {"search__tta": "flip"}
     rates = {"min": 1e-5, "max": 1e-3, "sampling": "log"}
     search(folder, spec(**short, data__resize="pad", space__unfrozen_layers=10, space__learning_rate=rates))
     return folder
@@ -65,25 +70,26 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 @pytest.fixture(scope="module")
 def cases(finished: StudyFolder, three: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    """Frozen and with trained layers, every way of resizing (the others crop), every format: checked by one process."""
+    """Frozen and with trained layers, each way of resizing, plain or mirrored, every format: checked by one process."""
     place = tmp_path_factory.mktemp("exports")
     squash = make(place / "squash")
     short = {"search__max_epochs": 1, "search__factor": 2}
     search(squash, spec(**short, data__resize="squash", space__unfrozen_layers=0), confirm=False)
     (place / "squash.keras").write_bytes(b"an older model")
-    folders = dict(zip(KERAS, (three, squash), strict=True))
+    folders = dict.fromkeys(MIRRORED, three) | {KERAS[1]: squash, "litert": finished}
     models = {
         KERAS[0]: model_of(three, place / "new folder" / "three.keras"),
         KERAS[1]: model_of(squash, place / "squash.keras", baseline=True),
     }
-    made: dict[bool, Candidate] = {}  # ONNX and LiteRT are converted from one model
     for name in HERE:
-        target, kind = place / OTHERS[name], FORMATS[name]
-        model = made.get(kind.squares) or made.setdefault(kind.squares, model_of(finished, target))
-        models[name] = replace(model, target=target, kind=kind)
+        target = place / OTHERS[name]
+        same = name == "savedmodel"  # takes what a .keras file takes
+        models[name] = (
+            replace(models[KERAS[0]], target=target, kind=FORMATS[name]) if same else model_of(folders[name], target)
+        )
     exported = checking.export(list(models.values()), force=True)
     return {
-        name: Case(Results.open(folders.get(name, finished).database), models[name], done)
+        name: Case(Results.open(folders[name].database), models[name], done)
         for name, done in zip(models, exported, strict=True)
     }
 
@@ -171,7 +177,8 @@ def test_class_names_stand_in_the_file(name: str, cases: dict[str, Case], answer
         assert answers[name]["contents"] == list(contents.classes)
         assert "three" not in name or set(contents.classes) == set(NAMES)
     else:
-        assert answers[name]["contents"] == {"classes": list(contents.classes), "image_size": 32, "resize": "crop"}
+        resize = cases[name].results.study.spec.data.resize
+        assert answers[name]["contents"] == {"classes": list(contents.classes), "image_size": 32, "resize": resize}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -242,13 +249,49 @@ def test_predict_says_what_the_trial_said(name: str, cases: dict[str, Case]) -> 
     """From the files, in one batch and one by one, through our own decoder."""
     case = cases[name].candidate
     reader = open_model(case.target)
-    assert reader.contents == case.contents == Contents(case.contents.classes, 32, "crop")
+    assert reader.contents == case.contents
     paths = [str(path) for path in case.files]
     for asked in (paths, paths[:1], paths[:3] * 20):
         found = list(predict(reader, files(asked)))
         assert [p.path for p in found] == asked
         wanted = case.expected[[paths.index(p) for p in asked]]
         assert np.abs(np.array([p.probabilities for p in found]) - wanted).max() < 1e-3
+
+
+# ---- mirror images ----
+
+
+def test_what_is_stored_is_the_mean_of_two_plain_passes(cases: dict[str, Case]) -> None:
+    """The exported model up to its mean: the images' probabilities, then their mirror images'."""
+    import keras
+
+    case = cases[KERAS[0]].candidate
+    passes = keras.Model(case.model.input, case.model.get_layer("probabilities").output)
+    one, other = np.split(np.asarray(passes(case.images)), 2)
+    swapped = np.concatenate(np.split(np.asarray(passes(np.ascontiguousarray(case.images[:, :, ::-1]))), 2)[::-1])
+    assert np.abs(swapped - np.concatenate([one, other])).max() < 1e-5, "a pass sees nothing of the other one"
+    assert np.abs((one + other) / 2 - case.expected).max() < 1e-4 < 1e-3 < np.abs(one - other).max()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_file_that_averages_says_the_same_of_a_mirror_image_and_is_no_larger(
+    name: str, cases: dict[str, Case]
+) -> None:
+    case = cases[name]
+    reader, some = open_model(case.exported.path), case.candidate.images[:3]
+    differs = np.abs(reader.probabilities(some[:, :, ::-1]) - reader.probabilities(some)).max()
+    assert differs < 1e-5 if name in MIRRORED else differs > 1e-3
+    copies = 2 if name == "savedmodel" else 1  # Keras's own SavedModels hold each weight twice
+    assert case.exported.bytes < 1.05 * copies * 4 * case.candidate.model.count_params()
+
+
+def test_card_and_report_say_that_predictions_are_averaged(cases: dict[str, Case]) -> None:
+    for name, mirrored in ((KERAS[0], True), (KERAS[1], False)):
+        case = cases[name]
+        text = card(case.results, case.exported, study="study", baseline=not mirrored)
+        assert ("the mean over the image and its mirror image" in text) == mirrored
+        lines = dict(study_lines(case.results))
+        assert ("mirror image" in lines.get("predictions", "")) == mirrored
 
 
 # ---- a refit ----

@@ -10,12 +10,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tuner.backbones.architecture import architecture
+from tuner.features import sets
 from tuner.features.bank import Features
 from tuner.search import facts, setup
 from tuner.search import space as spaces
@@ -75,17 +77,30 @@ class Costless:
     def weights(self, copied: bool = True) -> dict[str, np.ndarray]:
         return {"w": np.array(self.arrays["w"])}
 
-    def set_rates(self, learning_rate: float, multiplier: float, dropout: float) -> None:
+    def set_rate(self, learning_rate: float, multiplier: float, layer_decay: float) -> None:
         self.rate = learning_rate
 
-    def decays(self, decay: float, multiplier: float) -> list[float]:
+    def set_dropout(self, rate: float) -> None:
+        return None
+
+    def ema_weights(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def decays(self, decay: float, multiplier: float, layer_decay: float) -> list[float]:
         return [decay]
 
     def seed_dropout(self, *names: int | str) -> None:
         return None
 
     def train(
-        self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, rows: int, decays: list[float], parts: int = 1
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray,
+        rows: int,
+        decays: list[float],
+        parts: int = 1,
+        momentum: float = 0.0,
     ) -> tuple[float, float]:
         w, slot = self.arrays["w"], self.arrays["optimizer/w"]
         z = x @ w
@@ -107,21 +122,22 @@ class CostlessNetworks:
         return self.one
 
 
-def context(root: Path, numerics: int = NUMERICS) -> Context:
+def context(root: Path, numerics: int = NUMERICS, question: Spec = QUESTION) -> Context:
     """Twelve images to train on, eight to validate and six to test, as eight numbers each."""
     draw = np.random.default_rng(7)
     labels = np.arange(26) % 2
     features = draw.normal(size=(26, 8)).astype(np.float32) + labels[:, None] * 0.7
+    network = architecture(image_size=224)
     arrays = {cut: features.astype(np.float32) * size for cut, size in CUTS.items()}
     return Context(
-        Features(arrays, ()),
+        Features(arrays, (), means=dict.fromkeys(sets.read(sets.nested(network, 26)), arrays["conv5_block2"])),
         labels.astype(np.int64),
         np.arange(12),
         np.arange(12, 20),
         CostlessNetworks(),  # type: ignore[arg-type]
         2,
-        setup.recipe(QUESTION, rules_of(numerics)),
-        architecture(image_size=224),
+        setup.recipe(question, rules_of(numerics)),
+        network,
         root / "checkpoints",
         np.arange(20, 26),
     )
@@ -168,10 +184,10 @@ def run(
         store.record_plan(planned.brackets, planned.draws, planned.frozen, question.search.hyperband_iterations)
         if grew(store, question.search.time_budget):
             store.leave_out(question.search.time_budget, {})
-        made, checkpoints = context(root, numerics), Checkpoints(folder.checkpoints)
+        made, checkpoints = context(root, numerics, question), Checkpoints(folder.checkpoints)
         cost = CostModel(made.architecture, "frozen", made.features.arrays, 12, 8, 6)
         confirming = Confirming(store, made, checkpoints, cost)
-        known, run = facts.read(store, question.search.objective), executor(made, stop.is_set)
+        known, run = facts.read(store, planned.rule), executor(made, stop.is_set)
         budget = Budget(question.search.time_budget, known.seconds, clock(), clock)
         Driver(planned, known, store, checkpoints, run, lambda event: None, stop, confirming, cost, None, budget).run()
         store.update_session(begun, 0.0, "finished", {})

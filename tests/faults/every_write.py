@@ -40,6 +40,7 @@ from tuner.store.store import Saved  # noqa: E402
 from tuner.training import trial  # noqa: E402
 
 DONE, REFUSED, BROKE = 0, 3, 4
+LAST = costless.QUESTION.override({"search.checkpoint": "last", "search.objective": "val_auc"})
 OK = {DONE, REFUSED, injection.CRASHED}
 
 
@@ -174,6 +175,7 @@ def without(take_away: Callable[[], None]) -> Subject:
 
 SUBJECTS = {
     "search": Subject(costless.run, searched),
+    "search by last epochs": Subject(partial(costless.run, question=LAST), searched),
     "search without named randomness": without(stream),
     "search without whole files": without(in_place),
     "cache": Subject(run_caching, cached),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 PROGRAM = Path(__file__).with_name("every_write.py")
+SUBJECTS = ("search", "search by last epochs", "cache", "documents")
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def disturbed() -> dict[str, Any]:
     """By subject what was disturbed and went wrong, from one process that imports everything once: three crashes, each
     of the disk's failures once and from then on, and two crashes with a second one in the recovery.
     """
-    subjects = ("search", "cache", "documents", "search without named randomness", "search without whole files")
+    subjects = (*SUBJECTS, "search without named randomness", "search without whole files")
     options = (
         "--first",
         "--jobs",
@@ -40,7 +41,7 @@ def disturbed() -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("subject", ["search", "cache", "documents"])
+@pytest.mark.parametrize("subject", SUBJECTS)
 def test_what_is_disturbed_goes_on_to_the_same_result(subject: str, disturbed: dict[str, Any]) -> None:
     assert disturbed[subject]["wrong"] == []
     assert disturbed[subject]["points"] >= 11

@@ -229,6 +229,27 @@ def test_a_damaged_entry_is_made_again(
     assert not list((filled / "features").glob(".*"))
 
 
+def test_mirror_images_have_features_of_their_own_when_they_are_asked_for(
+    filled: Path, backbone: Any, squares: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed once, of the squares with their columns reversed; the plain ones are not computed again."""
+    mirrored, before = squares[:, :, ::-1], set((filled / "features").iterdir())
+    assert ensure(backbone, squares, filled).mirror is None
+    canary = Canary(monkeypatch, mirrored)
+    for computed in (WANTED, ()):
+        found = features.ensure(backbone, squares, "squares", WANTED, filled, mirrored=True)
+        assert found.computed == computed
+        assert canary.seen and set(canary.seen.values()) == {1}
+    assert len(set((filled / "features").iterdir()) - before) == len(WANTED)
+    assert features.stored(backbone, "squares", WANTED, filled, "mirrored") == WANTED
+    assert found.mirror is not None and np.array_equal(found.mirror.arrays["image"], mirrored)
+    others = ensure(backbone, np.ascontiguousarray(mirrored), filled.with_name("others")).arrays
+    for cut in WANTED:
+        assert [len(look) for look in found.looks(cut)] == [len(squares)] * 2
+        assert np.array_equal(found.mirror.arrays[cut], others[cut])
+        assert not np.array_equal(found.arrays[cut], others[cut])
+
+
 def test_a_half_written_folder_is_never_taken(filled: Path, backbone: Any, squares: np.ndarray) -> None:
     whole = entries(filled)["pooled"]
     half = whole.with_name(f".{whole.name}.99999.part")
@@ -300,3 +321,35 @@ def test_no_budget_stores_the_pooled_features_alone_and_enough_stores_all() -> N
     needed = {"pooled": 1, "conv5_block2": 1, "conv3_block1": 2, "image": 1}
     assert features.worth_storing(needed, 100, OF, 0) == ("pooled",)
     assert features.worth_storing(needed, 100, OF, 1e12) == ("conv3_block1", "conv5_block2", "pooled")
+
+
+def test_means_are_computed_in_the_pass_of_the_cuts_or_from_what_is_stored_and_kept(
+    backbone: Any, squares: np.ndarray, stored: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every frozen layer still sees every image once, what is stored is what it is without means, and a mean lost is
+    made from the nearest cut below."""
+    means = ("conv5_block2", "conv5_block1", "conv4_block6")
+
+    def ensure() -> features.Features:
+        return features.ensure(backbone, squares, "squares", WANTED, tmp_path, means=means)
+
+    canary = Canary(monkeypatch, squares)
+    found = ensure()
+    assert canary.seen == Counter({(layer, n): 1 for layer in LAYERS[1:] for n in range(len(squares))})
+    assert found.computed == WANTED and set(found.arrays) == {"image", *WANTED} and set(found.means) == set(means)
+    for cut in WANTED:
+        assert np.array_equal(found.arrays[cut], stored[1].arrays[cut]), cut
+    np.testing.assert_allclose(found.means["conv5_block2"], found.arrays["conv5_block2"].mean(axis=(1, 2)), rtol=1e-5)
+    rows = np.array([5, 0, 36])
+    joined = found.joined(["pooled", "conv5_block1"], rows)
+    assert joined.shape == (3, 2048 + 2048) and np.array_equal(joined[:, :2048], found.arrays["pooled"][rows])
+    assert np.array_equal(joined[:, 2048:], found.means["conv5_block1"][rows])
+
+    passes = canary.passes
+    assert ensure().computed == () and canary.passes == passes
+    before = np.array(found.means["conv5_block1"])
+    shutil.rmtree(entries(tmp_path)["conv5_block1 mean"])
+    canary.know(found.arrays["conv4_block2"])
+    again = ensure()
+    assert again.computed == () and again.rate and canary.passes > passes
+    np.testing.assert_allclose(again.means["conv5_block1"], before, rtol=1e-4, atol=1e-5)

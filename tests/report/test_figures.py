@@ -66,7 +66,7 @@ ODD = {
     "wide": replace(
         FINISHED,
         space={k: {"min": 0.0, "max": 0.5} for k in ("dropout", "label_smoothing")}
-        | {"backbone_lr_multiplier": [0.1, 1.0]},
+        | {"head_init": ["random", "linear_probe"], "augmentation": ["none", "light", "strong"]},
     ),
 }
 

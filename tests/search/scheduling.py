@@ -11,8 +11,10 @@ from tuner.search.space import Space
 from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
 from tuner.spec.spec import ConfirmSpec
+from tuner.store.ranking import Rule
 from tuner.store.store import Draw, EpochRow, Saved
 
+BEST = Rule()
 PAIRS = [(9, 3), (27, 3), (1, 3), (2, 2), (10, 4), (3, 3), (8, 2), (81, 3)]
 
 
@@ -22,7 +24,9 @@ class Endless(Space):
     size = None  # type: ignore[assignment]
 
 
-def planning(max_epochs: int = 9, factor: int = 3, iterations: int = 1, confirm: ConfirmSpec | None = None) -> Plan:
+def planning(
+    max_epochs: int = 9, factor: int = 3, iterations: int = 1, confirm: ConfirmSpec | None = None, rule: Rule = BEST
+) -> Plan:
     """A plan whose configurations are told apart by their learning rate."""
     brackets = draws.brackets(Endless({}, ()), max_epochs=max_epochs, factor=factor, iterations=iterations)
     drawn: list[Draw] = []
@@ -31,7 +35,7 @@ def planning(max_epochs: int = 9, factor: int = 3, iterations: int = 1, confirm:
             values = Configuration(learning_rate=1e-3 * (1 + len(drawn)))
             drawn.append(Draw(len(drawn), b.iteration, b.bracket, values, 0))
     frozen = tuple(Configuration(learning_rate=1e-3, head_width=8 * i) for i in range(3))
-    return Plan(brackets, tuple(drawn), frozen, "val_loss", max_epochs, confirm)
+    return Plan(brackets, tuple(drawn), frozen, rule, max_epochs, confirm)
 
 
 def outcome(trial: Trial, epoch: int, salt: int = 0, ties: int = 1000) -> EpochRow:
@@ -54,7 +58,7 @@ def played(
     plan: Plan, fails: Callable[[Trial], bool] = lambda trial: False, salt: int = 0, ties: int = 1000
 ) -> list[Trial]:
     """The trials of one worker, in the order they end."""
-    facts, found = Facts(plan.objective), list[Trial]()
+    facts, found = Facts(plan.rule), list[Trial]()
     while ready := schedule.ready(plan, facts):
         found.append(ready[0])
         end(plan, facts, ready[0], fails(ready[0]), salt, ties)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -162,7 +163,7 @@ def test_a_search_ends_in_time_and_the_same_whoever_makes_it_once_that_is_decide
         there, alone = Path(folder) / "there", Path(folder) / "alone"
         result = run(there, f"{seconds} s", world, workers, seed, losing)
         decided = left_out(there)
-        late = [name for name, at in world.begun if name.startswith("c") and "-" not in name and at > seconds]
+        late = [name for name, at in world.begun if re.fullmatch(r"c\d+", name) and at > seconds]
         assert not late
         again = sum(n - 1 for n in world.trained.values())
         assert again <= 4 * world.lost, "an epoch is trained once, unless its worker was lost"

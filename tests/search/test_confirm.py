@@ -34,11 +34,14 @@ def rows(folder: StudyFolder, query: str, *values: Any) -> list[tuple[Any, ...]]
         return [tuple(r) for r in store.rows(query, *values)]
 
 
+SEALED = spec(confirm__folds=2, confirm__repeats=1, search__tta="flip")
+
+
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """A finished study with two test photographs a class and two folds. Look, don't touch."""
+    """A finished study with two test photographs a class, two folds and mirror images. Look, don't touch."""
     folder = make(tmp_path_factory.mktemp("sealed") / "study", test=2)
-    search(folder, spec(confirm__folds=2, confirm__repeats=1))
+    search(folder, SEALED)
     return folder
 
 
@@ -117,7 +120,7 @@ def test_no_trial_saw_a_test_photograph(sealed: StudyFolder) -> None:
 def test_a_second_session_opens_and_trains_nothing(sealed: StudyFolder, tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "study")
     shutil.copytree(sealed.root, folder.root)
-    events = search(folder, spec(confirm__folds=2, confirm__repeats=1))
+    events = search(folder, SEALED)
     assert not [e for e in events if isinstance(e, TrialStarted)]
     assert facts(folder) == facts(sealed)
 
@@ -125,7 +128,7 @@ def test_a_second_session_opens_and_trains_nothing(sealed: StudyFolder, tmp_path
 def test_confirmed_later_is_confirmed_at_once(sealed: StudyFolder, tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "study")
     shutil.copytree(sealed.root / "photos", folder.root / "photos")
-    question = spec(confirm__folds=2, confirm__repeats=1)
+    question = SEALED
     with pytest.raises(UsageError, match="trials of the search have not ended; a winner is confirmed when all have"):
         search(folder, question, search=False)
     search(folder, question, confirm=False)
@@ -139,7 +142,7 @@ def test_lost_weights_of_a_seed_are_trained_again_before_the_opening(sealed: Stu
     """Stopped between the last seed and the opening, and its checkpoint damaged meanwhile."""
     folder = StudyFolder(tmp_path / "study")
     shutil.copytree(sealed.root / "photos", folder.root / "photos")
-    question = spec(confirm__folds=2, confirm__repeats=1)
+    question = SEALED
 
     def fail(*_: Any) -> int:
         raise RuntimeError("stopped here")

@@ -6,6 +6,7 @@ space) and of the confirmation; `faults.costless` trains the same made-up networ
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from faults import costless
 from search.studies import facts
 
+from tuner.spec.configuration import Configuration
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
@@ -29,9 +31,11 @@ def results(folder: StudyFolder) -> dict[str, Any]:
     may be another processor's."""
     found = facts(folder)
     return {
-        "configurations": found["configurations"],
+        "configurations": [
+            (*r[:3], Configuration.from_dict(json.loads(r[3])), *r[4:]) for r in found["configurations"]
+        ],
         "trials": sorted((r[1:7] + (r[8], r[10])) for r in found["trials"]),
-        "epochs": [(r[0], r[1], *(pytest.approx(v, rel=1e-5) for v in r[3:])) for r in found["epochs"]],
+        "epochs": [(r[0], r[1], *(pytest.approx(v, rel=1e-5) for v in r[3:-1])) for r in found["epochs"]],
         "confirmations": found["confirmations"],
         "openings": found["openings"],
         "held out": [r[:3] for r in found["held out"]],

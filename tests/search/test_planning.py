@@ -13,11 +13,13 @@ from search.studies import make, search, spec
 
 from tuner.backbones.architecture import architecture
 from tuner.errors import Interrupted, RunError, StudyError
-from tuner.search import draws, planning
+from tuner.search import draws, planning, setup
 from tuner.search import space as spaces
+from tuner.search.costs import FROZEN, HEAD_MULTIPLY_ADDS
 from tuner.search.events import EpochEnded, Event, TrialEnded
 from tuner.search.planning import Plan, plan
-from tuner.search.work import Kind
+from tuner.search.work import Kind, Work
+from tuner.spec.rules import NUMERICS
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
@@ -120,6 +122,26 @@ def test_the_features_take_what_was_told(done: Done) -> None:
     header = 128  # of an .npy file
     assert sorted(size - header for size in files) == sorted(cut.bytes for cut in done.before.cuts)
     assert done.before.estimate.cache == sum(cut.bytes for cut in done.before.cuts)
+
+
+def test_mirror_images_are_counted(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a study that predicts them too, of photographs whose plain features are stored already."""
+    monkeypatch.setenv("TLSTUDY_CACHE", str(done.cache))
+
+    def work(tta: str) -> Work:
+        question = spec(search__tta=tta)
+        dataset = setup.images(question, done.folder)
+        with Store(tmp_path / f"{tta}.db") as store:
+            weights, _ = planning._weights(done.folder, question, store, dataset)
+            return Work(question, dataset, store, weights, NUMERICS, True)
+
+    plain, both = work("none"), work("flip")
+    assert plain.missing == ((),) and both.missing == ((), plain.wanted) and plain.wanted
+    assert {cut.state for cut in both.cuts()} == {"missing"}
+    assert [cut.bytes for cut in both.cuts()] == [2 * cut.bytes for cut in plain.cuts()]
+    for place in (FROZEN, ("conv5_block2", 10)):
+        each = plain.network.step_macs(*place, "frozen")[1] + HEAD_MULTIPLY_ADDS
+        assert both.cost.work(place) - plain.cost.work(place) == 8 * each
 
 
 def test_a_plan_of_a_study_that_was_begun_counts_the_rest(done: Done) -> None:

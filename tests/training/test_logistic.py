@@ -96,12 +96,23 @@ def test_the_path_is_left_where_the_loss_is_least(seed: int) -> None:
     parts = stratified_folds(y, None, 5, 0, "logistic folds")
     with threadpool_limits(1, user_api="blas"):
         rows, tried = Rows.of(scaled(x).astype(np.float64)), []
-        early, _ = logistic.choose(
+        early, *_ = logistic.choose(
             rows, y, parts, classes, "val_loss", True, on_progress=lambda done, most: tried.append((done, most))
         )
-        whole, _ = logistic.choose(rows, y, parts, classes, "val_loss", True, whole=True)
+        whole, *_ = logistic.choose(rows, y, parts, classes, "val_loss", True, whole=True)
     assert early == whole
     assert [done for done, _ in tried] == list(range(1, len(tried) + 1)) and len(tried) <= tried[0][1]
+
+
+def test_a_loss_that_rises_before_anything_is_learnt_does_not_end_the_path() -> None:
+    """Few images, and what tells the classes apart varies less than what does not, as in real features."""
+    draw, y = np.random.default_rng(0), np.arange(58) % 2
+    noise, small = draw.normal(scale=1.5, size=(58, 20)), draw.normal(scale=0.05, size=(58, 100))
+    x = np.concatenate([noise, small + 0.05 * (2 * y[:, None] - 1)], axis=1).astype(np.float32)
+    chance = np.log(2)
+    found = {rules: fit(x[:40], y[:40], 2, rules=rules) for rules in (rules_of(4), rules_of(5))}
+    losses = {rules: logistic.log_loss(f.logits(x[40:]), y[40:]) for rules, f in found.items()}
+    assert losses[rules_of(5)] < 0.9 * chance < losses[rules_of(4)]
 
 
 def test_a_stop_ends_it_between_steps_and_nothing_is_written(context_of: Any, tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training.trials import equal, numbers, resumed, run, saved, spec
 
+from tuner.features import bank
 from tuner.search.schedule import NEVER
 from tuner.spec.configuration import LOGISTIC
 from tuner.spec.seeds import generator
-from tuner.store.ranking import best_of, rank_of
-from tuner.store.store import EpochRow
+from tuner.store.ranking import Rule, best_of, rank_of
 from tuner.training import trial
-from tuner.training.network import Networks, log_loss
+from tuner.training.network import Networks, averaged, log_loss, probabilities
 from tuner.training.subset import SPLIT, Subset
 
 Contexts = Callable[..., Any]
@@ -35,6 +35,14 @@ EXACT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "suffix with trained BatchNorm, rmsprop, label smoothing": (
         {"batch_norm": "trained", "optimizer": "rmsprop"},
         {"label_smoothing": 0.1},
+    ),
+    "pooled head with a schedule, moving averages and mixup": (
+        {"schedule": "cosine", "warmup": 1.5, "epochs": 5, "ema": 0.8},
+        {"unfrozen_layers": 0, "mixup": 0.4},
+    ),
+    "suffix with a schedule, moving averages, layer decay and mixup, from the fitted head": (
+        {"schedule": "cosine", "warmup": 1.0, "epochs": 4, "ema": 0.9, "layered": True},
+        {"layer_decay": 0.5, "mixup": 0.2, "head_init": "linear_probe", "weight_decay": 0.05},
     ),
 }
 
@@ -63,7 +71,7 @@ def test_rungs_through_checkpoints_equal_one_go_bit_for_bit(name: str, context_o
         assert epoch == whole_epoch and equal(ours, all_at_once)
     assert any(n.startswith("optimizer/head/") for n in saved(rungs, found, "last")[1])
     assert not any(n.startswith("optimizer/") for n in saved(rungs, found, "best")[1])
-    assert result.best == best_of([d.row for d in found], "val_loss")
+    assert result.best == best_of([d.row for d in found], Rule())
 
 
 def test_the_same_trial_gives_the_same_files_and_another_name_other_numbers(
@@ -187,6 +195,59 @@ def test_logistic_regression_is_a_trial_of_one_epoch(subset: Subset, context_of:
     assert unsaved.saved == () and numbers([unsaved]) == numbers([done])
 
 
+# ---- predictions averaged over mirror images ----
+
+LOOKED_AT = {"logistic": LOGISTIC, "head": spec(unfrozen_layers=0).values, "suffix": spec().values}
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("kind", LOOKED_AT)
+def test_what_is_predicted_is_the_mean_over_an_image_and_its_mirror_image(
+    kind: str, classes: int, backbone: Any, squares: np.ndarray, cache: Path, context_of: Contexts, tmp_path: Path
+) -> None:
+    """Of validation images and those held out, by the loss of that mean; what is trained is the same without it."""
+    plain, both = (context_of(tmp_path / name, classes=classes) for name in ("plain", "both"))
+    cuts = tuple(c for c in plain.features.arrays if c != "image")
+    both.features = bank.ensure(backbone, squares, "squares", cuts, cache, mirrored=True)
+    mirror = replace(plain, features=both.features.mirror)
+    last = 1 if kind == "logistic" else 2
+    wanted = replace(spec(last_epoch=last, subset=FOLD, fixed=True), values=LOOKED_AT[kind])
+    (result, done), (_, alone) = run(wanted, both), run(wanted, plain)
+    assert [(d.row.loss, d.row.accuracy) for d in done] == [(d.row.loss, d.row.accuracy) for d in alone]
+    arrays = saved(both, done, "best")[1]
+    assert equal(arrays, saved(plain, alone, "best")[1])
+
+    rows, row = both.rows(FOLD), done[-1].row
+    for found, where in ((done[-1].probabilities, rows.validation), (result.held_out, rows.held_out)):
+        one, other = (trial.predict(wanted.values, arrays, c, where).astype(float) for c in (plain, mirror))
+        assert found is not None and found.dtype == np.float32
+        assert np.abs(found - (one + other) / 2).max() < 1e-6 < 1e-4 < np.abs(one - other).max()
+        assert np.array_equal(found, trial.predict(wanted.values, arrays, both, where))
+    truth, chances = both.labels[rows.validation], done[-1].probabilities.astype(float)
+    assert row.val_loss == pytest.approx(-np.log(chances[np.arange(len(truth)), truth]).mean(), rel=1e-5)
+    assert row.val_accuracy == (chances.argmax(axis=1) == truth).mean()
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_averaged_logits_are_those_of_the_mean_of_the_probabilities(logits: int, looks: int, draw: Any) -> None:
+    """Also where one look is sure beyond what a probability can say."""
+    rng = np.random.default_rng(draw.randrange(2**32))
+    asked = [(rng.normal(size=(6, logits)) * 10.0 ** rng.integers(-2, 5)).astype(np.float32) for _ in range(looks)]
+    found, labels = averaged(asked), rng.integers(0, max(2, logits), 6)
+    mean = np.mean([probabilities(z) for z in asked], axis=0)
+    assert np.allclose(probabilities(found), mean, atol=1e-6)
+    assert np.isfinite(log_loss(found, labels))
+    assert looks > 1 or found is asked[0]
+    each = np.array([[log_loss(z[i : i + 1], labels[i : i + 1]) for i in range(6)] for z in asked])
+    # No more than log 2 (log 3) worse than the better look.
+    assert log_loss(found, labels) <= each.min(axis=0).mean() + np.log(looks) + 1e-9
+
+
+def test_a_loss_that_is_not_finite_stays_so_when_it_is_averaged() -> None:
+    broken = np.array([[np.nan], [np.inf]], np.float32)
+    assert np.isnan(log_loss(averaged([broken, np.zeros((2, 1), np.float32)]), np.array([0, 1])))
+
+
 # ---- what is saved and reported ----
 
 
@@ -221,7 +282,7 @@ def test_nothing_is_written_that_nobody_can_need(
 ) -> None:
     """Neither a state that cannot be promoted nor weights that do not lead; what is as good as the bar may."""
     monkeypatch.setattr(trial, "SAVE_EVERY", 1e9)  # on a busy machine a trace may take longer than the real one
-    as_good = rank_of(run(spec(unfrozen_layers=0), context_of(tmp_path / "bar"))[0].best, "val_loss")
+    as_good = rank_of(run(spec(unfrozen_layers=0), context_of(tmp_path / "bar"))[0].best, Rule())
     better = (np.nextafter(as_good[0], 0), as_good[1])
     for number, (keep, last_bar, best_bar, wanted) in enumerate(
         [
@@ -548,26 +609,3 @@ def test_checkpoint_bytes_depend_on_the_arrays_alone(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     with np.load(tmp_path / "one", allow_pickle=False) as back:
         assert equal(dict(back), arrays)
-
-
-# ---- the fitted head ----
-
-
-@pytest.mark.parametrize(("depth", "classes"), [(0, 2), (10, 3)])
-def test_from_the_fitted_head_training_begins_where_logistic_regression_ends(
-    context_of: Contexts, tmp_path: Path, depth: int, classes: int
-) -> None:
-    """At a rate that moves nothing the first epoch is the linear fit; at a real one it goes on from there."""
-    context = context_of(tmp_path, classes=classes)
-    options = {"unfrozen_layers": depth, "head_width": 0, "last_epoch": 1}
-    rows = context.rows(SPLIT)
-    logits = trial.fit_rows(context, rows).logits(context.features.arrays["pooled"][rows.validation])
-    wanted = log_loss(logits, context.labels[rows.validation])
-
-    def first(**changes: Any) -> EpochRow:
-        return run(spec(**options, **changes), context)[1][0].row
-
-    still = first(learning_rate=1e-12, head_init="linear_probe")
-    assert still.val_loss == pytest.approx(wanted, abs=1e-4)
-    assert first(learning_rate=1e-3, head_init="linear_probe").loss != pytest.approx(still.loss, abs=1e-6)
-    assert abs(first(learning_rate=1e-12).val_loss - wanted) > 1e-3

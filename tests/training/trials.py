@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from tuner.spec.configuration import REFERENCE, Configuration
-from tuner.store.ranking import best_of
+from tuner.store.ranking import Rule, best_of
 from tuner.store.store import EpochRow
 from tuner.training.context import Context
 from tuner.training.trial import EpochFinished, TrialResult, TrialSpec, train
+
+BEST = Rule()
 
 
 def spec(**changes: Any) -> TrialSpec:
@@ -36,10 +38,10 @@ def run(
             return end.value, done
 
 
-def resumed(wanted: TrialSpec, done: list[EpochFinished], last_epoch: int) -> TrialSpec:
+def resumed(wanted: TrialSpec, done: list[EpochFinished], last_epoch: int, rule: Rule = BEST) -> TrialSpec:
     """The trial that goes on from what was saved last; `done`: every epoch so far, of earlier attempts too."""
     saved = {s.role: s for d in done for s in d.saved}
-    best = best_of([d.row for d in done if d.row.epoch <= saved["last"].epoch], "val_loss")
+    best = best_of([d.row for d in done if d.row.epoch <= saved["last"].epoch], rule)
     return replace(wanted, state=saved["last"], weights=saved.get("best"), best=best, last_epoch=last_epoch)
 
 

@@ -83,6 +83,10 @@ class Architecture:
         regions = [self.table[i].region for i in self._trained(unfrozen_layers, batch_norm)]
         return self.cuts[min(regions, default=len(self.cuts)) - 1]
 
+    def level(self, layer: str) -> int:
+        """How many blocks, parts between two cuts, lie between a layer's own and the top; 0 in the topmost."""
+        return len(self.cuts) - 1 - next(one.region for one in self.table if one.name == layer)
+
     def weight_bytes(self, unfrozen_layers: int, batch_norm: str) -> int:
         """Bytes of the float32 arrays of the trained layers, moving statistics too."""
         return 4 * sum(self.table[i].size for i in self._trained(unfrozen_layers, batch_norm))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tuner.backbones.architecture import Architecture
@@ -50,6 +50,19 @@ class Backbone:
         """
         return self.graph.prefix(start, cuts)
 
+    def prefix_with_means(self, start: str, cuts: Iterable[str], means: Iterable[str]) -> Any:
+        """`prefix` as a list of outputs, and after those the means over height and width of what is stored at each cut
+        of `means`: (b, channels).
+        """
+        cuts, means = list(cuts), list(means)
+        both = list(dict.fromkeys([*cuts, *means]))
+        below = self.prefix(start, both)
+        import keras
+
+        at = dict(zip(both, below.outputs, strict=True))
+        pooled = [keras.layers.GlobalAveragePooling2D(name=f"{cut}_mean", dtype="float32")(at[cut]) for cut in means]
+        return keras.Model(below.inputs, [*(at[cut] for cut in cuts), *pooled], name="prefix")
+
     def suffix(self, start: str, unfrozen_layers: int, batch_norm: str, precision: str) -> Any:
         """Copies of the layers above `start`, the trained ones trainable: (b, *shape at start) to (b, width) pooled.
 
@@ -66,6 +79,23 @@ class Backbone:
     def stock_prefix(self, start: str, cuts: Iterable[str]) -> Any:
         """What `prefix` computes, by Keras's own layers, to be saved: the stock network's, not copies."""
         return self.graph.prefix(start, cuts)
+
+    def stock_means(self, cuts: Sequence[str]) -> Any:
+        """By Keras's own layers, to be saved: from RGB 0..255 to the means over height and width of what is stored at
+        each cut of `cuts`, joined: (b, sum of channels).
+        """
+        below = self.stock_prefix("image", cuts)
+        import keras
+
+        found = []
+        for cut, x in zip(cuts, below.outputs, strict=True):
+            if len(x.shape) == 4:
+                if (step := -(-x.shape[1] // self.architecture.shape(cut)[0])) > 1:  # not every pixel is stored
+                    x = keras.layers.MaxPooling2D(1, strides=step, name=f"{cut}_stored")(x)
+                x = keras.layers.GlobalAveragePooling2D(name=f"{cut}_mean")(x)
+            found.append(x)
+        joined = keras.layers.Concatenate(name="joined")(found) if len(found) > 1 else found[0]
+        return keras.Model(below.inputs, joined, name="means")
 
     def stock_suffix(self, start: str, unfrozen_layers: int, batch_norm: str, precision: str) -> Any:
         """What `suffix` computes, by copies of Keras's own layers, to be saved."""

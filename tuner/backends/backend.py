@@ -91,9 +91,10 @@ def stepper(
     groups: Sequence[tuple[Any, list[Any]]],
     loss: Callable[[Any, Any], Any],
     correct: Callable[[Any, Any], Any],
+    averages: Sequence[Any] = (),
 ) -> Stepper:
     """The compiled training step of a model; what is asked for and given is written at `Stepper`."""
-    return _started().stepper(model, groups, loss, correct)
+    return _started().stepper(model, groups, loss, correct, averages)
 
 
 def saved_model(path: Path) -> Callable[[np.ndarray], np.ndarray]:

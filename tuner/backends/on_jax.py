@@ -39,13 +39,16 @@ class JitStepper(Stepper):
 
         def move(trained: Any, slots: Any, gradients: Any, decays: Any) -> Any:
             trained, new_slots = list(trained), []
-            for (optimizer, _), mine, slot, decay in zip(self.groups, members, slots, decays, strict=True):
+            *slots, averages = slots
+            for (optimizer, _), mine, slot, decay in zip(self.groups, members, slots, decays[:-1], strict=True):
                 values = [trained[i] - trained[i] * decay if kernel[i] else trained[i] for i in mine]
                 values, slot = optimizer.stateless_apply(slot, [gradients[i] for i in mine], values)
                 for i, value in zip(mine, values, strict=True):
                     trained[i] = value
                 new_slots.append(slot)
-            return trained, new_slots
+            keep = decays[-1]
+            averages = [keep * a + (1.0 - keep) * v for a, v in zip(averages, trained, strict=False)]
+            return trained, [*new_slots, averages]
 
         def train(trained: Any, fixed: Any, slots: Any, x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> Any:
             self.traces += 1
@@ -78,15 +81,19 @@ class JitStepper(Stepper):
 
         return step, gradients_of, move_by, forward
 
+    @property
+    def _slots(self) -> list[list[Any]]:
+        return [*(optimizer.variables for optimizer, _ in self.groups), self.averages]
+
     def _values(self) -> tuple[list[Any], list[Any], list[list[Any]]]:
-        """Trainable variables, the others, and each optimizer's slots, as JAX arrays."""
+        """Trainable variables, the others, and each optimizer's slots and the averages, as JAX arrays."""
         model = self.model
-        slots = [[v.value for v in optimizer.variables] for optimizer, _ in self.groups]
+        slots = [[v.value for v in variables] for variables in self._slots]
         return [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables], slots
 
     def _assign(self, trained: Any = None, fixed: Any = None, slots: Any = None) -> None:
         pairs = [(self.model.trainable_variables, trained), (self.model.non_trainable_variables, fixed)]
-        pairs += [(o.variables, values) for (o, _), values in zip(self.groups, slots or [], strict=False)]
+        pairs += list(zip(self._slots, slots or [], strict=False))
         for variables, values in pairs:
             for variable, value in zip(variables, values if values is not None else [], strict=False):
                 variable.assign(value)

@@ -28,11 +28,13 @@ class GraphStepper(Stepper):
 
         def move(found: Any, decays: Any) -> None:
             by_variable = {id(v): g for v, g in zip(self.model.trainable_variables, found, strict=True)}
-            for (optimizer, variables), decay in zip(self.groups, decays, strict=True):
+            for (optimizer, variables), decay in zip(self.groups, decays[:-1], strict=True):
                 kernels = [v for v in variables if len(v.shape) > 1]
                 # Without weight decay the variables, tens of megabytes, are not read and written once more.
                 tf.cond(decay > 0, lambda k=kernels, d=decay: _shrink(k, d), lambda: tf.constant(0))
                 _apply(optimizer, [by_variable[id(v)] for v in variables], variables)
+            for average, v in zip(self.averages, self.model.trainable_variables if self.averages else (), strict=True):
+                average.assign(decays[-1] * average + (1.0 - decays[-1]) * v)
 
         def train(x: Any, y: Any, weights: Any, rows: Any, decays: Any) -> tuple[Any, Any]:
             self.traces += 1

@@ -25,6 +25,9 @@ class Stepper(ABC):
     With `parts` above 1 a batch is taken in so many pieces whose gradients add up before the optimizers move: the same
     step but for rounding (and for trained BatchNorm's statistics) in less memory.
 
+    `averages`: a variable beside each trainable one of the model, in its order, that takes the moving average of its
+    values; none without.
+
     `traces` counts how often the training step was traced.
     """
 
@@ -34,8 +37,10 @@ class Stepper(ABC):
         groups: Sequence[tuple[Any, list[Any]]],
         loss: Callable[[Any, Any], Any],
         correct: Callable[[Any, Any], Any],
+        averages: Sequence[Any] = (),
     ) -> None:
         self.model, self.groups, self.loss, self.correct = model, list(groups), loss, correct
+        self.averages = list(averages)
         self.traces = 0
         self._step, self._gradients, self._move, self._forward = self._compile()
 
@@ -47,12 +52,14 @@ class Stepper(ABC):
         rows: int,
         decays: Sequence[float],
         parts: int = 1,
+        momentum: float = 0.0,
     ) -> tuple[Any, Any]:
         """One step. Inputs (b, ...), targets (b, k), row weights (b,) with 0 for padding rows, all float32; the number
-        of real rows; one weight-decay amount per group (decay times learning rate; it shrinks kernels only). Gives the
-        sum over real rows of the weighted loss and the number of rows predicted correctly, both float.
+        of real rows; one weight-decay amount per group (decay times learning rate; it shrinks kernels only); what the
+        averages keep of themselves, 0 in the first step. Gives the sum over real rows of the weighted loss and the
+        number of rows predicted correctly, both float.
         """
-        args = (x, y, weights, np.float32(rows), tuple(np.float32(d) for d in decays))
+        args = (x, y, weights, np.float32(rows), (*(np.float32(d) for d in decays), np.float32(momentum)))
         return self._train_in_parts(*args, parts) if parts > 1 else self._step(*args)
 
     def logits(self, x: np.ndarray) -> np.ndarray:
@@ -79,7 +86,8 @@ class Stepper(ABC):
     def _compile(self) -> Compiled:
         """The compiled functions. (x, y, weights, rows, decays): a whole `train` step. (x, y, weights, rows): gradients
         in the model's order, loss and correct rows of a piece; it moves BatchNorm's statistics only. (gradients,
-        decays): moves the variables by gradients that were added up. (x): the model in inference mode.
+        decays): moves the variables by gradients that were added up. (x): the model in inference mode. After the decay
+        of each group, `decays` holds the momentum of the averages.
         """
 
 

@@ -23,3 +23,8 @@ def zero(variable: Any) -> None:
     """Sets every number to zero."""
     # Zeros made by the backend become the variable's memory; numpy's would be copied into it.
     variable.assign(keras.ops.zeros(variable.shape, dtype=variable.dtype))
+
+
+def variable_like(variable: Any) -> Any:
+    """Another variable of the same shape and dtype, zero, that nothing trains."""
+    return keras.Variable(np.zeros(variable.shape, np.float32), trainable=False, dtype=variable.dtype)

@@ -20,7 +20,7 @@ from tuner.cli.start import resolve, study_meant
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import Interrupted, TlstudyError, UsageError
 from tuner.report.words import without_password
-from tuner.spec.spec import toml
+from tuner.spec.spec import OBJECTIVES, toml
 from tuner.store.folder import StudyFolder
 from tuner.store.options import Resolved
 from tuner.study import Study
@@ -38,7 +38,7 @@ def search(
     factor: options.Factor = None,
     batch_size: options.BatchSize = None,
     seed: Annotated[int | None, options.study_key("Everything random is named from it.")] = None,
-    objective: Annotated[str | None, options.study_key("val_loss or val_accuracy.")] = None,
+    objective: Annotated[str | None, options.study_key(f"{', '.join(OBJECTIVES)}.")] = None,
     unfrozen_layers: options.UnfrozenLayers = None,
     time_budget: options.TimeBudget = None,
     set_: options.Assigned = None,
@@ -172,9 +172,10 @@ def _say_epoch(event: Event) -> None:
 
     if isinstance(event, EpochEnded):
         row = event.row
+        objective = "" if row.score is None else f"objective {row.score:.4f}, "
         text = (
             f"  {event.configuration} epoch {row.epoch}: loss {row.loss:.4f}, accuracy {row.accuracy:.3f}, "
-            f"validation loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.3f}, "
+            f"validation loss {row.val_loss:.4f}, accuracy {row.val_accuracy:.3f}, {objective}"
             f"{event.images_per_second:.0f} images/s"
         )
         out().print(Text(text))

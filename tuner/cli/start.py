@@ -13,6 +13,7 @@ from tuner.cli import options
 from tuner.cli.console import out, short, status
 from tuner.errors import StudyError, UsageError
 from tuner.report.words import listed, visible
+from tuner.spec import presets
 from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
 from tuner.store import locate as studies
@@ -32,6 +33,9 @@ def init(
         str | None, typer.Option(help='"imagenet", a weights file, or "random".', show_default="imagenet")
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels.", show_default="224")] = None,
+    preset: Annotated[
+        str, typer.Option(help="How much is searched: quick, default or thorough; other options win over it.")
+    ] = "default",
     allow_leak: Annotated[
         bool, typer.Option("--allow-leak", help="Go on although a photograph stands in two splits.")
     ] = False,
@@ -40,9 +44,10 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing study.toml.")] = False,
 ) -> None:
     """Looks at a folder of photographs and writes studies/NAME/study.toml, every key explained."""
-    changes = options.changes(
+    asked = options.changes(
         image_size=image_size, weights=weights, allow_leak=allow_leak, strict=strict, recursive=recursive
     )
+    changes = {**presets.preset(preset), **asked}
     name = studies.name_for(photos.absolute()) if name is None else _checked_name(name)
     folder = StudyFolder(Path.cwd() / studies.STUDIES / name)
     if folder.spec.exists() and not force:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
 from tuner.spec.configuration import HYPERPARAMETERS
-from tuner.store.ranking import metric_key, place
+from tuner.store.ranking import Key, Rule, best_of, metric_key, place
 from tuner.store.tables import Configuration, Epoch, Tables, Trial
 
 NAMES = tuple(h.name for h in HYPERPARAMETERS)
@@ -41,7 +41,8 @@ WHOLE = (
 )
 """Columns of whole numbers that may be missing: pandas's nullable Int64."""
 
-TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best")
+WORDS = tuple(h.name for h in HYPERPARAMETERS if h.words)
+TEXTS = ("id", "kind", "configuration", "trial", "parent", "status", "reason", "cut", "best", *WORDS)
 
 
 def _columns(row: type[Trial | Epoch]) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ def _columns(row: type[Trial | Epoch]) -> tuple[str, ...]:
 
 
 TRIAL_COLUMNS = _columns(Trial)
-EPOCH_COLUMNS = (*_columns(Epoch), *NAMES)
+EPOCH_COLUMNS = (*(name for name in _columns(Epoch) if name != "score"), *NAMES)
 CONFIGURATION_COLUMNS = (
     "id",
     "kind",
@@ -83,6 +84,18 @@ CONFIGURATION_COLUMNS = (
 )
 
 
+def with_objective(columns: tuple[str, ...], rule: Rule) -> tuple[str, ...]:
+    """The columns, and after the metrics that every study has the objective, if it is another one."""
+    at = 1 + max(columns.index(name) for name in ("val_loss", "val_accuracy") if name in columns)
+    return (*columns[:at], *([rule.scored] if rule.scored else []), *columns[at:])
+
+
+def figures(epoch: Epoch, rule: Rule) -> dict[str, float | None]:
+    """An epoch's metrics by name, the objective's score under its own."""
+    found = {name: getattr(epoch, name) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+    return found | ({rule.scored: epoch.score} if rule.scored else {})
+
+
 def configurations(tables: Tables, study: Study) -> pd.DataFrame:
     """One row a configuration with at least `CONFIGURATION_COLUMNS`; see `Results.configurations`."""
     epochs: dict[str, list[Epoch]] = {}
@@ -92,9 +105,9 @@ def configurations(tables: Tables, study: Study) -> pd.DataFrame:
     for trial in tables.trials.values():
         trials.setdefault(trial.configuration, []).append(trial)
     merged = [_merged(study, c, trials.get(c.id, []), epochs.get(c.id, [])) for c in tables.configurations.values()]
-    result = table(merged, CONFIGURATION_COLUMNS)
+    result = table(merged, with_objective(CONFIGURATION_COLUMNS, study.rule))
     candidates = result[result["kind"].isin(BASELINES)].to_dict(orient="records")
-    baseline = min(candidates, key=lambda row: rank(row, study.spec.search.objective), default=None)
+    baseline = min(candidates, key=lambda row: rank(row, study.rule), default=None)
     if baseline is not None and usable(baseline):
         result["accuracy_over_baseline"] = result["val_accuracy"] - baseline["val_accuracy"]
         result["images_over_baseline"] = result["correct"] - baseline["correct"]
@@ -102,26 +115,28 @@ def configurations(tables: Tables, study: Study) -> pd.DataFrame:
     return result
 
 
-def ranked(table: pd.DataFrame, objective: str) -> pd.DataFrame:
+def ranked(table: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     """The same rows, best first."""
     rows = table.to_dict(orient="records")
-    order = sorted(range(len(rows)), key=lambda i: rank(rows[i], objective))
+    order = sorted(range(len(rows)), key=lambda i: rank(rows[i], rule))
     return table.iloc[order].reset_index(drop=True)
 
 
-def best_epoch(epochs: Iterable[Epoch], objective: str) -> Epoch | None:
-    """The best by the objective, then by the other metric, the earliest of equals; None where none has a loss."""
-    return min(
-        (epoch for epoch in epochs if epoch.val_loss is not None),
-        key=lambda epoch: (metric_key(objective, epoch.val_loss, epoch.val_accuracy), epoch.epoch),
-        default=None,
-    )
+def best_epoch(epochs: Iterable[Epoch], rule: Rule) -> Epoch | None:
+    """The one that counts by the study's rule, of those that have a loss; None where none has."""
+    return best_of((epoch for epoch in epochs if epoch.val_loss is not None), rule)
 
 
-def rank(row: Any, objective: str) -> tuple[Any, ...]:
+def key(row: Any, rule: Rule) -> Key:
+    """`metric_key` of a configuration's figures."""
+    names = ("val_loss", "val_accuracy", *([rule.scored] if rule.scored else []))
+    return metric_key(rule.objective, *(_known(row[name]) for name in names))
+
+
+def rank(row: Any, rule: Rule) -> tuple[Any, ...]:
     """A configuration's place, smaller is better: the rule that `Results.ranking` states."""
     return place(
-        metric_key(objective, _known(row["val_loss"]), _known(row["val_accuracy"])),
+        key(row, rule),
         failed=row["status"] == "failed",
         full=row["full"],
         epochs=row["epochs"],
@@ -154,20 +169,20 @@ def table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _merged(study: Study, configuration: Configuration, trials: list[Trial], epochs: list[Epoch]) -> dict[str, Any]:
-    n, search = study.validation, study.spec.search
+    n = study.validation
     row: dict[str, Any] = {k: getattr(configuration, k) for k in ("id", "kind", "number", "cut", "trained_parameters")}
     row |= configuration.hyperparameters
-    row |= {"epochs": len(epochs), "full": len(epochs) >= search.max_epochs, "validation": n}
+    row |= {"epochs": len(epochs), "full": len(epochs) >= study.spec.search.max_epochs, "validation": n}
     row["full"] |= configuration.kind == "logistic" and bool(epochs)  # it has no more than one
     row |= {"seconds": _seconds(trials, epochs), "status": "not started"}
     if trials:
         row |= {k: getattr(trials[-1], k) for k in ("iteration", "bracket", "rung", "reason")}
         row["status"] = status(trials[-1].status, study)
-    best = best_epoch(epochs, search.objective)
-    if configuration.kind == "seed" and best is not None:
-        best = [e for e in epochs if e.val_loss is not None][-1]  # its number of epochs was fixed before
+    # Of a fresh seed the number of epochs was fixed before.
+    rule = replace(study.rule, checkpoint="last") if configuration.kind == "seed" else study.rule
+    best = best_epoch(epochs, rule)
     if best is not None:
-        row |= {k: getattr(best, k) for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        row |= figures(best, rule)
         row["best_epoch"] = best.epoch
         if n and best.val_accuracy is not None:
             row["correct"] = round(best.val_accuracy * n)

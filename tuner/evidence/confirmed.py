@@ -24,13 +24,15 @@ from tuner.evidence.findings import (
     selection_sentences,
     sentences,
 )
+from tuner.evidence.metrics import weighted
 from tuner.evidence.paired import Comparison, compare, corrected_resampled
 from tuner.evidence.selection import expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
 from tuner.evidence.verdict import Verdict, verdict
 from tuner.spec.seeds import generator
-from tuner.store.tables import Confirmation, HeldOut, Tables
+from tuner.store.ranking import Rule, best_of, value_of
+from tuner.store.tables import Confirmation, Epoch, HeldOut, Tables
 
 Seen = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Class probabilities (images, classes) and the true classes (images,)."""
@@ -102,7 +104,7 @@ def _filled(
     )
     sure = calibrated(tables, study, sides[0].configuration)
     lines = [] if sure is None else [sure.sentence(study.ground)]
-    return replace(found, evidence=(*sentences(found), *lines))
+    return replace(found, evidence=(*sentences(found, study.rule), *lines))
 
 
 def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[Any]) -> bool:
@@ -194,31 +196,35 @@ def _rate(correct: int, n: int) -> Rate:
 def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baseline: Any) -> Selection | None:
     """The bootstrap over the configurations that the winner was chosen among, and the expected best of n of them.
 
-    None while there is nothing to choose from or predictions are missing.
+    None while there is nothing to choose from, one image has none to leave out, or predictions are missing.
     """
     rows = [row for row in ranking.to_dict(orient="records") if usable(row)]
     full = [row for row in rows if row["full"]] or rows
     truth = np.array(study.val_labels)
     chances = [shares(tables, study, str(row["id"])) for row in sorted(full, key=lambda row: int(row["number"]))]
     frozen = shares(tables, study, str(baseline["id"]))
-    if len(full) < 2 or frozen is None or any(c is None for c in chances) or not len(truth):
+    if len(full) < 2 or frozen is None or any(c is None for c in chances) or len(truth) < 2:
         return None
     said = np.stack([c for c in chances if c is not None])
     with np.errstate(divide="ignore"):
         loss = -np.log(said[:, np.arange(len(truth)), truth].astype(np.float64))
-    draw = generator(study.spec.search.seed, "what choosing cost")
-    objective = study.spec.search.objective
+    draw, objective = generator(study.spec.search.seed, "what choosing cost"), study.rule.objective
     found = selection_cost(
-        np.minimum(loss, 100.0), said.argmax(axis=2) == truth, frozen.argmax(axis=1) == truth, objective, draw
+        np.minimum(loss, 100.0),
+        said.argmax(axis=2) == truth,
+        frozen.argmax(axis=1) == truth,
+        objective,
+        draw,
+        scores=lambda bags: np.stack([weighted(objective, one, truth, bags) for one in said], axis=1),
     )
     if not found.draws:
         return None
     corrected = Interval(found.difference, found.difference_low, found.difference_high, "bootstrap bias-corrected")
-    return Selection(found.difference_said, corrected, found.draws, _expected(tables))
+    return Selection(found.difference_said, corrected, found.draws, _expected(tables, study.rule))
 
 
 def shares(tables: Tables, study: Study, configuration: str) -> NDArray[np.float32] | None:
-    """Class probabilities of the validation images at a configuration's best epoch, (images, classes).
+    """Class probabilities of the validation images at a configuration's epoch that counts, (images, classes).
 
     None when none are stored, or not for all images and classes of this study.
     """
@@ -228,21 +234,24 @@ def shares(tables: Tables, study: Study, configuration: str) -> NDArray[np.float
     return np.frombuffer(found.probabilities, dtype="<f4").reshape(shape)
 
 
-def _expected(tables: Tables) -> tuple[tuple[int, float], ...]:
-    """Of the bracket that draws most configurations, after its first rung: later rungs hold survivors only."""
+def _expected(tables: Tables, rule: Rule) -> tuple[tuple[int, float], ...]:
+    """Of the bracket that draws most configurations, after its first rung: later rungs hold survivors only. Accuracies,
+    or the objective's values where that is neither loss nor accuracy.
+    """
     trials = [t for t in tables.trials.values() if t.rung == 0 and t.status == "COMPLETED"]
     if not trials:
         return ()
     drawn = Counter((t.iteration, t.bracket) for t in trials)
     most = max(sorted(drawn), key=lambda bracket: drawn[bracket])
-    best: dict[str, float] = {}
+    measured = Rule(rule.scored or "val_accuracy", rule.checkpoint)
+    epochs: dict[str, list[Epoch]] = {}
     last = {t.configuration: t.last_epoch for t in trials if (t.iteration, t.bracket) == most}
     for e in tables.epochs:
-        if e.configuration in last and e.epoch <= last[e.configuration] and e.val_accuracy is not None:
-            best[e.configuration] = max(best.get(e.configuration, 0.0), e.val_accuracy)
-    if not best:
-        return ()
-    return tuple(enumerate((float(v) for v in expected_best(list(best.values()), smaller=False)), start=1))
+        if e.epoch <= last.get(e.configuration, 0) and value_of(e, measured.objective) is not None:
+            epochs.setdefault(e.configuration, []).append(e)
+    counted = [best_of(rows, measured) for rows in epochs.values()]
+    values = [v for e in counted if e is not None and (v := value_of(e, measured.objective)) is not None]
+    return tuple(enumerate((float(v) for v in expected_best(values, smaller=measured.smaller)), start=1))
 
 
 # ---- folds ----

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tuner.store.ranking import Rule
+
 OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy confirm` trains it again."
 FAILED = "Not confirmed: trained again from fresh seeds, one side failed every time."
 
@@ -63,7 +65,7 @@ class Selection:
     searched: float  # winner minus baseline as the search saw it, on the validation images
     corrected: Interval  # the same, bootstrap bias-corrected
     draws: int
-    expected_best: tuple[tuple[int, float], ...]  # (n, expected best validation accuracy of n configurations)
+    expected_best: tuple[tuple[int, float], ...]  # (n, expected best accuracy, or other objective, of n)
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ class Findings:
 # ---- in sentences: plain text, each says a figure and what it is counted on ----
 
 
-def sentences(found: Findings) -> Iterator[str]:
-    """In the order they are to be read; the verdict's own sentence is not repeated."""
+def sentences(found: Findings, rule: Rule) -> Iterator[str]:
+    """In the order they are to be read; the verdict's own sentence is not repeated. `rule`: the study's."""
     if found.winner is None or found.baseline is None or found.compared is None:
         return
     for name, side in (("The winner", found.winner), ("The baseline", found.baseline)):
@@ -114,8 +116,9 @@ def sentences(found: Findings) -> Iterator[str]:
             "for. Put photographs aside in test/, or set data.test_fraction where tlstudy splits."
         )
     if found.folds is not None:
+        epoch = "epoch chosen inside each training part" if rule.checkpoint == "best" else "last epoch"
         yield (
-            f"Cross-validation ({found.folds_made}, epoch chosen inside each training part): difference "
+            f"Cross-validation ({found.folds_made}, {epoch}): difference "
             f"{_points(found.folds.difference)} points, 95 % interval {_points(found.folds.low)} to "
             f"{_points(found.folds.high)} ({found.folds.method}). The configuration had seen these images when it was "
             "chosen."

@@ -104,7 +104,8 @@ def estimate(winner: Right, baseline: Right, confidence: float = 0.95) -> Estima
       (never below zero), as in the two-way analysis of readers and cases (Obuchowski and Rockette, Commun. Stat. Simul.
       24, 1995; Hillis, Stat. Med. 26, 2007). The plain sum counts it twice: 98 to 99.5 % for 95 %.
     - The sum with Student's t at Satterthwaite's (Biometrics Bull. 2, 1946) degrees of freedom, from all three terms.
-    - Under `FEW` images, each end is the wider of this one's and of the plain sum's without pseudo-images.
+    - Under `FEW` images, and where the noise of image by seed takes all of the images' term and the seeds' is zero,
+      each end is the wider of this one's and of the plain sum's without pseudo-images.
     - Where no image differs, the ends are at least the exact one-sided 1 - (alpha / 2) ** (1 / n) (Clopper and Pearson,
       Biometrika 26, 1934): Bonett and Price's stop at 2.8 / n, a true difference that shows nothing 6 times in 100.
 
@@ -125,11 +126,13 @@ def estimate(winner: Right, baseline: Right, confidence: float = 0.95) -> Estima
     error = np.sqrt(by_seeds + np.maximum(variance / (n + 2) - twice, 0))
     loose = sum((by_seed**2 + rest**2 / max(n - 1, 1)) / (s - 1) for by_seed, rest, s in seeds)
     df = error**4 / ((variance / (n + 2)) ** 2 / max(n - 1, 1) + loose)
-    half = _student(df, confidence) * error
+    half = np.where(error > 0, _student(df, confidence) * error, 0.0)
     low, high = middle - half, middle + half
-    if n < FEW:
+    wider = (error == 0) | (n < FEW)
+    if wider.any():
         half = _plain_half(d, seeds, confidence)
-        low, high = np.minimum(low, difference - half), np.maximum(high, difference + half)
+        low = np.where(wider, np.minimum(low, difference - half), low)
+        high = np.where(wider, np.maximum(high, difference + half), high)
     end = 1 - ((1 - confidence) / 2) ** (1 / n)
     low, high = np.where(squares > 0, low, np.minimum(low, -end)), np.where(squares > 0, high, np.maximum(high, end))
     beyond = np.maximum(by_seeds - twice, 0)  # what more images would not shrink

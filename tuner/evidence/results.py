@@ -22,7 +22,6 @@ from tuner.evidence.study import Study, study_of
 from tuner.evidence.summaries import Costs, Times
 from tuner.spec.seeds import generator
 from tuner.spec.spec import Range, Spec
-from tuner.store.ranking import metric_key
 from tuner.store.tables import Tables, damage_named, read
 
 
@@ -61,7 +60,7 @@ class Results:
         return self._epochs.copy()
 
     def configurations(self) -> pd.DataFrame:
-        """One row a configuration, merged along its rungs, with the metrics of its best epoch by the objective.
+        """One row a configuration, merged along its rungs, with the metrics of its epoch that counts.
 
         `correct` of `validation` images, `low` and `high` their 95 % Wilson interval; `*_over_baseline` is the
         configuration's figure minus the baseline's; `full`: trained to max_epochs; `rung`: the last one begun.
@@ -108,33 +107,34 @@ class Results:
         space = vars(self.study.spec.space)
         names = [name for name, value in space.items() if isinstance(value, (tuple, Range))]
         table = first.join(self._configurations.set_index("id")[names], on="configuration")
-        search = self.study.spec.search
-        return importance(table, names, generator(search.seed, "importance"), search.objective == "val_loss")
+        draw = generator(self.study.spec.search.seed, "importance")
+        return importance(table, names, draw, self.study.rule.smaller)
 
     def beats_baseline(self) -> bool | None:
         """Whether the winner is better than the baseline by the study's objective; None while there is no pair."""
         winner, baseline = self.winner(), self.baseline()
         if winner is None or baseline is None:
             return None
-        objective = self.study.spec.search.objective
-        keys = [metric_key(objective, row["val_loss"], row["val_accuracy"]) for row in (winner, baseline)]
-        return keys[0] < keys[1]
+        rule = self.study.rule
+        return configurations.key(winner, rule) < configurations.key(baseline, rule)
 
     def winner(self) -> pd.Series | None:
         """The best searched configuration; None while none has a finished epoch."""
         return self._best("search")
 
     def baseline(self) -> pd.Series | None:
-        """The better of the best frozen configuration and logistic regression, by the same rule; None while neither has
+        """The better of the best frozen head and the best logistic regression, by the same rule; None while neither has
         a finished epoch.
         """
         found = self.baselines()
         return found[0] if found else None
 
     def baselines(self) -> list[pd.Series]:
-        """The best frozen configuration and logistic regression on the pooled features, the better one first."""
+        """The best frozen head and the best logistic regression (on the pooled features or on several cuts), the better
+        one first.
+        """
         rows = [row for row in (self._best(kind) for kind in configurations.BASELINES) if row is not None]
-        return sorted(rows, key=lambda row: configurations.rank(row, self.study.spec.search.objective))
+        return sorted(rows, key=lambda row: configurations.rank(row, self.study.rule))
 
     def calibration(self) -> Calibration | None:
         """Reliability of the winner's first fresh seed on the images of the verdict; None while it has none."""
@@ -217,11 +217,12 @@ class Results:
 
     @cached_property
     def _epochs(self) -> pd.DataFrame:
-        rows = [
-            {**vars(epoch), "kind": self._kind(epoch.configuration), **self.hyperparameters(epoch.configuration)}
-            for epoch in self._tables.epochs
-        ]
-        return configurations.table(rows, configurations.EPOCH_COLUMNS)
+        rule, rows = self.study.rule, []
+        for epoch in self._tables.epochs:
+            row = vars(epoch) | configurations.figures(epoch, rule) | {"kind": self._kind(epoch.configuration)}
+            del row["score"]
+            rows.append(row | dict(self.hyperparameters(epoch.configuration)))
+        return configurations.table(rows, configurations.with_objective(configurations.EPOCH_COLUMNS, rule))
 
     @cached_property
     def _configurations(self) -> pd.DataFrame:
@@ -236,7 +237,7 @@ class Results:
         if kind not in self._rankings:
             table = self._configurations
             chosen = table if kind is None else table[table["kind"] == kind]
-            self._rankings[kind] = configurations.ranked(chosen, self.study.spec.search.objective)
+            self._rankings[kind] = configurations.ranked(chosen, self.study.rule)
         return self._rankings[kind]
 
     def _best(self, kind: str) -> pd.Series | None:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tuner.evidence.configurations import best_epoch, status
+from tuner.evidence.configurations import best_epoch, figures, status
 from tuner.evidence.study import Study
+from tuner.store.ranking import Rule
 from tuner.store.tables import Configuration, Epoch, Tables, Trial
-
-METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Run:
-    """A configuration along all its rungs. `best`: the metrics of its best epoch by the objective, as `best_*`."""
+    """A configuration along all its rungs. `best`: the metrics of its epoch that counts, as `best_*`."""
 
     id: str
     kind: str  # "search", "baseline" or "reference"
@@ -84,25 +83,26 @@ def runs(tables: Tables, study: Study) -> Runs:
 def _run(
     study: Study, configuration: Configuration, trial: Trial | None, epochs: list[tuple[Epoch, float]], began: float
 ) -> Run:
-    best = best_epoch((epoch for epoch, _ in epochs), study.spec.search.objective)
+    rule = study.rule
+    best = best_epoch((epoch for epoch, _ in epochs), rule)
     return Run(
         id=configuration.id,
         kind=configuration.kind,
         status=status(trial.status, study) if trial is not None else "not started",
         reason=trial.reason if trial is not None else None,
         hyperparameters=configuration.hyperparameters,
-        points=tuple(Point(epoch.epoch, time, _metrics(epoch)) for epoch, time in epochs),
-        best={} if best is None else _best(best),
+        points=tuple(Point(epoch.epoch, time, _metrics(epoch, rule)) for epoch, time in epochs),
+        best={} if best is None else _best(best, rule),
         began=began,
     )
 
 
-def _best(epoch: Epoch) -> dict[str, float]:
-    return {f"best_{name}": value for name, value in _metrics(epoch).items()} | {"best_epoch": float(epoch.epoch)}
+def _best(epoch: Epoch, rule: Rule) -> dict[str, float]:
+    return {f"best_{name}": value for name, value in _metrics(epoch, rule).items()} | {"best_epoch": float(epoch.epoch)}
 
 
-def _metrics(epoch: Epoch) -> dict[str, float]:
-    return {name: float(value) for name in METRICS if (value := getattr(epoch, name)) is not None}
+def _metrics(epoch: Epoch, rule: Rule) -> dict[str, float]:
+    return {name: float(value) for name, value in figures(epoch, rule).items() if value is not None}
 
 
 def _began(tables: Tables) -> float:

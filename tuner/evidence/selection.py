@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.evidence.paired import Floats, Right
+from tuner.store.ranking import SCORED, SMALLER
 
 DRAWS = 2000
+
+Scores = Callable[[Floats], Floats]
+"""Takes how often each image counts, (draws, images), and gives the objective's values, (draws, configurations)."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,15 @@ def selection_cost(
     rng: np.random.Generator,
     draws: int = DRAWS,
     confidence: float = 0.95,
+    scores: Scores | None = None,
 ) -> Selection:
     """Bootstrap bias-corrected comparison (Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018).
 
     `loss` and `right`: (configurations, images), what each said of each image, rows in the order that breaks ties;
-    `baseline`: bool (images,); `objective`: "val_loss" or "val_accuracy". Each draw takes the images with replacement,
-    chooses a winner on those in the bag by the study's rule (objective, other metric, lower number), and judges it on
-    those left out. A configuration with a loss that is not finite ranks last under either objective.
+    `baseline`: bool (images,); `objective`: the study's; `scores`: its values on bags of images, asked for one that is
+    neither loss nor accuracy. Each draw takes the images with replacement, chooses a winner on those in the bag by the
+    study's rule (objective, other metric, lower number), and judges it on those left out. A configuration with a loss
+    that is not finite ranks last under any objective.
 
     The correction is for choosing among the rows given, and for the luck of images alone: a trained model with a lucky
     seed is better on other images too, and only training it again takes that back. Where each row is already a
@@ -63,12 +69,12 @@ def selection_cost(
     bags = _bags(n, draws, rng)
     if not len(bags):
         raise ValueError(f"images: found {n}, expected two or more, so that some can be left out")
-    chosen = _choose(loss, right, bags, objective)
+    chosen = _choose(loss, right, bags, objective, scores)
     out = np.equal(bags, 0)
     left = out.sum(axis=1)
     accuracy = (out & right[chosen]).sum(axis=1) / left
     difference = accuracy - (out & baseline).sum(axis=1) / left
-    winner = int(_choose(loss, right, np.ones((1, n)), objective)[0])
+    winner = int(_choose(loss, right, np.ones((1, n)), objective, scores)[0])
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     (a_low, a_high), (d_low, d_high) = np.quantile(accuracy, ends), np.quantile(difference, ends)
     return Selection(
@@ -117,15 +123,18 @@ def _bags(n: int, draws: int, rng: np.random.Generator) -> Floats:
     return bags[np.equal(bags, 0).any(axis=1)]
 
 
-def _choose(loss: Floats, right: Right, bags: Floats, objective: str) -> NDArray[np.intp]:
+def _choose(loss: Floats, right: Right, bags: Floats, objective: str, scores: Scores | None = None) -> NDArray[np.intp]:
     """The winner's row in each bag: the objective, the other metric, the lower number; see `tuner.store.ranking`."""
-    if objective not in ("val_loss", "val_accuracy"):
-        raise ValueError(f"objective: found {objective!r}, expected 'val_loss' or 'val_accuracy'")
+    if objective not in ("val_loss", "val_accuracy") and (objective not in SCORED or scores is None):
+        raise ValueError(f"objective: found {objective!r}, expected 'val_loss', 'val_accuracy' or one with scores")
     failed = np.logical_not(np.isfinite(loss).all(axis=1))
     losses = bags @ np.where(failed[:, None], 0, loss).T
     wrongs = bags @ (~right).T.astype(np.float64)
     losses[:, failed] = wrongs[:, failed] = math.inf
     first, second = (losses, wrongs) if objective == "val_loss" else (wrongs, losses)
+    if objective in SCORED and scores is not None:
+        values = scores(bags) * (1 if objective in SMALLER else -1)
+        first = np.where(failed | np.isnan(values), math.inf, values)
     tied = np.equal(first, first.min(axis=1, keepdims=True))
     best = np.where(tied, second, math.inf).min(axis=1, keepdims=True)
     return np.asarray(np.logical_and(tied, second == best).argmax(axis=1))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.spec.spec import Spec
+from tuner.store.ranking import Rule
 from tuner.store.store import Bracket
 from tuner.store.tables import Image, Session, Tables
 
@@ -43,6 +44,11 @@ class Study:
         return len(self.val_labels)
 
     @property
+    def rule(self) -> Rule:
+        """What configurations are ranked by, and which epoch counts of each."""
+        return Rule.of(self.spec.search)
+
+    @property
     def ground(self) -> str:
         """What a verdict is counted on: "test" where the study has test images, else "validation"."""
         return "test" if "test" in self.counts else "validation"
@@ -68,11 +74,12 @@ def out_of_time(budget: str, trials: Mapping[str, int], configurations: int) -> 
 def study_of(tables: Tables) -> Study:
     """The facts. Raises SpecError, ValueError, TypeError or KeyError for rows that no search has written."""
     meta, sessions = tables.meta, tables.sessions
+    began = int(meta.get("environment", {}).get("numerics", 1))
     classes = tuple(str(name) for name in meta.get("classes", ()))
     labels = meta.get("val_labels")
     return Study(
         state=_state(tables),
-        spec=Spec.from_dict(meta.get("spec", {}), str(tables.path)),
+        spec=Spec.from_dict(meta.get("spec", {}), str(tables.path), began),
         classes=classes,
         counts=_counts(tables.images, len(classes)),
         val_labels=tuple(int(label) for label in labels)

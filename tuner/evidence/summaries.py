@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tuner.evidence.configurations import rank, table, usable
+from tuner.evidence.configurations import rank, table, usable, with_objective
 from tuner.evidence.study import Study
 from tuner.store import ids
 from tuner.store.tables import Tables
@@ -103,11 +103,10 @@ def depths(study: Study, configurations: pd.DataFrame, costs: Costs | None) -> p
     tried: dict[int, Records] = {}
     for record in configurations[configurations["kind"] == "search"].to_dict(orient="records"):
         tried.setdefault(int(record["unfrozen_layers"]), []).append(record)
-    objective = study.spec.search.objective
-    rows = []
+    columns, rows = with_objective(DEPTH_COLUMNS, study.rule), []
     for depth in _asked(study, tried, costs):
         here = tried.get(depth, [])
-        best = min((r for r in here if usable(r)), key=lambda r: rank(r, objective), default=None)
+        best = min((r for r in here if usable(r)), key=lambda r: rank(r, study.rule), default=None)
         row: dict[str, Any] = {
             "unfrozen_layers": depth,
             "tried": len(here),
@@ -115,9 +114,9 @@ def depths(study: Study, configurations: pd.DataFrame, costs: Costs | None) -> p
             "validation": study.validation,
         }
         if best is not None:
-            row |= {"best": best["id"]} | {n: best[n] for n in DEPTH_COLUMNS if n in best and n not in row}
+            row |= {"best": best["id"]} | {n: best[n] for n in columns if n in best and n not in row}
         rows.append(row)
-    return table(rows, DEPTH_COLUMNS)
+    return table(rows, columns)
 
 
 def _asked(study: Study, tried: Mapping[int, Any], costs: Costs | None) -> list[int]:
@@ -166,8 +165,8 @@ class Times:
     """Seconds of all sessions together. An operation is a multiply-add; a head's own are too few to count.
 
     `depths`: one row a depth, all kinds of configurations together, with the epochs trained, the seconds they took and
-    the operations that they cannot do without. `prefix`: those of one pass of all images through the backbone. Without
-    the backbone's costs operations are missing and `prefix` is 0.
+    the operations that they cannot do without. `prefix`: those of one pass of all images, and of the mirror images that
+    are predicted too, through the backbone. Without the backbone's costs operations are missing and `prefix` is 0.
     """
 
     phases: tuple[tuple[str, float], ...]
@@ -189,12 +188,13 @@ class Times:
 def times(tables: Tables, study: Study, costs: Costs | None) -> Times:
     """Where the time of all sessions went."""
     train, rate = sum(study.counts.get("train", ())), 0.0
+    images, passes = sum(map(sum, study.counts.values())), 1 + study.spec.search.mirrored
     configurations = {id: (c.cut, int(c.hyperparameters["unfrozen_layers"])) for id, c in tables.configurations.items()}
     operations: dict[tuple[str, int], int] = {}
     if costs is not None:
         for cut, depth in set(configurations.values()):
             each, checked = costs.step_macs(cut, depth, study.spec.backbone.batch_norm)
-            operations[cut, depth] = train * each + study.validation * checked
+            operations[cut, depth] = train * each + passes * study.validation * checked
     spent: dict[int, dict[str, float]] = {}
     for epoch in tables.epochs:
         cut, depth = configurations[epoch.configuration]
@@ -207,6 +207,6 @@ def times(tables: Tables, study: Study, costs: Costs | None) -> Times:
     return Times(
         phases=tuple(study.phases.items()),
         depths=table([dict(spent[depth]) for depth in sorted(spent)], TIME_COLUMNS),
-        prefix=costs.macs("image", "pooled") * sum(map(sum, study.counts.values())) if costs is not None else 0,
+        prefix=costs.macs("image", "pooled") * passes * images if costs is not None else 0,
         rate=rate or None,
     )

@@ -23,31 +23,43 @@ def build(
     *,
     unfrozen_layers: int,
     head_width: int,
+    several_cuts: bool = False,
     batch_norm: str,
     precision: str,
     resize: str,
     classes: Sequence[str],
     squares: bool = False,
+    mirrored: bool = False,
 ) -> Any:
     """The Keras model: (b, height, width, 3) RGB 0..255 to (b, classes) probabilities, with the checkpoint's weights in
-    it; `squares`: it takes (b, side, side, 3) decoded squares and has no layer that resizes.
+    it; `squares`: it takes (b, side, side, 3) decoded squares and has no layer that resizes; `mirrored`: the
+    probabilities are the mean over each image and its mirror image; `several_cuts`: the checkpoint is that of a
+    regression on several.
     """
     import keras
 
+    from tuner.training import logistic, several
     from tuner.training.head import head_layers
 
     photograph, x = _entrance(backbone.image_size, resize, squares)
+    if mirrored:  # one pass over twice the batch: the squares, then the same with their columns reversed
+        x = keras.ops.concatenate([x, keras.ops.flip(x, axis=2)], axis=0)
     # The prefix in float32 and the suffix at the study's precision, cut where the trial's network was cut.
     architecture = backbone.architecture
     depth = architecture.canonical(unfrozen_layers, batch_norm)
     cut = architecture.cut_for(depth, batch_norm)
-    if cut != "image":
+    features = architecture.width
+    if several_cuts:
+        fit = several.Fit.of(checkpoint, architecture)
+        x = _named(backbone.stock_means(fit.cuts), f"{architecture.name}_frozen")(x)
+        checkpoint, features = dict(zip(logistic.NAMES, (fit.kernel, fit.bias), strict=True)), len(fit.kernel)
+    elif cut != "image":
         x = _named(backbone.stock_prefix("image", [cut]), f"{architecture.name}_frozen")(x)
     if cut != "pooled":
         suffix = backbone.stock_suffix(cut, depth, batch_norm, precision)
         _assign(suffix, checkpoint)
         x = _named(suffix, f"{architecture.name}_trained")(x)
-    for layer in head_layers(head_width, classes=len(classes), features=architecture.width, precision=precision):
+    for layer in head_layers(head_width, classes=len(classes), features=features, precision=precision):
         for variable in layer.weights:
             variable.assign(checkpoint[variable.path])
         x = layer(x)
@@ -65,7 +77,10 @@ def build(
     logits.set_weights(
         [np.array([[0.0, 1.0]], np.float32) if len(classes) == 2 else np.eye(len(classes), dtype=np.float32)]
     )
-    return keras.Model(photograph, keras.layers.Softmax(name="probabilities", dtype="float32")(x), name="tlstudy")
+    x = keras.layers.Softmax(name="probabilities", dtype="float32")(x)
+    if mirrored:
+        x = keras.ops.mean(keras.ops.reshape(x, (2, -1, len(classes))), axis=0)
+    return keras.Model(photograph, x, name="tlstudy")
 
 
 def _entrance(side: int, resize: str, squares: bool) -> tuple[Any, Any]:

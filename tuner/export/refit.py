@@ -17,6 +17,7 @@ from tuner.artifacts.files import cache_root
 from tuner.backbones.backbone import Backbone
 from tuner.errors import ExportError
 from tuner.features import bank as features
+from tuner.features import sets
 from tuner.images.dataset import Dataset
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules
@@ -72,30 +73,26 @@ def train(
     """
     from tuner.search import setup
     from tuner.training import trial
-    from tuner.training.context import Context
     from tuner.training.network import Networks, probabilities
 
     search, batch_norm = spec.search, spec.backbone.batch_norm
-    network = backbone.architecture
-    stored = _features(spec, dataset, backbone, network.cut_for(values.unfrozen_layers, batch_norm), say)
+    stored = _features(spec, dataset, backbone, values, say)
     train, validation = dataset.indices("train"), dataset.indices("val")
-    context = Context(
-        features=stored,
-        labels=dataset.labels,
-        train=train,
-        validation=validation,
-        networks=Networks(backbone, len(dataset.classes), batch_norm, search.optimizer, search.precision),
-        classes=len(dataset.classes),
-        recipe=setup.recipe(spec, rules),
-        architecture=network,
-        checkpoints=folder,
-        groups=np.array(dataset.groups, np.int64),
+    networks = Networks(
+        backbone,
+        len(dataset.classes),
+        batch_norm,
+        search.optimizer,
+        search.precision,
+        layered=values.layer_decay != 1.0,
+        averaged=search.ema > 0,
     )
+    context = setup.context(spec, rules, dataset, networks=networks, stored=stored, checkpoints=folder)
     images, tested = len(train) + len(validation), bool(len(dataset.indices("test")))
     if values.learning_rate is None:
-        fit = trial.fit_rows(context, context.rows(ALL))
-        said = probabilities(fit.logits(stored.arrays["pooled"][validation]))
-        return Refit(0, images, tested, fit.arrays(), said)
+        rows = context.rows(ALL)
+        arrays = (trial.fit_cuts(context, rows, values) if values.cuts else trial.fit_rows(context, rows)).arrays()
+        return Refit(0, images, tested, arrays, trial.predict(values, arrays, context, validation))
     name = ids.refit(configuration)
     # Fixed: the last epoch counts, not the best; its weights are still in the network.
     training = trial.train(trial.TrialSpec(name, name, values, epochs, subset=ALL, fixed=True), context)
@@ -110,16 +107,21 @@ def train(
             f"{configuration}: training it on all photographs failed ({result.reason}). Nothing was written."
         )
     trained = context.network(values)
-    said = probabilities(trial.logits_of(trained, stored.arrays[context.start(values)], validation))
+    with trained.ema_weights():
+        said = probabilities(trial.logits_of(trained, stored.looks(context.start(values)), validation))
     return Refit(epochs, images, tested, trained.weights(), said)
 
 
 def _features(
-    spec: Spec, dataset: Dataset, backbone: Backbone, cut: str, say: Callable[[str], None]
+    spec: Spec, dataset: Dataset, backbone: Backbone, values: Configuration, say: Callable[[str], None]
 ) -> features.Features:
-    """The features at the configuration's cut, which the search has stored already where its budget allowed."""
-    budget = spec.search.feature_budget_gb * 1e9
-    wanted = features.worth_storing({"pooled": 1, cut: 1}, len(dataset.images), backbone.architecture, budget)
+    """The features at the configuration's cut, or the means at its cuts; the search has stored them already where its
+    budget allowed.
+    """
+    budget, mirrored = spec.search.feature_budget_gb * 1e9, spec.search.mirrored
+    network, images = backbone.architecture, len(dataset.images)
+    cut = network.cut_for(values.unfrozen_layers, spec.backbone.batch_norm)
+    wanted = features.worth_storing({"pooled": 1, cut: 1}, images * (1 + mirrored), network, budget)
     return features.ensure(
         backbone,
         dataset.images,
@@ -129,4 +131,6 @@ def _features(
         on_progress=lambda done, total: say(f"Features: {done} of {total} photographs"),
         budget=budget,
         said=say,
+        means=sets.read(sets.asked(values.cuts, network, images)),
+        mirrored=mirrored,
     )

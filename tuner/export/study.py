@@ -87,12 +87,14 @@ def candidate(
         _arrays(chosen.checkpoint) if trained is None else trained.weights,
         unfrozen_layers=chosen.values.unfrozen_layers,
         head_width=chosen.values.head_width,
+        several_cuts=bool(chosen.values.cuts),
         batch_norm=spec.backbone.batch_norm,
         # The converters to ONNX and LiteRT take float32 alone; the weights are float32 whatever the precision.
         precision="float32" if kind.squares else spec.search.precision,
         resize=spec.data.resize,
         classes=dataset.classes,
         squares=kind.squares,
+        mirrored=spec.search.mirrored,
     )
     rows = dataset.indices("val")
     return Candidate(
@@ -136,7 +138,7 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
             int(row["best_epoch"]),
             _checkpoint(folder, store, row),
             expected,
-            Spec.from_dict(store.meta("spec")),
+            store.spec() or Spec(),
             store.meta("weights_key"),
             store.meta("weights_kind"),
             rules_of(numerics(store)),
@@ -173,6 +175,11 @@ def _checkpoint(folder: StudyFolder, store: Store, row: Any) -> Path:
         raise UsageError(
             f"{folder.root}: {configuration} was cut off after its best epoch, before the weights of that epoch were "
             f"kept. Go on with: tlstudy search {folder.root}"
+        )
+    if saved is None and not row["full"]:
+        raise UsageError(
+            f"{folder.root}: {configuration} was behind others when its weights could have been kept. Go on with: "
+            f"tlstudy search {folder.root}"
         )
     path = folder.checkpoints / saved.file if saved else None
     if saved is None or path is None or not path.is_file() or sha256_of(path) != saved.sha256:

@@ -1,10 +1,12 @@
 """Features: the frozen prefix's activations for every image, computed once and memory-mapped.
 
-One entry of `artifacts.entries` a cut, `<cache>/features/<key>/`, holding `features.npy` (float32, (images, *shape of
-the cut), in the order of the dataset). The key covers the images' bytes and order, image size, resize method,
-architecture, weights, cut, dtype, view, library versions and the batch size of the pass, because kernels may round
-differently at another batch size. Missing cuts are computed from the nearest stored cut below, so no frozen layer sees
-an image twice.
+Of the image as decoded and, where predictions are averaged over both, of its mirror image: the two views.
+
+One entry of `artifacts.entries` a view and cut, `<cache>/features/<key>/`, holding `features.npy` (float32, (images,
+*shape of the cut), in the order of the dataset); the means over height and width at a cut are an entry of their own.
+The key covers the images' bytes and order, image size, resize method, architecture, weights, cut, dtype, view, library
+versions and the batch size of the pass, because kernels may round differently at another batch size. Missing cuts are
+computed from the nearest stored cut below, so no frozen layer sees an image twice.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,10 @@ from tuner.images.mapped import Rows
 
 BATCH = 32
 NAME = "features.npy"
-VIEW = "plain"  # augmentation will add views; the plain one is the image as decoded
+PLAIN, MIRRORED = "plain", "mirrored"
+"""Views: the image as decoded, and with its columns reversed."""
+MEAN = " mean"
+"""After the name of a cut: the mean over height and width there."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,22 @@ class Features:
     arrays: Mapping[str, np.ndarray]
     computed: tuple[str, ...]  # cuts that this call had to compute
     rate: float | None = None  # multiply-adds a second of that computing, its trace included
+    means: Mapping[str, np.ndarray] = field(default_factory=dict)  # by cut, over height and width: (images, channels)
+    mirror: Features | None = None  # of the mirror images, where predictions are averaged over both
+
+    @property
+    def views(self) -> tuple[Features, ...]:
+        """What a prediction is averaged over: the images and, where they count, their mirror images."""
+        return (self,) if self.mirror is None else (self, self.mirror)
+
+    def looks(self, cut: str) -> tuple[np.ndarray, ...]:
+        """The arrays of each view at a cut."""
+        return tuple(view.arrays[cut] for view in self.views)
+
+    def joined(self, cuts: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """float32 (rows, sum of channels): the means at these cuts, "pooled" among them, of images `rows` int64."""
+        each = [np.asarray((self.arrays if cut == "pooled" else self.means)[cut][rows]) for cut in cuts]
+        return np.concatenate(each, axis=1) if len(each) > 1 else each[0]
 
 
 def worth_storing(needed: Mapping[str, int], images: int, of: Architecture, budget: float) -> tuple[str, ...]:
@@ -66,12 +88,19 @@ def worth_storing(needed: Mapping[str, int], images: int, of: Architecture, budg
         left -= images * of.bytes(best[1])
 
 
-def stored(backbone: Backbone, images_key: str, wanted: Sequence[str], cache: Path) -> tuple[str, ...]:
+def views(mirrored: bool) -> tuple[str, ...]:
+    """The views whose features are stored."""
+    return (PLAIN, MIRRORED) if mirrored else (PLAIN,)
+
+
+def stored(
+    backbone: Backbone, images_key: str, wanted: Sequence[str], cache: Path, view: str = PLAIN
+) -> tuple[str, ...]:
     """The cuts of `wanted` whose features of these images are there, by their manifests and sizes. A search checks them
     closer.
     """
     artifacts = Artifacts(cache / "features")
-    return tuple(c for c in wanted if artifacts.about(_digest(_key_parts(backbone, images_key, c))) is not None)
+    return tuple(c for c in wanted if artifacts.about(_digest(_key_parts(backbone, images_key, c, view))) is not None)
 
 
 def ensure(
@@ -84,47 +113,76 @@ def ensure(
     should_stop: threading.Event | None = None,
     budget: float = float("inf"),
     said: Said = silent,
+    means: Sequence[str] = (),
+    mirrored: bool = False,
 ) -> Features:
-    """The features at every cut of `wanted`, read from the cache where they are whole, else computed in one pass.
+    """The features at every cut of `wanted` and the means at every cut of `means`, read from the cache where they are
+    whole, else computed in one pass; `mirrored`: those of the mirror images too, in a pass of their own.
 
     `images`: uint8 (n, side, side, 3). The cache's features unused for longest go when all of them take more than
     `budget` bytes. While another process computes features of the same images this one waits, and says so by `said`.
     Raises RunError when the disk cannot take them, KeyboardInterrupt on request to stop; what was half-written is
     removed and what was whole stays.
     """
-    parts = {cut: _key_parts(backbone, images_key, cut) for cut in wanted}
-    artifacts = Artifacts(cache / "features")
-    arrays: dict[str, np.ndarray] = {"image": images}
+    artifacts, found = Artifacts(cache / "features"), list[Features]()
+    names = [*wanted, *(cut + MEAN for cut in means)]
+    for view in views(mirrored):
+        seen = images if view == PLAIN else images[:, :, ::-1]
+        parts = {name: _key_parts(backbone, images_key, name, view) for name in names}
+        found.append(_ensure(backbone, seen, parts, artifacts, on_progress, should_stop, said))
+    artifacts.prune(budget)  # when all are in use: none of them goes
+    plain, *others = found
+    computed = tuple(dict.fromkeys(cut for one in found for cut in one.computed))
+    rate = next((one.rate for one in found if one.rate), None)
+    return replace(plain, computed=computed, rate=rate, mirror=others[0] if others else None)
+
+
+def _ensure(
+    backbone: Backbone,
+    images: np.ndarray,
+    parts: Mapping[str, Any],
+    artifacts: Artifacts,
+    on_progress: Callable[[int, int], None] | None,
+    should_stop: threading.Event | None,
+    said: Said,
+) -> Features:
+    """The features of one view under every name of `parts`, which holds their keys."""
+    names = tuple(parts)
+    found: dict[str, np.ndarray] = {"image": images}
     network = backbone.architecture
 
+    def features(computed: Sequence[str] = (), rate: float | None = None) -> Features:
+        arrays = {name: array for name, array in found.items() if not name.endswith(MEAN)}
+        means = {_cut(name): array for name, array in found.items() if name.endswith(MEAN)}
+        return Features(arrays, tuple(computed), rate, means)
+
     def missing_after_a_look() -> list[str]:
-        """The cuts that are still not there, from the lowest up; those that are there by now are mapped."""
-        for cut in wanted:
-            if cut not in arrays:
-                shape = (len(images), *network.shape(cut))
-                if (array := artifacts.map(_digest(parts[cut]), NAME, shape, np.float32)) is not None:
-                    arrays[cut] = array
-        return [c for c in network.cuts if c in wanted and c not in arrays]
+        """What is still not there, the cuts from the lowest up, then the means; what is there by now is mapped."""
+        for name in names:
+            if name not in found:
+                shape = (len(images), *_shape(network, name))
+                if (array := artifacts.map(_digest(parts[name]), NAME, shape, np.float32)) is not None:
+                    found[name] = array
+        ordered = [*network.cuts, *(cut + MEAN for cut in network.cuts)]
+        return [name for name in ordered if name in names and name not in found]
 
     if not missing_after_a_look():
-        artifacts.prune(budget)
-        return Features(arrays, ())
-    same = _digest({name: part for name, part in parts[wanted[0]].items() if name != "cut"})
+        return features()
+    same = _digest({name: part for name, part in parts[names[0]].items() if name != "cut"})
     with artifacts.alone(same, "computing features of the same photographs", said, should_stop):
         missing, rate = missing_after_a_look(), None
         began, work = time.perf_counter(), 0
-        begins = {cut: network.nearest(cut, arrays) for cut in missing}
+        begins = {name: network.nearest(_cut(name), found) for name in missing}
         # Missing cuts with stored ones between them are passes of their own: no layer sees an image twice.
         for start in dict.fromkeys(begins.values()):
-            group = [c for c in missing if begins[c] == start]
-            _compute(backbone, arrays[start], start, group, parts, artifacts, on_progress, should_stop)
-            work += len(images) * network.macs(start, group[-1])
+            group = [name for name in missing if begins[name] == start]
+            _compute(backbone, found[start], start, group, parts, artifacts, on_progress, should_stop)
+            work += len(images) * max(network.macs(start, _cut(name)) for name in group)
         if lost := missing_after_a_look():
             raise RunError(f"{artifacts.folder}: the features just written cannot be read back ({', '.join(lost)}).")
-        if missing:
+        if work:
             rate = work / (time.perf_counter() - began)
-    artifacts.prune(budget)
-    return Features(arrays, tuple(missing), rate)
+    return features([name for name in missing if not name.endswith(MEAN)], rate)
 
 
 def _compute(
@@ -137,8 +195,11 @@ def _compute(
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
 ) -> None:
-    run = backend.forward(backbone.prefix(start, missing))
-    need = sum(len(source) * backbone.architecture.bytes(c) for c in missing)
+    network, cuts = backbone.architecture, [name for name in missing if not name.endswith(MEAN)]
+    means = [_cut(name) for name in missing[len(cuts) :]]
+    run = backend.forward(backbone.prefix_with_means(start, cuts, means) if means else backbone.prefix(start, cuts))
+    shapes = {name: (len(source), *_shape(network, name)) for name in missing}
+    need = sum(4 * math.prod(shape) for shape in shapes.values())
     cache = artifacts.folder.parent
     free = shutil.disk_usage(cache).free
     if need > 0.95 * free:
@@ -149,7 +210,6 @@ def _compute(
     try:
         with contextlib.ExitStack() as made:
             staged = {cut: made.enter_context(artifacts.staging()) for cut in missing}
-            shapes = {cut: (len(source), *backbone.architecture.shape(cut)) for cut in missing}
             maps = {cut: staged[cut].array(NAME, shapes[cut], np.float32) for cut in missing}
             reading, writing = Rows(source), {cut: Rows(array) for cut, array in maps.items()}
             for first in range(0, len(source), BATCH):
@@ -175,16 +235,26 @@ def _compute(
         ) from error
 
 
-def _key_parts(backbone: Backbone, images_key: str, cut: str) -> dict[str, Any]:
+def _cut(name: str) -> str:
+    return name.removesuffix(MEAN)
+
+
+def _shape(of: Architecture, name: str) -> tuple[int, ...]:
+    """Of what is stored of one image under this name."""
+    shape = of.shape(_cut(name))
+    return shape[-1:] if name.endswith(MEAN) else shape
+
+
+def _key_parts(backbone: Backbone, images_key: str, name: str, view: str) -> dict[str, Any]:
     env = backend.environment()
     return {
         "images": images_key,
         "image_size": backbone.image_size,
         "architecture": backbone.architecture.name,
         "weights": backbone.weights.key,
-        "cut": cut,
+        "cut": name,
         "dtype": "float32",
-        "view": VIEW,
+        "view": view,
         "batch": BATCH,
         "backend": env["backend"],
         "keras": env["keras"],

@@ -89,7 +89,7 @@ def card(
         f"{plain(words.configuration(row))}."
     )
     sections = {
-        "Use": _usage(exported),
+        "Use": _usage(exported, results.study),
         "Classes": bullets(map(plain, classes)),
         "Data": _data(results.study),
         "Configuration": _configuration(row, results.study, exported),
@@ -107,7 +107,7 @@ def card(
 # ---- sections ----
 
 
-def _usage(exported: Exported) -> str:
+def _usage(exported: Exported, study: Study) -> str:
     """What goes in and comes out, as Markdown; `tlstudy predict` comes first because it does all of it."""
     side, name = exported.contents.image_size, exported.path.name
     if exported.kind.squares:
@@ -125,6 +125,8 @@ def _usage(exported: Exported) -> str:
     gives = (
         f"Gives float32 (batch, {len(exported.contents.classes)}): the probability of each class, in the order below."
     )
+    if study.spec.search.mirrored:
+        gives += " It is the mean over the image and its mirror image, which the file makes itself."
     command, code = f"tlstudy predict {shlex.quote(name)} photo.jpg", CODE[exported.kind.name]
     return "\n\n".join([f"{takes} {gives}", fenced(command), fenced(code.replace("FILE", repr(name)), "python")])
 
@@ -149,7 +151,8 @@ def _configuration(row: Row, study: Study, exported: Exported) -> str:
     rows.append(["BatchNorm", study.spec.backbone.batch_norm])
     rows.append(["trained parameters", words.amount(row["trained_parameters"])])
     if exported.refit is None:
-        rows.append(["weights", f"of epoch {row['best_epoch']} of {row['epochs']}, the best by validation"])
+        chosen = "the best by validation" if study.rule.checkpoint == "best" else "the last"
+        rows.append(["weights", f"of epoch {row['best_epoch']} of {row['epochs']}, {chosen}"])
     else:
         rows.append(["weights", f"of epoch {exported.refit.epochs} of the refit, the last"])
     return table(["", ""], rows)
@@ -159,13 +162,22 @@ def _measured(results: Results, row: Row, exported: Exported, verdict: str | Non
     """Counts, accuracies with Wilson intervals, and what may be concluded."""
     parts = [] if exported.refit is None else [f"**{exported.refit.sentence()}**"]
     others = {"frozen baseline": results.baseline(), "tutorial's recipe": results.reference()}
-    rows = [_figures("this configuration", row)]
-    rows += [_figures(name, o.to_dict()) for name, o in others.items() if o is not None and o["id"] != row["id"]]
+    columns = words.with_objective({"loss": "val_loss"}, results.study.rule.objective)
+    rows = [_figures("this configuration", row, columns.values())]
+    for name, other in others.items():
+        if other is not None and other["id"] != row["id"]:
+            rows.append(_figures(name, other.to_dict(), columns.values()))
     images = Counter(results.study.val_labels)
     counts = [images[i] for i in range(len(results.study.classes))]
     if counts and sum(counts):
-        rows.append([f"always {plain(results.study.classes[counts.index(max(counts))])}", *_share(counts), "-"])
-    parts.append(table(["on the validation photographs", "right", "95 % interval (Wilson)", "loss"], rows))
+        rows.append(
+            [
+                f"always {plain(results.study.classes[counts.index(max(counts))])}",
+                *_share(counts),
+                *["-"] * len(columns),
+            ]
+        )
+    parts.append(table(["on the validation photographs", "right", "95 % interval (Wilson)", *columns], rows))
     confusion = results.confusion(str(row["id"]))
     if confusion is not None:
         by_class = [
@@ -177,8 +189,8 @@ def _measured(results: Results, row: Row, exported: Exported, verdict: str | Non
     return "\n\n".join([*parts, known if verdict else "The study has no verdict: nothing but validation."])
 
 
-def _figures(name: str, row: Row) -> list[str]:
-    return [name, words.right(row, share=True), words.interval(row), words.cell(row, "val_loss")]
+def _figures(name: str, row: Row, columns: Iterable[str]) -> list[str]:
+    return [name, words.right(row, share=True), words.interval(row), *(words.cell(row, by) for by in columns)]
 
 
 def _share(counts: Sequence[int], total: int | None = None) -> list[str]:

@@ -12,7 +12,6 @@ from tuner.report.rows import by_role
 from tuner.report.words import Row
 
 MOST = 5
-COLUMNS = ("configuration", "right", "validation loss", "epochs", "hyperparameters")
 
 
 def line(results: Results) -> str:
@@ -30,11 +29,13 @@ def card(name: str, results: Results) -> str:
     texts = [findings.sentence, *findings.evidence, *headline(results).splitlines()]
     best = results.ranking().head(MOST).to_dict(orient="records")
     shown = [*best, *by_role(results, "baseline").values()]
-    table = "".join(_row("td", _cells(row)) for row in shown)
+    metrics = [name for name in (results.study.rule.scored, "val_loss") if name]
+    heads = ("configuration", "right", *(words.NAMES[name] for name in metrics), "epochs", "hyperparameters")
+    table = "".join(_row("td", _cells(row, metrics)) for row in shown)
     return (
         f"<div><p><strong>{_html(name)}</strong>: {_html(line(results))}</p>"
         + "".join(f"<p>{_html(text)}</p>" for text in texts)
-        + (f"<table><thead>{_row('th', COLUMNS)}</thead><tbody>{table}</tbody></table>" if shown else "")
+        + (f"<table><thead>{_row('th', heads)}</thead><tbody>{table}</tbody></table>" if shown else "")
         + "</div>"
     )
 
@@ -44,9 +45,10 @@ def empty(name: str) -> str:
     return f"<div><p><strong>{_html(name)}</strong>: no results yet. <code>study.search()</code> trains.</p></div>"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, metrics: Iterable[str]) -> tuple[str, ...]:
     title = row["id"] if row["kind"] == "search" else f"{row['id']} (baseline)"
-    return title, words.right(row), words.cell(row, "val_loss"), str(row["epochs"]), words.configuration(row)
+    figures = (words.cell(row, name) for name in metrics)
+    return title, words.right(row), *figures, str(row["epochs"]), words.configuration(row)
 
 
 def _row(tag: str, cells: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from tuner.evidence.results import Results
 from tuner.report import style, words
 from tuner.report.rows import NotYet, best_id, by_role
+from tuner.store.ranking import Rule
 from tuner.store.store import Bracket
 
 WIDTHS = {"best": 3.2, "baseline": 1.5}
@@ -21,8 +22,8 @@ WIDTHS = {"best": 3.2, "baseline": 1.5}
 def learning_curve(results: Results, metric: str, ax: Axes) -> list[Line2D]:
     """Loss (nats) or accuracy by epoch of the best configuration and the baseline; returns the legend's handles.
 
-    Training dashed, validation solid, the best epoch marked, promotions dotted. `metric`: "accuracy" or "loss".
-    Raises NotYet.
+    Training dashed, validation solid, the best epoch marked, promotions dotted. `metric`: "accuracy", "loss" or the
+    objective without `val_`, which training has not. Raises NotYet.
     """
     roles = by_role(results, "best", "baseline")
     if not roles:
@@ -36,13 +37,14 @@ def learning_curve(results: Results, metric: str, ax: Axes) -> list[Line2D]:
         alone = "." if len(curve) == 1 else ""  # a line through one point is invisible
         x, y = curve["epoch"].astype("float64"), curve[f"val_{metric}"]
         dashes: dict[str, Any] = {"linestyle": style.DASHED, "linewidth": 0.7 * width, "alpha": 0.85}
-        ax.plot(x, curve[metric], color=colour, marker=alone, **dashes)
+        if metric in curve:
+            ax.plot(x, curve[metric], color=colour, marker=alone, **dashes)
         ax.plot(x, y, color=colour, marker=alone, linewidth=width)
         best = curve["epoch"] == row["best_epoch"]
         size = 10 if marker == "*" else 8
         ring: dict[str, Any] = {"marker": marker, "markerfacecolor": "white"}
         ax.plot(x[best], y[best], linestyle="", markersize=size, color=colour, markeredgewidth=1.6, zorder=4, **ring)
-        label = f"{role} ({row['id']}), its best epoch marked"
+        label = f"{role} ({row['id']}), its {results.study.rule.checkpoint} epoch marked"
         handles.append(style.handle(label, colour, linewidth=width, markersize=8, **ring))
     handles += [style.handle("validation"), style.handle("training", line="--", linewidth=1.3)]
     ax.set_xlabel("epoch")
@@ -56,7 +58,7 @@ def learning_curve(results: Results, metric: str, ax: Axes) -> list[Line2D]:
     if metric == "accuracy":
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.percent(value)))
         ax.set_ylim(max(0.0, ax.get_ylim()[0]), 1.02)
-    else:
+    elif metric == "loss":
         ax.set_ylim(bottom=0)
     return handles
 
@@ -75,14 +77,14 @@ def brackets(results: Results, plan: Sequence[Bracket], axes: Sequence[Axes]) ->
     """An ax a bracket: the best score so far of each configuration at the end of each of its rungs, those that went on
     dark; and the baseline's as a line. Returns the legend's handles.
     """
-    trials, objective = results.trials(), results.study.spec.search.objective
+    trials, rule = results.trials(), results.study.rule
     winner, frozen = best_id(results), results.baseline()
-    baseline = None if frozen is None else float(frozen[objective])
+    baseline = None if frozen is None else float(frozen[rule.objective])
     at = dict(list(trials.groupby(["iteration", "bracket"])))
     tables = [at[bracket.iteration, bracket.bracket] for bracket in plan]
     for ax, bracket, table in zip(axes, plan, tables, strict=True):
-        _bracket(table, bracket.epochs, winner, ax, apart=objective == "val_accuracy")
-    _score_axis(axes, pd.concat(tables)["score"], objective, baseline)
+        _bracket(table, bracket.epochs, winner, ax, apart=not rule.smaller)
+    _score_axis(axes, pd.concat(tables)["score"], rule, baseline)
     handles = [
         style.handle("went no further than its first rung", style.OTHER, marker="o", markersize=4, line=""),
         style.handle("promoted, or trained to the last epoch", marker="o", markersize=4),
@@ -122,15 +124,15 @@ def _bracket(trials: pd.DataFrame, epochs: Sequence[int], winner: str | None, ax
     ax.set_xlabel("epochs")
 
 
-def _score_axis(axes: Sequence[Axes], scores: pd.Series, objective: str, baseline: float | None) -> None:
+def _score_axis(axes: Sequence[Axes], scores: pd.Series, rule: Rule, baseline: float | None) -> None:
     """The brackets' vertical axis, with the baseline's score as a line; logarithmic when losses spread far."""
     seen = [float(v) for v in scores.dropna()] + ([] if baseline is None else [baseline])
     for ax in axes:
         if baseline is not None:
             ax.axhline(baseline, color=style.BASELINE, linewidth=1.5, zorder=1.5)
-        if objective == "val_loss" and min(seen) > 0 and max(seen) / min(seen) > 8:
+        if rule.objective == "val_loss" and min(seen) > 0 and max(seen) / min(seen) > 8:
             ax.set_yscale("log")
             style.log_axis(ax.yaxis, plain=True)
-        if objective == "val_accuracy":
+        if rule.objective in ("val_accuracy", "val_balanced_accuracy"):
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.percent(value)))
-    axes[0].set_ylabel(words.NAMES[objective] + ", best so far")
+    axes[0].set_ylabel(words.NAMES[rule.objective] + (", best so far" if rule.checkpoint == "best" else ""))

@@ -13,6 +13,7 @@ from tuner.report import words
 from tuner.report.rows import by_role
 from tuner.report.words import Row
 from tuner.spec.spec import Range, Searched
+from tuner.store.ranking import Rule
 
 # ---- the headline: what came out, what depth, and what these images can and cannot tell ----
 
@@ -59,7 +60,7 @@ NO_PRETRAINING = "No pretraining: the backbone's weights are random, so nothing 
 
 
 def _score(row: Row) -> str:
-    loss = f"loss {words.number(row['val_loss'])}"
+    loss = f"loss {words.number(row['val_loss'])}{words.scored(row)}"
     if words.missing(row["correct"]):
         return f"validation {loss}"
     return f"{words.right(row)} ({words.percent(row['val_accuracy'])}, interval {words.interval(row)}), {loss}"
@@ -70,7 +71,7 @@ def _compared(results: Results) -> list[str]:
     winner, better = results.winner(), results.beats_baseline()
     if winner is None or better is None:
         return []
-    by = words.NAMES[results.study.spec.search.objective]
+    by = words.NAMES[results.study.rule.objective]
     if not better:
         return [
             f"Nothing that was searched did better than the frozen baseline by {by}: in this search unfreezing layers "
@@ -142,11 +143,19 @@ def study_lines(results: Results) -> list[tuple[str, str]]:
         space, search = vars(study.spec.space).items(), study.spec.search
         lines += [(words.NAMES[k], _searched(k, value)) for k, value in space if value != words.DEFAULTS.get(k)]
         settings = (
-            f"Hyperband by {words.NAMES[search.objective]}, at most {search.max_epochs} epochs, "
+            f"Hyperband by {_ranked_by(study.rule)}, at most {search.max_epochs} epochs, "
             f"factor {search.factor}, batch {search.batch_size}, seed {search.seed}"
         )
         lines.append(("search", settings))
+        if search.mirrored:
+            lines.append(("predictions", "each the mean over an image and its mirror image, the baseline's too"))
     return lines
+
+
+def _ranked_by(rule: Rule) -> str:
+    """What configurations were ranked by; where that is another thing than the verdict is about, said so."""
+    epoch = " of the last epoch" if rule.checkpoint == "last" else ""
+    return words.NAMES[rule.objective] + epoch + (" (the verdict is about accuracy)" if rule.scored else "")
 
 
 def _majority(results: Results) -> list[tuple[str, str]]:

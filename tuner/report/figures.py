@@ -66,11 +66,14 @@ def rendered(made: Figure, kind: str) -> bytes:
 
 def learning_curves(results: Results) -> Figure:
     """Accuracy and loss (nats) by epoch of the best configuration and the baseline, from the epoch table."""
-    made = _figure(results, 9, 4.2, "Learning curves: the best configuration and the frozen baseline")
+    metrics = {"accuracy": "Accuracy", "loss": "Loss"}
+    if scored := results.study.rule.scored:
+        metrics[scored.removeprefix("val_")] = words.capitalised(words.NAMES[scored])
+    made = _figure(results, 4.5 * len(metrics), 4.2, "Learning curves: the best configuration and the frozen baseline")
     handles: list[Line2D] = []
-    for ax, metric in zip(made.subplots(1, 2), ("accuracy", "loss"), strict=True):
+    for ax, (metric, title) in zip(made.subplots(1, len(metrics)), metrics.items(), strict=True):
         handles = curves.learning_curve(results, metric, ax)
-        ax.set_title(metric.capitalize())
+        ax.set_title(title)
     return _with_legend(made, handles, 3)
 
 
@@ -78,8 +81,11 @@ def depth(results: Results) -> Figure:
     """Validation accuracy and loss of every configuration by unfrozen layers, the baseline as a line."""
     table, n = searched(results), results.study.validation
     titles = {"correct": f"Right of {n} validation images", "val_loss": "Validation loss"}
-    metrics = [metric for metric in titles if metric == "val_loss" or (n and table["correct"].notna().any())]
-    made = _figure(results, 9, 4.4, "Accuracy and loss against unfrozen depth")
+    if scored := results.study.rule.scored:
+        titles[scored] = words.capitalised(words.NAMES[scored])
+    metrics = [metric for metric in titles if metric == "val_loss" or (n and table[metric].notna().any())]
+    width = 9.0 + 4.5 * (len(titles) - 2)
+    made = _figure(results, width, 4.4, "Accuracy and loss against unfrozen depth")
     handles = []
     for ax, metric in zip(made.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         handles.append(landscape.by_depth(results, metric, ax))

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from tuner.evidence.results import Results
 from tuner.report import style, words
 from tuner.report.rows import best_id, by_role, searched
+from tuner.store.ranking import SMALLER
 
 
 def depth_places(depths: pd.Series) -> tuple[dict[int, float], list[float], list[str]]:
@@ -65,15 +66,15 @@ def _near(ordered: Sequence[float], height: float, near: float) -> int:
 def by_depth(results: Results, metric: str, ax: Axes) -> list[Line2D]:
     """A metric against unfrozen depth, baseline and reference as lines; returns the legend's handles.
 
-    `metric`: "correct" or "val_loss". Filled points trained to the last epoch, hollow ones for fewer epochs and are not
-    comparable. Raises NotYet.
+    `metric`: "correct", "val_loss" or the objective. Filled points trained to the last epoch, hollow ones for fewer
+    epochs and are not comparable. Raises NotYet.
     """
     table, best, lines = searched(results), best_id(results), by_role(results, "baseline", "reference")
     n, counted = results.study.validation, metric == "correct"
     table = table[table[metric].notna()]
     places, ticks, names = depth_places(table["unfrozen_layers"])
     heights = [float(v) for v in table[metric]]
-    wide = not counted and 0 < style.WIDE * min(heights) < max(heights)
+    wide = metric in SMALLER and 0 < style.WIDE * min(heights) < max(heights)
     drawn = [math.log(h) for h in heights] if wide else heights
     reach = (max(drawn) - min(drawn)) or 1.0
     x = spread([places[int(d)] for d in table["unfrozen_layers"]], drawn, near=0.5 if counted else reach / 25)

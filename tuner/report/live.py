@@ -137,7 +137,7 @@ class Live:
                 start, full = held.start, self.state.is_full(held)
                 so_far = "" if full else f" after {_epochs(start.last_epoch)}"
                 lines += [
-                    (name, f"{_score(held.row)}{so_far} ({words.visible(start.configuration)})"),
+                    (name, f"{_score(held.row, self.state.objective)}{so_far} ({words.visible(start.configuration)})"),
                     ("", words.configuration(start.hyperparameters)),
                 ]
         return lines
@@ -160,8 +160,9 @@ def _epochs(count: int) -> str:
     return f"{count} epoch{'s' * (count > 1)}"
 
 
-def _score(row: EpochRow) -> str:
-    return f"val loss {words.number(row.val_loss)}, {words.percent(row.val_accuracy)} right"
+def _score(row: EpochRow, objective: str) -> str:
+    ranked_by = words.scored({objective: row.score}, before="") + ", " if row.score is not None else ""
+    return f"{ranked_by}val loss {words.number(row.val_loss)}, {words.percent(row.val_accuracy)} right"
 
 
 def bracket_grid(state: Progressed, brackets: list[Bracket]) -> Table:
@@ -237,7 +238,7 @@ class PlainLines:
         if event.status == "FAILED":
             parts.append("FAILED: " + words.visible(event.reason or "no reason given"))
         elif event.best is not None:
-            parts.append(_score(event.best))
+            parts.append(_score(event.best, self.state.objective))
         if start is not None:
             parts.append(words.configuration(start.hyperparameters))
         if event.seconds_left is not None and event.seconds_left > 0:

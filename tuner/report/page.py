@@ -75,7 +75,7 @@ def page(
             study=results.study,
             subtitle=sections.subtitle(results),
             headline=_headline(results, findings),
-            evidence=verdict.evidence(findings) if findings is not None else [],
+            evidence=verdict.evidence(findings, results.study.rule) if findings is not None else [],
             sides=verdict.sides(results, findings),
             side_labels=verdict.LABELS,
             interval=verdict.interval(findings.compared) if findings is not None and findings.compared else "",

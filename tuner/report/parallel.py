@@ -16,7 +16,11 @@ from tuner.evidence.results import Results
 from tuner.report import style, words
 from tuner.report.rows import NotYet, best_id, searched, searched_space
 from tuner.report.words import Row
+from tuner.spec.configuration import HYPERPARAMETERS
 from tuner.spec.spec import Range
+from tuner.store.ranking import Rule
+
+WORDS = {h.name: h.words for h in HYPERPARAMETERS if h.words}
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,16 @@ class Scale:
     """One vertical axis: where a value stands from 0 to 1, and the ticks (place, text)."""
 
     name: str
-    places: Mapping[float, float] | None  # a choice: each value's place
+    places: Mapping[Any, float] | None  # a choice: each value's place, number or word
     low: float = 0.0
     high: float = 1.0
     log: bool = False
     flipped: bool = False
 
-    def place(self, value: float) -> float:
+    def place(self, value: Any) -> float:
         if self.places is not None:
             return self.places[value]
-        low, high, value = (float(np.log10(v)) if self.log else v for v in (self.low, self.high, value))
+        low, high, value = (float(np.log10(v)) if self.log else float(v) for v in (self.low, self.high, value))
         share = (value - low) / (high - low) if high > low else 0.5
         return 1 - share if self.flipped else share
 
@@ -60,7 +64,9 @@ class Scale:
 
 
 def scales(results: Results) -> list[Scale]:
-    """The axes: the searched hyperparameters, then loss and accuracy, so turned that better is up. Raises NotYet."""
+    """The axes: the searched hyperparameters, then loss, accuracy and any other objective, so turned that better is up.
+    Raises NotYet.
+    """
     table, baseline, space = searched(results), results.baseline(), searched_space(results)
     if not space:
         raise NotYet("no hyperparameter is searched")
@@ -68,9 +74,9 @@ def scales(results: Results) -> list[Scale]:
         table = pd.concat([table, baseline.to_frame().T])
     made = []
     for name, choices in space.items():
-        values = sorted({float(v) for v in table[name].dropna()})
+        values = sorted(set(table[name].dropna()), key=lambda v: WORDS[name].index(v) if name in WORDS else v)
         log = isinstance(choices, Range) and choices.sampling == "log"
-        if not log and len(values) <= 8:
+        if name in WORDS or (not log and len(values) <= 8):
             spaced = {v: (i / (len(values) - 1) if len(values) > 1 else 0.5) for i, v in enumerate(values)}
             made.append(Scale(name, spaced))
         else:
@@ -81,7 +87,16 @@ def scales(results: Results) -> list[Scale]:
         *made,
         Scale("val_loss", None, float(loss.min()), float(loss.max()), log=wide, flipped=True),
         Scale("val_accuracy", None, float(accuracy.min()), float(accuracy.max())),
+        *_objective(table, results.study.rule),
     ]
+
+
+def _objective(table: pd.DataFrame, rule: Rule) -> list[Scale]:
+    """The axis of an objective that is neither loss nor accuracy, where any configuration has its value."""
+    if rule.scored is None or not table[rule.scored].notna().any():
+        return []
+    values = table[rule.scored].astype("float64")
+    return [Scale(rule.scored, None, float(values.min()), float(values.max()), flipped=rule.smaller)]
 
 
 BEST: dict[str, Any] = {"color": style.WINNER, "linewidth": 3, "marker": "*"}
@@ -97,7 +112,7 @@ def parallel(results: Results, ax: Axes) -> list[Line2D]:
     best, baseline = best_id(results), results.frozen_head()
 
     def line(row: Row, **look: Any) -> None:
-        ax.plot(range(len(drawn)), [s.place(float(row[s.name])) for s in drawn], clip_on=False, **look)
+        ax.plot(range(len(drawn)), [s.place(row[s.name]) for s in drawn], clip_on=False, **look)
 
     rows = searched(results).dropna(subset=[s.name for s in drawn]).to_dict(orient="records")
     for row in sorted(rows, key=lambda r: (r["id"] == best, bool(r["full"]))):

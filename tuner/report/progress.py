@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tuner.search.events import Counted, EpochEnded, Event, Notice, Phase, Planned, Progress, TrialEnded, TrialStarted
-from tuner.store.ranking import metric_key, place
+from tuner.store.ranking import Rule, place, rank_of
 from tuner.store.store import Bracket, EpochRow, Store
 from tuner.store.tables import Configuration, Epoch, Trial, rows
 
@@ -40,7 +40,7 @@ def can_show(validation: int, test: int) -> str:
 
 @dataclass
 class Standing:
-    """A configuration at its best epoch so far; `start` is its latest trial."""
+    """A configuration at its epoch that counts so far; `start` is its latest trial."""
 
     start: TrialStarted
     row: EpochRow
@@ -109,6 +109,10 @@ class Progressed:
         """The best configuration of a kind by the study's rule, as `Results.ranking` has it."""
         return min(self.standings.get(kind, {}).values(), key=self._order, default=None)
 
+    @property
+    def objective(self) -> str:
+        return self.plan.objective if self.plan is not None else "val_loss"
+
     def is_full(self, standing: Standing) -> bool:
         return self.plan is not None and standing.start.last_epoch >= self.plan.max_epochs
 
@@ -118,8 +122,7 @@ class Progressed:
 
     def _order(self, standing: Standing) -> tuple[object, ...]:
         row, name = standing.row, standing.start.configuration
-        objective = self.plan.objective if self.plan is not None else "val_loss"
-        key = metric_key(objective, row.val_loss, row.val_accuracy)
+        key = rank_of(row, Rule(self.objective))
         number = int("".join(c for c in name if c.isdigit()) or 0)
         return place(key, failed=False, full=self.is_full(standing), epochs=standing.start.last_epoch, number=number)
 
@@ -148,4 +151,4 @@ def earlier(store: Store) -> Iterator[TrialStarted | TrialEnded]:
 def _row(epoch: Epoch) -> EpochRow:
     metrics = (epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy)
     loss, accuracy, val_loss, val_accuracy = (math.nan if value is None else float(value) for value in metrics)
-    return EpochRow(epoch.epoch, loss, accuracy, val_loss, val_accuracy, epoch.seconds, epoch.images)
+    return EpochRow(epoch.epoch, loss, accuracy, val_loss, val_accuracy, epoch.seconds, epoch.images, epoch.score)

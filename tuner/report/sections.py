@@ -61,9 +61,9 @@ BEFORE: tuple[Column, ...] = (
     ("head", "head width, 0: no hidden layer", "head_width"),
 )
 AFTER: tuple[Column, ...] = (
-    ("right", "of the validation images, at the best epoch", "correct"),
+    ("right", "of the validation images, at the {} epoch", "correct"),
     ("95% range", "Wilson interval of that share", "low"),
-    ("loss", "validation loss at the best epoch", "val_loss"),
+    ("loss", "validation loss at the {} epoch", "val_loss"),
     ("right +/-", "more right than the baseline", "images_over_baseline"),
     ("loss +/-", "loss over the baseline's", "loss_over_baseline"),
     ("epochs", "trained", "epochs"),
@@ -76,7 +76,10 @@ AFTER: tuple[Column, ...] = (
 def configurations(results: Results) -> Sortable:
     """Every searched configuration, best first, then baseline and reference: what the sortable table shows."""
     further = [(words.NAMES[n], "searched", n) for n in searched_space(results) if n in words.DEFAULTS]
-    columns = (*BEFORE, *further, *AFTER)
+    rule = results.study.rule
+    if rule.scored:
+        further.append((words.OBJECTIVES[rule.scored], f"{words.NAMES[rule.scored]} at the {{}} epoch", rule.scored))
+    columns = [(header, text.format(rule.checkpoint), by) for header, text, by in (*BEFORE, *further, *AFTER)]
     best = best_id(results)
     rows: list[tuple[words.Row, str]] = [
         (row, "best" if row["id"] == best else "search") for row in results.ranking().to_dict(orient="records")
@@ -140,7 +143,8 @@ class Plain:
 
 def depths(results: Results) -> Plain:
     """How well each depth did at its best, and how much of the search went there."""
-    columns = {header: column for header, column in facts.DEPTH_COLUMNS.items() if column != "epochs"}
+    shown = words.with_objective(facts.DEPTH_COLUMNS, results.study.rule.objective)
+    columns = {header: column for header, column in shown.items() if column != "epochs"}
     rows = results.depths().to_dict(orient="records")
     return Plain(tuple(columns), tuple(tuple(words.cell(row, by) for by in columns.values()) for row in rows))
 

@@ -32,7 +32,7 @@ def report(
     `importance`: what each hyperparameter explains, as `importance_table` takes it.
     """
     known, ranked = len(results.configurations()), len(results.ranking())
-    evidence = verdict.evidence(findings) if findings is not None else []
+    evidence = verdict.evidence(findings, results.study.rule) if findings is not None else []
     parts: list[RenderableType | None] = [
         verdict_block(results, findings),
         side_table(results, findings),
@@ -165,23 +165,26 @@ def best_table(results: Results, top: int = 10) -> Fitted:
 
     As wide as the terminal allows.
     """
-    tables = [_best(results, top, list(COLUMNS), gap=1)]
+    columns = words.with_objective(COLUMNS, results.study.rule.objective)
+    tables = [_best(results, top, columns, gap=1)]
     for number in (0, 1, 2, 3, 5, 6, 7, 8, 9):
-        tables.append(_best(results, top, [c for c in COLUMNS if c not in DISPENSABLE[:number]], gap=0))
+        kept = {header: by for header, by in columns.items() if header not in DISPENSABLE[:number]}
+        tables.append(_best(results, top, kept, gap=0))
     return Fitted(*tables)
 
 
-def _best(results: Results, top: int, headers: Sequence[str], gap: int) -> Table:
+def _best(results: Results, top: int, columns: Mapping[str, str], gap: int) -> Table:
+    """`columns`: header -> column of the configurations."""
     heading, caption = title("Best configurations against the frozen baseline", results.study), _caption(results, top)
-    table = _table(heading, {"": NAME} | dict.fromkeys(headers, NUMBER), gap=gap, caption=caption)
+    table = _table(heading, {"": NAME} | dict.fromkeys(columns, NUMBER), gap=gap, caption=caption)
     for row in results.ranking().head(top).to_dict(orient="records"):
         name = words.visible(row["id"]) + MARKS[row["status"]]
-        table.add_row(Text(name), *(Text(words.cell(row, COLUMNS[header])) for header in headers))
+        table.add_row(Text(name), *(Text(words.cell(row, by)) for by in columns.values()))
     table.add_section()
     for role, compared in by_role(results, "baseline", "reference").items():
-        cells = {header: words.cell(compared, COLUMNS[header]) for header in headers}
+        cells = {header: words.cell(compared, by) for header, by in columns.items()}
         if role == "baseline":
-            cells |= {header: "" for header in headers if header.endswith("+/-")}
+            cells |= {header: "" for header in columns if header.endswith("+/-")}
         table.add_row(Text(role), *map(Text, cells.values()))
     return table
 
@@ -192,7 +195,7 @@ def _caption(results: Results, top: int) -> Text:
     reached = f"the {full} that reached {most} epochs come first" if full else f"none has reached {most} epochs yet"
     lines = [
         f"{min(top, len(ranking))} of {len(ranking)} configurations; {reached}.",
-        "right: of the validation images, at the best epoch. layers: unfrozen.",
+        f"right: of the validation images, at the {results.study.rule.checkpoint} epoch. layers: unfrozen.",
     ]
     if results.baseline() is not None:
         lines.append("+/-: against the baseline; more images and less loss are better.")
@@ -235,10 +238,11 @@ def bracket_table(results: Results) -> Table:
 
 def depth_table(results: Results) -> Table:
     """How well each depth did at its best, and how much of the search went there."""
-    headers = (header.replace(" ", "\n", 1) for header in facts.DEPTH_COLUMNS)
+    columns = words.with_objective(facts.DEPTH_COLUMNS, results.study.rule.objective)
+    headers = (header.replace(" ", "\n", 1) for header in columns)
     table = _table(title("Depths", results.study), dict.fromkeys(headers, NUMBER))
     for row in results.depths().to_dict(orient="records"):
-        table.add_row(*(words.cell(row, column) for column in facts.DEPTH_COLUMNS.values()))
+        table.add_row(*(words.cell(row, column) for column in columns.values()))
     return table
 
 

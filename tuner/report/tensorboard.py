@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,22 @@ from tuner.artifacts.files import write_atomically
 from tuner.evidence.findings import Findings
 from tuner.evidence.results import Results
 from tuner.evidence.runs import Run, Runs
+from tuner.report import words
 from tuner.spec.spec import Range, Spec
+from tuner.store.ranking import Rule
 
 FILE = "events.out.tfevents.0.tlstudy"
 """One file a run, always of this name: TensorBoard looks for "tfevents" in it."""
 
-SHOWN = {
-    "best_val_loss": "validation loss, best epoch",
-    "best_val_accuracy": "validation accuracy, best epoch",
-    "best_epoch": "best epoch",
-}
-"""The metrics of the HParams tab. TensorBoard shows a curve's last point, so these have only one: the best epoch's."""
+
+def shown(rule: Rule) -> dict[str, str]:
+    """The metrics of the HParams tab. TensorBoard shows a curve's last point, so these have only one: that of the best
+    epoch, or of the one that counts.
+    """
+    epoch = f"{rule.checkpoint} epoch"
+    names = ("val_loss", "val_accuracy", *([rule.scored] if rule.scored else []))
+    return {f"best_{name}": f"{words.NAMES[name]}, {epoch}" for name in names} | {"best_epoch": epoch}
+
 
 STATUS = {"completed": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE, "running": api_pb2.STATUS_RUNNING}
 
@@ -44,10 +49,10 @@ def export(results: Results, name: str, folder: Path) -> int:
 
     `name`: the study's. Runs of an earlier study of this name are removed. Raises OSError.
     """
-    found, root = results.runs(), folder / name
+    found, root, tags = results.runs(), folder / name, shown(results.study.rule)
     _write(root / FILE, _study(found, results.study.spec, results.findings()))
     for run in found.runs:
-        _write(root / run.id / FILE, _run(run))
+        _write(root / run.id / FILE, _run(run, tags))
     ids = {run.id for run in found.runs}
     for old in root.glob(f"*/{FILE}"):
         if old.parent.name not in ids:
@@ -63,7 +68,7 @@ def _study(found: Runs, spec: Spec, findings: Findings) -> Iterable[Event]:
     parameters = [summary_v2.HParam(name, _domain(vars(spec.space).get(name), tried[name])) for name in tried]
     kinds = sorted({run.kind for run in found.runs} or {"search"})
     parameters.append(summary_v2.HParam("kind", summary_v2.Discrete(kinds)))
-    metrics = [summary_v2.Metric(tag, display_name=title) for tag, title in SHOWN.items()]
+    metrics = [summary_v2.Metric(tag, display_name=title) for tag, title in shown(Rule.of(spec.search)).items()]
     yield _event(found.began, summary_v2.hparams_config_pb(parameters, metrics, time_created_secs=found.began))
     yield _event(found.ended, _text("verdict", "\n\n".join([findings.sentence, *findings.evidence])))
 
@@ -85,15 +90,15 @@ def _value(value: Any) -> float | str:
     return float(value) if isinstance(value, (int, float)) else str(value)
 
 
-def _run(run: Run) -> Iterable[Event]:
-    """The values, the curves, the best epoch and, once it has ended, how it ended."""
+def _run(run: Run, tags: Collection[str]) -> Iterable[Event]:
+    """The values, the curves, those `tags` of the best epoch and, once it has ended, how it ended."""
     given = {name: value for name, value in run.hyperparameters.items() if value is not None}
     values = {name: _value(value) for name, value in given.items()} | {"kind": run.kind}
     yield _event(run.began, summary_v2.hparams_pb(values, trial_id=run.id, start_time_secs=run.began))
     for point in run.points:
         yield _event(point.time, _scalars(point.metrics), point.epoch)
     if run.best:
-        best = {name: value for name, value in run.best.items() if name in SHOWN}
+        best = {name: value for name, value in run.best.items() if name in tags}
         yield _event(run.ended, _scalars(best), int(run.best["best_epoch"]))
     yield _event(run.ended, _session_end(run))
 

@@ -10,6 +10,7 @@ from tuner.evidence.results import Results
 from tuner.report import words
 from tuner.report.rows import by_role
 from tuner.report.words import Row
+from tuner.store.ranking import Rule
 
 KINDS = {
     "gain": "Gain shown",
@@ -76,12 +77,12 @@ def sides(results: Results, findings: Findings | None) -> list[Beside]:
 def _searched(role: str, row: Row) -> Beside:
     known = not words.missing(row["correct"])
     found = Rate(int(row["correct"]), int(row["validation"]), float(row["low"]), float(row["high"])) if known else None
-    searched = f"{rate(found)}, loss {words.number(row['val_loss'])}"
+    searched = f"{rate(found)}, loss {words.number(row['val_loss'])}{words.scored(row)}"
     return Beside(role, str(row["id"]), words.configuration(row), searched, "", "", _trained(row))
 
 
 def _confirmed(role: str, side: Side, row: Row | None) -> Beside:
-    values = "logistic regression on the pooled features" if side.kind == "logistic" else side.kind
+    values = "logistic regression" if side.kind == "logistic" else side.kind
     return Beside(
         role,
         name=side.configuration,
@@ -120,16 +121,17 @@ LABELS = {
 # ---- the evidence ----
 
 
-def evidence(findings: Findings) -> list[str]:
-    """The sentences under the verdict, then what trying more configurations brings."""
+def evidence(findings: Findings, rule: Rule) -> list[str]:
+    """The sentences under the verdict, then what trying more configurations brings. `rule`: the study's."""
     lines = [words.visible(line) for line in findings.evidence]
     if findings.selection is not None and findings.selection.expected_best:
         expected = findings.selection.expected_best
         shown = [
             (n, share) for n, share in expected if n & (n - 1) == 0 or n == expected[-1][0]
         ]  # 1, 2, 4 ... the last
-        each = [f"{words.percent(share)} of {n}" for n, share in shown]
-        lines.append(f"Expected best validation accuracy of so many configurations: {words.listed(each)}.")
+        by = rule.scored or "val_accuracy"
+        each = [f"{words.FORMATS[by](share)} of {n}" for n, share in shown]
+        lines.append(f"Expected best {words.NAMES[by]} of so many configurations: {words.listed(each)}.")
     return lines
 
 

@@ -16,7 +16,14 @@ Row = Mapping[Any, Any]
 NAMES = {h.name: h.label for h in HYPERPARAMETERS} | {
     "val_loss": "validation loss",
     "val_accuracy": "validation accuracy",
+    "val_balanced_accuracy": "validation balanced accuracy",
+    "val_f1": "validation F1",
+    "val_auc": "validation AUC",
+    "val_brier": "validation Brier score",
 }
+
+OBJECTIVES = {"val_balanced_accuracy": "balanced", "val_f1": "F1", "val_auc": "AUC", "val_brier": "Brier"}
+"""Those beside loss and accuracy, as the head of a column has them."""
 
 NO_PRETRAINING = "no pretraining"
 
@@ -149,6 +156,10 @@ def cell(row: Row, column: str) -> str:
 FORMATS: dict[str, Callable[[Any], str]] = {
     "val_accuracy": percent,
     "val_loss": number,
+    "val_balanced_accuracy": percent,
+    "val_f1": number,
+    "val_auc": number,
+    "val_brier": number,
     "images_over_baseline": lambda value: signed(value, "+d"),
     "loss_over_baseline": signed,
     "trained_parameters": amount,
@@ -163,6 +174,25 @@ def right(row: Row, share: bool = False) -> str:
     return f"{row['correct']}/{row['validation']}" + (f" ({percent(row['val_accuracy'])})" if share else "")
 
 
+def scored(values: Mapping[Any, Any], before: str = ", ") -> str:
+    """The value by which a configuration was ranked, of a row with one beside loss and accuracy: ", AUC 0.930"."""
+    return "".join(f"{before}{short} {cell(values, name)}" for name, short in OBJECTIVES.items() if name in values)
+
+
+def with_objective(columns: Mapping[str, str], objective: str) -> dict[str, str]:
+    """Header -> column, the objective before the loss, if it is neither loss nor accuracy."""
+    further = {OBJECTIVES[objective]: objective} if objective in OBJECTIVES else {}
+    found: dict[str, str] = {}
+    for header, column in columns.items():
+        found |= (further if column == "val_loss" else {}) | {header: column}
+    return found
+
+
+def capitalised(text: str) -> str:
+    """With a large first letter, the others as they are: Validation AUC."""
+    return text[:1].upper() + text[1:]
+
+
 def interval(row: Row, to: str = " to ") -> str:
     """The Wilson interval of that share: "70 to 97%"."""
     return "-" if missing(row["low"]) else f"{100 * row['low']:.0f}{to}{percent(row['high'])}"
@@ -171,7 +201,11 @@ def interval(row: Row, to: str = " to ") -> str:
 def configuration(values: Mapping[Any, Any]) -> str:
     """A configuration in words: "20 layers unfrozen, rate 3.2e-4, head 64, dropout 0.3"."""
     if missing(values.get("learning_rate")):
-        return "frozen, logistic regression on the pooled features"
+        cuts = values.get("cuts")
+        if missing(cuts):
+            return "frozen, logistic regression on the pooled features"
+        which = "" if cuts == "several" else f": {listed(visible(cuts).split(', '), 4)}"
+        return f"frozen, logistic regression on several cuts{which}"
     depth, head = values.get("unfrozen_layers"), values.get("head_width")
     parts = ["frozen" if depth == 0 else f"{hyperparameter('unfrozen_layers', depth)} layers unfrozen"]
     parts.append(f"rate {rate(values.get('learning_rate'))}")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tuner.search import schedule
-from tuner.search.costs import CostModel, Left, Place, epochs_left, unknown_sides
+from tuner.search.costs import FROZEN, CostModel, Left, Place, epochs_left, fits_of, unknown_sides
 from tuner.search.facts import Facts, Outcome
 from tuner.search.plan import Plan, Trial
 from tuner.spec.values import seconds_of
@@ -173,9 +173,9 @@ def _is_of(trial: Trial, bracket: Bracket) -> bool:
 
 def _own(model: CostModel, trial: Trial, facts: Facts) -> Left:
     """What is left of one trial."""
-    logistic = trial.kind == "logistic"
-    epochs = 0 if logistic else epochs_left([trial], facts)
-    return Left("search", 1 - logistic, epochs, (model.place(trial.values),), logistic=int(logistic))
+    if trial.kind == "logistic":
+        return Left("search", 0, 0, (FROZEN,), logistic=fits_of(trial.values))
+    return Left("search", 1, epochs_left([trial], facts), (model.place(trial.values),))
 
 
 def _seconds(model: CostModel, left: Left) -> float:

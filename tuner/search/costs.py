@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuner.backbones.architecture import Architecture
+from tuner.features.sets import SETS
 from tuner.search import schedule
 from tuner.search.facts import Facts
 from tuner.search.plan import Plan, Trial
@@ -39,7 +40,7 @@ class Left:
     epochs: float
     places: tuple[Place, ...]
     saved: float = 0.0  # how often trained weights are written; a state that goes on is four: two slots, the best epoch
-    logistic: int = 0  # further trials that are fits of logistic regression
+    logistic: int = 0  # fits of logistic regression besides; one on several cuts counts as often as it has sets
 
 
 @dataclass
@@ -50,7 +51,8 @@ class CostModel:
     `rate` is multiply-adds a second measured on the feature pass, None when the features were all stored: then nothing
     is said about convolutions before one was trained. `per_trial`, `per_fit` (of logistic regression), `per_byte` of
     a checkpoint and `per_loaded_byte` of a trial's beginning are seconds beside the epochs, `bytes` by place those
-    of the trained weights: 0 while nobody measured them.
+    of the trained weights: 0 while nobody measured them. A mirror image that is predicted too counts as one more of the
+    validation or test images.
     """
 
     architecture: Architecture
@@ -168,7 +170,8 @@ def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
     """Everything that has not been trained yet, in the order it will be."""
     waiting = [t for t in plan.baseline if t.key not in facts.outcomes]
     heads = [t for t in waiting if t.kind != "logistic"]
-    left = [Left("baseline", len(heads), epochs_left(heads, facts), (FROZEN,), logistic=len(waiting) - len(heads))]
+    fits = sum(fits_of(t.values) for t in waiting if t.kind == "logistic")
+    left = [Left("baseline", len(heads), epochs_left(heads, facts), (FROZEN,), logistic=fits)]
     for bracket in plan.brackets:
         left += _bracket(plan, facts, model, bracket)
     left = [part for part in left if part.trials or part.logistic]
@@ -181,6 +184,11 @@ def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
         return []
     left = [_side(plan, facts, model, side, known.seeds) for side in known.sides]
     return [part for part in left if part.trials or part.logistic]
+
+
+def fits_of(values: Configuration) -> int:
+    """How many fits a logistic regression takes."""
+    return SETS if values.cuts else 1
 
 
 def epochs_left(trials: Sequence[Trial], facts: Facts) -> int:
@@ -258,7 +266,7 @@ def _side(plan: Plan, facts: Facts, model: CostModel, side: Side, seeds: int) ->
 
     folds = sum(plan.folds) - ended("fold", sum(plan.folds))
     if side.kind == "logistic":
-        return Left("confirm", 0, 0, (FROZEN,), logistic=folds)
+        return Left("confirm", 0, 0, (FROZEN,), logistic=folds * fits_of(Configuration.from_dict(side.hyperparameters)))
     rest = seeds - ended("seed", seeds)
     epochs = rest * (side.epochs + _looks(model)) + folds * plan.max_epochs
     place = model.place(Configuration.from_dict(side.hyperparameters))

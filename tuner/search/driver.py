@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.errors import SearchError
@@ -24,6 +24,7 @@ from tuner.search.executors import Ended, Epoch, Event, Executor
 from tuner.search.facts import Facts
 from tuner.search.plan import Key, Plan, Trial
 from tuner.store import held_out, ids
+from tuner.store.ranking import value_of
 from tuner.store.store import Store
 from tuner.training.trial import TrialResult, TrialSpec
 
@@ -193,6 +194,7 @@ class Driver:
             last_bar=last_bar,
             best_bar=best_bar,
             fixed=trial.fixed,
+            tutorial=trial.kind == "reference",
         )
 
     # ---- what happened ----
@@ -230,7 +232,7 @@ class Driver:
         """Records a trial's end, lets go of the files that nothing can need any more, and says so."""
         name, id = trial.configuration, self.facts.ids[trial.key]
         completed = result.status == "COMPLETED"
-        score = getattr(result.best, self.plan.objective) if result.best and completed else None
+        score = value_of(result.best, self.plan.rule.objective) if result.best and completed else None
         self.facts.conclude(trial.key, result.status, trial.last_epoch, result.reason)
         with self.store.transaction():
             self.store.end_trial(
@@ -242,6 +244,8 @@ class Driver:
                 result.seconds,
                 result.trained_parameters,
             )
+            if result.cuts:
+                self.store.set_hyperparameters(name, replace(trial.values, cuts=", ".join(result.cuts)).to_dict())
             if result.held_out is not None:
                 held_out.record(self.store, name, None, self.confirm.held_out(trial.subset), result.held_out)
                 self.facts.predicted.add(name)

@@ -64,8 +64,9 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
         validation,
         test,
         places,
-        work.stored,
+        work.wanted,
         work.missing,
+        work.means,
     )
     found = probe.run(subject, folder)
     model = _model(work, found)
@@ -84,7 +85,9 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
     each = [_confirmed(work, model, place) for place in winners(work.plan, work.cost)]
     known = len([p for p in left if p.phase != "confirm"]) == 0
     low, high = (phases.get("confirm", 0.0),) * 2 if known or work.plan.confirm is None else (min(each), max(each))
-    cache = sum(len(dataset.images) * work.network.bytes(c) for c in work.missing)
+    cache = sum(len(dataset.images) * work.network.bytes(c) for view in work.missing for c in view)
+    means = sum(4 * len(dataset.images) * work.network.shape(c)[-1] for c in work.means)
+    cache += means * sum(bool(view) for view in work.missing)
     disk, late = _folder(work, found), expected.out_of_time
     return Estimate(tuple(phases.items()), low, high, _memory(work, found), cache, disk, late)
 
@@ -112,7 +115,7 @@ def _reading(work: Work) -> float:
     hashlib.sha256(some)
     per_byte = (time.perf_counter() - began) / len(some)
     size = sum(size for size, _ in work.dataset.stamps) + 2 * work.dataset.images.nbytes
-    size += sum(len(work.dataset.images) * work.network.bytes(c) for c in work.stored)
+    size += sum(len(work.dataset.images) * work.network.bytes(c) for view in work.stored for c in view)
     return size * per_byte
 
 
@@ -170,7 +173,7 @@ def _memory(work: Work, found: Probe) -> int:
     """Bytes at the peak: the probe's, those of the networks it did not make, mapped features, and libraries."""
     # Of each further suffix: its weights, two slots of the optimizer, and the best epoch's copy.
     further = sum(4 * size for place, size in found.bytes.items() if place not in found.epochs)
-    images = len(work.dataset.images)
+    images = len(work.dataset.images) * len(work.stored)
     held = min(HELD, sum(images * work.network.bytes(cut) for cut in work.wanted))
     return found.memory + further + held + LIBRARIES
 

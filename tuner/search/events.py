@@ -73,7 +73,7 @@ class TrialStarted:
 
 @dataclass(frozen=True)
 class EpochEnded:
-    """An epoch is in the store; `is_best`: the configuration's best so far by the objective."""
+    """An epoch is in the store; `is_best`: the one that counts so far of the configuration."""
 
     trial: str
     configuration: str
@@ -92,7 +92,7 @@ class TrialEnded:
     kind: str
     status: str  # "COMPLETED" or "FAILED"
     score: float | None
-    best: EpochRow | None  # the configuration's best epoch so far
+    best: EpochRow | None  # the configuration's epoch that counts so far
     reason: str | None
     seconds_left: float | None  # of search and confirmation, from what the remaining trials cost; None while unknown
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from tuner.search.plan import Key
 from tuner.store import held_out, tables
 from tuner.store.ranking import Key as Rank
-from tuner.store.ranking import best_of, rank_of
+from tuner.store.ranking import Rule, best_of, rank_of
 from tuner.store.store import Confirmation, EpochRow, Saved, Store
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended. `best`: its configuration's best epoch by then; `rank`: that epoch's, smaller is better."""
+    """How a trial ended. `best`: its configuration's epoch that counts by then; `rank`: its, smaller is better."""
 
     status: str  # COMPLETED or FAILED
     last_epoch: int
@@ -29,7 +29,7 @@ class Facts:
     configuration -> the rung that the time budget left it out of.
     """
 
-    objective: str
+    rule: Rule
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
     ids: dict[Key, str] = field(default_factory=dict)  # of every trial that was started
     numbers: dict[str, dict[str, int]] = field(default_factory=dict)  # kind -> configuration -> its number
@@ -46,9 +46,9 @@ class Facts:
         return sum(row.seconds for rows in self.epochs.values() for row in rows)
 
     def best(self, configuration: str, up_to: int | None = None) -> EpochRow | None:
-        """The best of the finished epochs, of the first `up_to` only if given; the earlier one of equals."""
+        """Of the finished epochs, of the first `up_to` only if given, the one that counts by the study's rule."""
         rows = self.epochs.get(configuration, ())
-        return best_of([row for row in rows if up_to is None or row.epoch <= up_to], self.objective)
+        return best_of([row for row in rows if up_to is None or row.epoch <= up_to], self.rule)
 
     def ended(self, configuration: str) -> Outcome | None:
         """How the last of its trials that ended did; None while none has."""
@@ -70,23 +70,23 @@ class Facts:
     def conclude(self, key: Key, status: str, last_epoch: int, reason: str | None) -> Outcome:
         """Takes a trial for ended."""
         best = self.best(key[0], last_epoch)
-        self.outcomes[key] = Outcome(status, last_epoch, reason, best, rank_of(best, self.objective))
+        self.outcomes[key] = Outcome(status, last_epoch, reason, best, rank_of(best, self.rule))
         self.lost.discard(key[0])
         return self.outcomes[key]
 
 
-def read(store: Store, objective: str) -> Facts:
+def read(store: Store, rule: Rule) -> Facts:
     """Everything that earlier sessions recorded; a trial that was cut off has not ended, and an epoch with a number
     that was not finite tells nothing. Raises StoreError for rows that no search has written.
     """
     with tables.damage_named(store.path):
-        found = Facts(objective, checkpoints=store.checkpoints())
+        found = Facts(rule, checkpoints=store.checkpoints())
         found.confirmation, found.predicted = store.confirmation(), held_out.predicted(store)
         _, found.out_of_time = store.out_of_time()
         for epoch in tables.rows(store, tables.Epoch):
             metrics = (epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy)
             if None not in metrics:
-                row = EpochRow(epoch.epoch, *metrics, epoch.seconds, epoch.images)  # type: ignore[arg-type]
+                row = EpochRow(epoch.epoch, *metrics, epoch.seconds, epoch.images, epoch.score)  # type: ignore[arg-type]
                 found.epochs.setdefault(epoch.configuration, []).append(row)
         for configuration in tables.rows(store, tables.Configuration):
             found.numbers.setdefault(configuration.kind, {})[configuration.id] = configuration.number

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tuner.spec.configuration import LOGISTIC, REFERENCE, Configuration
+from tuner.spec.configuration import LOGISTIC, REFERENCE, SEVERAL_CUTS, Configuration
 from tuner.spec.spec import ConfirmSpec
 from tuner.store import ids
+from tuner.store.ranking import Rule
 from tuner.store.store import Bracket, Confirms, Draw, TrialRow
 from tuner.training.subset import SPLIT, Subset
 
@@ -63,25 +64,30 @@ class Trial:
 @dataclass(frozen=True)
 class Plan:
     """All that decides what is trained. `confirm` None: no confirmation; `folds`: how many each of its repeats has, as
-    many as the smallest class allows; `test`: whether there are test images.
+    many as the smallest class allows; `test`: whether there are test images; `several_cuts`: whether regression on
+    several cuts is among the baselines.
     """
 
     brackets: tuple[Bracket, ...]
     draws: tuple[Draw, ...]
     frozen: tuple[Configuration, ...]
-    objective: str
+    rule: Rule
     max_epochs: int
     confirm: ConfirmSpec | None = None
     folds: tuple[int, ...] = ()
     test: bool = False
+    several_cuts: bool = False
 
     @cached_property
     def baseline(self) -> list[Trial]:
-        """The reference, the baseline's configurations and logistic regression, each one trial over all its epochs."""
+        """The reference, the baseline's configurations and logistic regression, on the pooled features and on several
+        cuts, each one trial over all its epochs.
+        """
         return [
             Trial("reference", ids.REFERENCE, 0, REFERENCE, self.max_epochs),
             *(Trial("baseline", ids.baseline(i), i, v, self.max_epochs) for i, v in enumerate(self.frozen)),
             Trial("logistic", ids.LOGISTIC, 0, LOGISTIC, 1),
+            *[Trial("logistic", ids.SEVERAL_CUTS, 1, SEVERAL_CUTS, 1)] * self.several_cuts,
         ]
 
     def drawn(self, bracket: Bracket) -> list[Draw]:
@@ -98,7 +104,7 @@ class Plan:
     @property
     def total(self) -> int:
         """Trials of baseline, reference, logistic regression and Hyperband; the confirmation's are not counted."""
-        return len(self.frozen) + 2 + sum(sum(b.sizes) for b in self.brackets)
+        return len(self.baseline) + sum(sum(b.sizes) for b in self.brackets)
 
 
 def trials_at_full_budget(brackets: Sequence[Bracket]) -> int:

@@ -63,7 +63,9 @@ class Probe:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is going to be searched: the photographs' numbers, the places, and the cuts whose features are missing."""
+    """What is going to be searched: the photographs' numbers, the places, the cuts whose features are wanted, those
+    that are missing of each view, and the cuts whose means are computed with them.
+    """
 
     spec: Spec
     space: Space
@@ -73,8 +75,9 @@ class Subject:
     validation: int
     test: int
     places: tuple[Place, ...]
-    stored: tuple[str, ...]
-    missing: tuple[str, ...]
+    wanted: tuple[str, ...]
+    missing: tuple[tuple[str, ...], ...]
+    means: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -93,7 +96,7 @@ def run(subject: Subject, folder: Path) -> Probe:
     backbone = load(subject.network, Weights("random", "probe", None, "probe"), folder, images)
     backbone.parameters()
     found.backbone = time.perf_counter() - began
-    if subject.missing:
+    if any(subject.missing):
         found.features = _features(subject, backbone, folder)
     networks = setup.compiled(spec, subject.space, backbone, subject.classes)
     with Store(folder / "probe.db") as store:
@@ -129,8 +132,11 @@ def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
     images = np.random.default_rng(1).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
     at = [time.perf_counter()]
     network = subject.network
-    wanted = tuple(c for c in network.cuts if c in {*subject.stored, *subject.missing} and c != "image")
-    bank.ensure(backbone, images, "probe", wanted, folder, lambda done, total: at.append(time.perf_counter()))
+
+    def listen(done: int, total: int) -> None:
+        at.append(time.perf_counter())
+
+    bank.ensure(backbone, images, "probe", subject.wanted, folder, listen, means=subject.means)
     at.append(time.perf_counter())
     if rows == subject.images:
         whole = at[-1] - at[0]
@@ -138,10 +144,12 @@ def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
         batch = at[2] - at[1]
         batches = -(-subject.images // bank.BATCH)
         whole = (at[1] - at[0] - batch) + batches * batch + (at[3] - at[2]) * subject.images / rows
-    below = network.cuts[network.index(subject.missing[0]) - 1]
-    start = network.nearest(below, subject.stored)
-    share = network.macs(start, subject.missing[-1]) / network.macs("image", wanted[-1])
-    return whole * share
+    macs = 0
+    for missing in filter(None, subject.missing):
+        below = network.cuts[network.index(missing[0]) - 1]
+        start = network.nearest(below, [c for c in subject.wanted if c not in missing])
+        macs += network.macs(start, missing[-1])
+    return whole * macs / network.macs("image", subject.wanted[-1])
 
 
 class _Bench:
@@ -206,7 +214,9 @@ class _Bench:
         made = draw.integers(0, 256, (some, *shape), np.uint8) if image else draw.random((some, *shape), np.float32)
         labels = np.arange(rows) % s.classes
         context = Context(
-            bank.Features({place[0]: made}, ()),
+            bank.Features(
+                {place[0]: made}, (), mirror=bank.Features({place[0]: made}, ()) if s.spec.search.mirrored else None
+            ),
             labels[:some],
             np.arange(train) % some,
             np.arange(train, rows) % some,
@@ -218,6 +228,7 @@ class _Bench:
         )
         each, checked = s.network.step_macs(*place, s.spec.backbone.batch_norm)
         each, checked = max(each, 3), max(checked, 1)  # a head alone: forward and twice that back
+        checked *= 1 + s.spec.search.mirrored
 
         def work(of: int, asked: int) -> int:
             # A last batch that is not full is filled up: it takes as long as another.

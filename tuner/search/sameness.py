@@ -32,9 +32,9 @@ def check_same(
     extend: bool = False,
 ) -> None:
     """Refuses to mix two studies in one database. Raises StudyError with each difference."""
-    if store.meta("spec") is None:
+    before_spec = store.spec()
+    if before_spec is None:
         return
-    before_spec = Spec.from_dict(store.meta("spec"))
     lines = specs.differences(before_spec, spec)
     can_extend = bool(lines) and not specs.refused_by_extension(before_spec, spec)
     if extend:
@@ -89,10 +89,8 @@ def check_weights(folder: StudyFolder, store: Store, weights: backbone_weights.W
 
 def numerics(store: Store) -> int:
     """Of a study that began, its own; of a new one today's."""
-    if store.meta("spec") is None:
-        return NUMERICS
-    began = int(store.meta("environment", {}).get("numerics", 1))
-    return began if began >= OLDEST else NUMERICS
+    began = store.numerics()
+    return NUMERICS if began is None or began < OLDEST else began
 
 
 def record(

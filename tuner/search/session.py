@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from tuner import __version__
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
@@ -171,7 +169,6 @@ def _search(
     from tuner.search.confirming import Confirming
     from tuner.search.driver import Driver, Stopped
     from tuner.search.executors.inline import Inline
-    from tuner.training.context import Context
 
     listen, s = phases.listen, spec.search
     if os.environ.get("KERASTUNER_ORACLE_IP"):
@@ -189,7 +186,8 @@ def _search(
         backbone = _backbone(folder, spec, store, dataset, listen)
     _import_ahead("sklearn.linear_model", "pandas")
     with phases.phase("features", f"{len(dataset.images)} photographs"):
-        stored = _features(spec, network, backbone, dataset, space, phases, stop)
+        means = setup.read_means(network, len(dataset.images), rules)
+        stored = _features(spec, network, backbone, dataset, space, means, phases, stop)
     plan = setup.make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
     with store.transaction():  # of a wider space, what was drawn anew stands with it
         sameness.record(spec, store, dataset, backbone, space, environment, overrides)
@@ -198,20 +196,9 @@ def _search(
         if grew(store, s.time_budget):
             listen(Notice(f"search.time_budget is {s.time_budget} now: what there was no time for is taken up again."))
             store.leave_out(s.time_budget, {})
-    context = Context(
-        features=stored,
-        labels=dataset.labels,
-        train=dataset.indices("train"),
-        validation=dataset.indices("val"),
-        networks=setup.compiled(spec, space, backbone, len(dataset.classes)),
-        classes=len(dataset.classes),
-        recipe=setup.recipe(spec, rules),
-        architecture=network,
-        checkpoints=folder.checkpoints,
-        test=dataset.indices("test"),
-        groups=np.array(dataset.groups, np.int64),
-    )
-    known = facts.read(store, s.objective)
+    networks = setup.compiled(spec, space, backbone, len(dataset.classes))
+    context = setup.context(spec, rules, dataset, networks=networks, stored=stored, checkpoints=folder.checkpoints)
+    known = facts.read(store, plan.rule)
     budget.spent = known.seconds
     if not how.search and (unfinished := schedule.unfinished(plan, known)):
         raise UsageError(
@@ -265,6 +252,7 @@ def _features(
     backbone: Backbone,
     dataset: Dataset,
     space: spaces.Space,
+    means: tuple[str, ...],
     phases: Phases,
     stop: threading.Event,
 ) -> bank.Features:
@@ -285,6 +273,8 @@ def _features(
             should_stop=stop,
             budget=budget,
             said=phases.notice,
+            means=means,
+            mirrored=spec.search.mirrored,
         )
     except KeyboardInterrupt:
         raise Interrupted("Stopped while the features were computed; what was whole is kept.") from None

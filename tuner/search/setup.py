@@ -8,6 +8,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tuner.backbones import weights as backbone_weights
 from tuner.backbones.architecture import Architecture, architecture
 from tuner.backbones.backbone import Backbone
 from tuner.backbones.loading import load
-from tuner.features import bank
+from tuner.features import bank, sets
 from tuner.images import demo
 from tuner.images.dataset import Dataset, prepare
 from tuner.images.folds import cross_validation
@@ -32,9 +33,11 @@ from tuner.spec.spec import Spec
 from tuner.store import ids, tables
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import DRAWN
+from tuner.store.ranking import Rule
 from tuner.store.store import Store
 
 if TYPE_CHECKING:
+    from tuner.training.context import Context
     from tuner.training.network import Networks
 
 
@@ -54,7 +57,7 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         planned_iterations=store.meta("planned_iterations") or max((b.iteration + 1 for b in before), default=0),
     )
     known = store.draws()
-    if known and Spec.from_dict(store.meta("spec")).space != spec.space:
+    if known and (asked := store.spec()) is not None and asked.space != spec.space:
         known = known[: begun_draws(store)]
     drawn = draws.draw(space, brackets, seed=s.seed, drawn=known, by_trial_count=rules.draws_by_trial_count)
     kept, wanted = store.baseline(), max(LEAST_BASELINE, trials_at_full_budget(brackets))
@@ -64,11 +67,12 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         brackets=brackets,
         draws=drawn,
         frozen=frozen,
-        objective=s.objective,
+        rule=Rule.of(s),
         max_epochs=s.max_epochs,
         confirm=spec.confirm if confirm else None,
         folds=_folds(spec, dataset),
         test=bool(len(dataset.indices("test"))),
+        several_cuts=not rules.pooled_alone,
     )
 
 
@@ -93,7 +97,18 @@ def recipe(spec: Spec, rules: Rules) -> Any:
     from tuner.training.context import Recipe
 
     s = spec.search
-    return Recipe(s.seed, s.batch_size, s.objective, s.class_weight == "balanced", spec.backbone.batch_norm, rules)
+    return Recipe(
+        seed=s.seed,
+        batch_size=s.batch_size,
+        rule=Rule.of(s),
+        balanced=s.class_weight == "balanced",
+        batch_norm=spec.backbone.batch_norm,
+        rules=rules,
+        schedule=s.schedule,
+        warmup=s.warmup_epochs,
+        epochs=s.max_epochs,
+        ema=s.ema,
+    )
 
 
 def cost_model(
@@ -101,7 +116,8 @@ def cost_model(
 ) -> CostModel:
     """What an epoch of a configuration costs, while nothing was measured."""
     train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
-    return CostModel(network, spec.backbone.batch_norm, stored, train, validation, test, rate)
+    passes = 1 + spec.search.mirrored
+    return CostModel(network, spec.backbone.batch_norm, stored, train, passes * validation, passes * test, rate)
 
 
 def trained(plan: Plan, known: Facts) -> Iterator[tuple[Configuration, list[float]]]:
@@ -149,15 +165,52 @@ def needed_cuts(
         cut = network.cut_for(depth, spec.backbone.batch_norm)
         needed[cut] = needed.get(cut, 0) + 1
     budget = spec.search.feature_budget_gb * 1e9
-    return needed, bank.worth_storing(needed, images, network, budget)
+    return needed, bank.worth_storing(needed, images * (1 + spec.search.mirrored), network, budget)
+
+
+def read_means(network: Architecture, images: int, rules: Rules) -> tuple[str, ...]:
+    """The cuts whose means the regression on several cuts reads."""
+    return () if rules.pooled_alone else sets.read(sets.nested(network, images))
 
 
 def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:
     """The networks that a study's trials train, none made yet."""
     from tuner.training.network import Networks
 
-    s, widths = spec.search, spaces.head_widths(space)
-    return Networks(backbone, classes, spec.backbone.batch_norm, s.optimizer, s.precision, widths)
+    s = spec.search
+    return Networks(
+        backbone,
+        classes,
+        spec.backbone.batch_norm,
+        s.optimizer,
+        s.precision,
+        spaces.head_widths(space),
+        layered=space.choices("layer_decay") != (1.0,),
+        averaged=s.ema > 0,
+    )
+
+
+def context(
+    spec: Spec, rules: Rules, dataset: Dataset, *, networks: Networks, stored: bank.Features, checkpoints: Path
+) -> Context:
+    """What the trials of a spec need, made of the dataset, its stored features and the networks; `checkpoints`: the
+    folder that trained weights are written to.
+    """
+    from tuner.training.context import Context
+
+    return Context(
+        features=stored if spec.search.mirrored else replace(stored, mirror=None),
+        labels=dataset.labels,
+        train=dataset.indices("train"),
+        validation=dataset.indices("val"),
+        networks=networks,
+        classes=len(dataset.classes),
+        recipe=recipe(spec, rules),
+        architecture=networks.backbone.architecture,
+        checkpoints=checkpoints,
+        test=dataset.indices("test"),
+        groups=np.array(dataset.groups, np.int64),
+    )
 
 
 def load_backbone(spec: Spec, dataset: Dataset, weights: backbone_weights.Weights) -> Backbone:

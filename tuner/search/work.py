@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tuner.artifacts.files import cache_root
 from tuner.backbones.architecture import architecture
 from tuner.backbones.weights import Weights
-from tuner.features.bank import stored
+from tuner.features import bank
 from tuner.images.dataset import Dataset
 from tuner.search import budget, facts, schedule, setup
 from tuner.search import space as spaces
@@ -42,7 +42,8 @@ class Rungs:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where networks begin: `depths` of the space begin at `cut`, whose features take so many bytes if they are stored.
+    """Where networks begin: `depths` of the space begin at `cut`, whose features, those of mirror images too where they
+    are predicted, take so many bytes if they are stored.
 
     `state`: "cached", "missing", or "recomputed" from the stored cut `start` in every epoch because
     search.feature_budget_gb is too small.
@@ -79,10 +80,15 @@ class Work:
         backbone = setup.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
         self.needed, self.wanted = setup.needed_cuts(spec, self.network, self.space, images)
-        self.stored = stored(backbone, dataset.key, self.wanted, cache_root())
-        self.missing = tuple(c for c in self.wanted if c not in self.stored)
+        self.means = setup.read_means(self.network, images, rules)
+        # Of each view: the cuts whose features are there, and those whose are not.
+        self.stored = tuple(
+            bank.stored(backbone, dataset.key, self.wanted, cache_root(), view)
+            for view in bank.views(spec.search.mirrored)
+        )
+        self.missing = tuple(tuple(c for c in self.wanted if c not in here) for here in self.stored)
         self.plan = setup.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
-        self.facts = facts.read(store, spec.search.objective)
+        self.facts = facts.read(store, self.plan.rule)
         if budget.grew(store, spec.search.time_budget):
             self.facts.out_of_time = {}
         self.cost = setup.cost_model(spec, self.network, dataset, ("image", *self.wanted))
@@ -98,10 +104,11 @@ class Work:
         brackets, whole, frozen = self.plan.brackets, self.plan.max_epochs, len(self.plan.frozen)
         each = [b.epochs[r] - (b.epochs[r - 1] if r else 0) for b in brackets for r in range(len(b.sizes))]
         sizes = [size for b in brackets for size in b.sizes]
+        regressions = sum(trial.kind == "logistic" for trial in self.plan.baseline)
         counted = {
             "reference": (1, 1, whole),
             "baseline": (frozen, frozen, frozen * whole),
-            "logistic": (1, 1, 1),
+            "logistic": (regressions, regressions, regressions),
             "search": (
                 sum(b.sizes[0] for b in brackets),
                 sum(sizes),
@@ -145,8 +152,8 @@ class Work:
             depths.setdefault(self.network.cut_for(depth, self.spec.backbone.batch_norm), []).append(depth)
         found = []
         for cut in sorted(depths, key=self.network.cuts.index, reverse=True):
-            here = cut in ("image", *self.stored)
+            here = cut == "image" or all(cut in view for view in self.stored)
             state = "cached" if here else "missing" if cut in self.wanted else "recomputed"
-            size = len(self.dataset.images) * self.network.bytes(cut)
+            size = len(self.stored) * len(self.dataset.images) * self.network.bytes(cut)
             found.append(Cut(cut, tuple(depths[cut]), size, state, self.network.nearest(cut, self.wanted)))
         return tuple(found)

@@ -50,11 +50,13 @@ RENAMED: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def _head_init(value: Any) -> Any:
-    """Of `fitted_head`: 0, 1 or a list of them. Raises ValueError for anything else."""
+    """Of `fitted_head`: 0, 1 or a list of them; none of none. Raises ValueError for anything else."""
+    if value is None:
+        return None
     if isinstance(value, (list, tuple)) and value:
         return [_head_init(one) for one in value]
-    if isinstance(value, int) and not isinstance(value, bool) and value in (0, 1):
-        return ("random", "linear_probe")[value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value in (0, 1):
+        return ("random", "linear_probe")[int(value)]
     raise ValueError("0 or 1")
 
 
@@ -65,7 +67,11 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A value for every hyperparameter. `learning_rate` None: not trained by gradient descent (logistic regression)."""
+    """A value for every hyperparameter. `learning_rate` None: not trained by gradient descent (logistic regression).
+
+    cuts: "" for features at one cut; "several" for logistic regression on the means at several cuts, which are chosen
+    while it is fitted; the names of those when they are, from the top: "pooled, conv5_block2".
+    """
 
     unfrozen_layers: int = 0
     learning_rate: float | None = None
@@ -78,6 +84,7 @@ class Configuration:
     layer_decay: float = 1.0
     augmentation: str = "none"
     mixup: float = 0.0
+    cuts: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Configuration:
@@ -88,8 +95,9 @@ class Configuration:
     def to_dict(self) -> dict[str, int | float | str]:
         """Plain JSON values; of logistic regression only those that mean something."""
         if self.learning_rate is None:
-            return {"unfrozen_layers": self.unfrozen_layers, "head_width": self.head_width, "dropout": self.dropout}
-        return asdict(self)
+            found = {"unfrozen_layers": self.unfrozen_layers, "head_width": self.head_width, "dropout": self.dropout}
+            return found | ({"cuts": self.cuts} if self.cuts else {})
+        return {name: value for name, value in asdict(self).items() if name != "cuts"}
 
     @property
     def network(self) -> tuple[int, int, bool]:
@@ -106,6 +114,9 @@ class Configuration:
 
 LOGISTIC = Configuration()
 """L2 logistic regression on the pooled features: no hidden layer, nothing unfrozen, no learning rate."""
+
+SEVERAL_CUTS = Configuration(cuts="several")
+"""The same on the means at several cuts."""
 
 REFERENCE = Configuration(learning_rate=1e-3)
 """The tutorial's own recipe: pooled features straight to the classes, Adam at 1e-3."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NUMERICS = 4
+NUMERICS = 5
 """Counts the changes of this program after which the same study rounds, or draws, other numbers."""
 OLDEST = 3
 """Studies that began under an older one are read and exported, not searched further."""
@@ -17,10 +17,21 @@ class Rules:
     padded_batches: bool  # the last batch is filled with rows of weight 0 under trained BatchNorm too
     draws_by_trial_count: bool  # what is left of a finite space is drawn by the number of trials, not of draws
     drifting_steps: bool  # the values of a stepped range carry the remainders of float addition
+    fits_frozen_heads: bool  # a fitted head is what frozen trials begin from too
     old_logistic: bool  # logistic regression with today's threads and the tolerances of 2025
+    pooled_alone: bool  # no regression on several cuts among the baselines
+    first_valley: bool  # its path of strengths ends where the loss first rises, though nothing may be learnt there
 
 
 def rules_of(numerics: int) -> Rules:
     """The rules of a study that began under `numerics`."""
     old = numerics < 4
-    return Rules(padded_batches=old, draws_by_trial_count=old, drifting_steps=old, old_logistic=old)
+    return Rules(
+        padded_batches=old,
+        draws_by_trial_count=old,
+        drifting_steps=old,
+        fits_frozen_heads=numerics < 5,
+        old_logistic=old,
+        pooled_alone=numerics < 5,
+        first_valley=numerics < 5,
+    )

@@ -24,9 +24,16 @@ AUTO_TEST = 0.2
 LEAST_TEST = 50
 
 
-def _key(default: Any, help: str, check: Callable[[Any], Any], *, answer: bool = True) -> Any:
-    """`answer`: whether another value makes another study; False for where things lie and what they may take."""
-    return field(default=default, metadata={"help": help, "check": check, "answer": answer})
+NEW_DEFAULTS = 5
+"""The numerics since which keys have today's defaults; a study that began before keeps what its keys were without."""
+
+
+def _key(default: Any, help: str, check: Callable[[Any], Any], *, answer: bool = True, before: Any = None) -> Any:
+    """`answer`: whether another value makes another study; False for where things lie and what they may take. `before`:
+    the default of studies older than `NEW_DEFAULTS`, where it was another.
+    """
+    was = default if before is None else before
+    return field(default=default, metadata={"help": help, "check": check, "answer": answer, "before": was})
 
 
 # ---- the sections --------------------------------------------------------------------------------------------------
@@ -219,6 +226,11 @@ class SearchSpec:
         answer=False,
     )
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether predictions are averaged over an image and its mirror image: two passes instead of one."""
+        return self.tta == "flip"
+
 
 @dataclass(frozen=True)
 class ConfirmSpec:
@@ -255,13 +267,16 @@ class Spec:
         return {s: {k: _plain(v) for k, v in vars(getattr(self, s)).items()} for s in SECTIONS}
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any], source: str = "study.toml") -> Spec:
-        """Checks a parsed table. Raises SpecError naming the key, what was found and what is expected."""
+    def from_dict(cls, table: Mapping[str, Any], source: str = "study.toml", numerics: int = NEW_DEFAULTS) -> Spec:
+        """Checks a parsed table of a study that began under `numerics`. Raises SpecError naming the key, what was found
+        and what is expected.
+        """
         if not isinstance(table, Mapping):
             raise SpecError(f"{source}: found {_shown(table)}, expected a table with {', '.join(SECTIONS)}.")
         if unknown := [k for k in table if k not in SECTIONS]:
             raise SpecError(_unknown(source, "", unknown[0], tuple(SECTIONS)))
-        return cls(**{name: _section(kind, table.get(name, {}), name, source) for name, kind in SECTIONS.items()})
+        sections = {name: _section(kind, table.get(name, {}), name, source) for name, kind in SECTIONS.items()}
+        return cls(**{n: replace(_before(SECTIONS[n], numerics), **found) for n, found in sections.items()})
 
     def override(self, changes: Mapping[str, Any], source: str = "option") -> Spec:
         """A copy with dotted keys changed, for example {"search.seed": 1}, each checked as in the file."""
@@ -271,8 +286,7 @@ class Spec:
             if name not in SECTIONS:
                 raise SpecError(_unknown(source, "", name, tuple(SECTIONS)))
             section = _section(SECTIONS[name], {key: value}, name, source)
-            key = RENAMED[key][0] if name == "space" and key in RENAMED else key
-            spec = replace(spec, **{name: replace(getattr(spec, name), **{key: getattr(section, key)})})
+            spec = replace(spec, **{name: replace(getattr(spec, name), **section)})
         spec.check_together(source)
         return spec
 
@@ -291,8 +305,10 @@ class Spec:
 SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Spec)}
 
 
-def load(path: Path) -> Spec:
-    """Reads and checks a study.toml. Raises SpecError with the file and the line or key."""
+def load(path: Path, numerics: int = NEW_DEFAULTS) -> Spec:
+    """Reads and checks a study.toml, of a study that began under `numerics`. Raises SpecError with the file and the
+    line or key.
+    """
     if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would wait for a writer for ever
         raise SpecError(f"{path}: found no regular file, expected a text file with the study's settings.")
     try:
@@ -309,7 +325,7 @@ def load(path: Path) -> Spec:
         ) from error
     except (ValueError, RecursionError) as error:  # also what tomllib raises at thousands of digits or brackets
         raise SpecError(f"{path}: not valid TOML: {error}.") from error
-    spec = Spec.from_dict(table, str(path))
+    spec = Spec.from_dict(table, str(path), numerics)
     spec.check_together(str(path))
     return spec
 
@@ -376,7 +392,13 @@ def refused_by_extension(old: Spec, new: Spec) -> list[str]:
     return lines
 
 
-def _section(kind: type, table: Any, name: str, source: str) -> Any:
+def _before(kind: type, numerics: int) -> Any:
+    """A section as it is where nothing is said."""
+    return kind(**{f.name: f.metadata["before"] for f in fields(kind)} if numerics < NEW_DEFAULTS else {})
+
+
+def _section(kind: type, table: Any, name: str, source: str) -> dict[str, Any]:
+    """The checked values of a section by today's names."""
     if not isinstance(table, Mapping):
         raise SpecError(f"{source}: [{name}] must be a table, found {_shown(table)}.")
     known = {f.name: f for f in fields(kind)}
@@ -391,7 +413,7 @@ def _section(kind: type, table: Any, name: str, source: str) -> Any:
             checked[today] = known[today].metadata["check"](convert(value))
         except ValueError as error:
             raise SpecError(f"{source}: {name}.{key}: found {_shown(value)}, expected {error}.") from None
-    return kind(**checked)
+    return checked
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 REFERENCE = "ref"
 LOGISTIC = "log"
+SEVERAL_CUTS = "cuts"
 
 
 def searched(number: int) -> str:

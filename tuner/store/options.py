@@ -32,18 +32,28 @@ def resolve(folder: StudyFolder, changes: Mapping[str, Any], fresh: bool = False
 
     `fresh`: the results there are about to be moved aside and count for nothing. Raises SpecError, StoreError.
     """
-    spec, earlier = specs.load(folder.spec), {}
+    earlier, began = {}, None
     if folder.has_results:
         try:
             with Store(folder.database, readonly=True) as store:
-                earlier = store.meta("overrides", {})
+                earlier, began = store.meta("overrides", {}), store.numerics()
         except StoreError:
             if not fresh:
                 raise
+    spec = specs.load(folder.spec) if fresh or began is None else specs.load(folder.spec, began)
     together = dict(changes) if fresh else earlier | dict(changes)
     others = {k: v for k, v in earlier.items() if k not in changes}
     kept, dropped = ({}, others) if fresh else (others, {})
     return Resolved(spec.override(together), together, kept, dropped)
+
+
+def asked(folder: StudyFolder) -> Spec:
+    """study.toml as it stands, with the defaults of the time when the study began. Raises SpecError, StoreError."""
+    if not folder.has_results:
+        return specs.load(folder.spec)
+    with Store(folder.database, readonly=True) as store:
+        began = store.numerics()
+    return specs.load(folder.spec) if began is None else specs.load(folder.spec, began)
 
 
 def dotted(options: Mapping[str, Any], source: str = "option") -> dict[str, Any]:

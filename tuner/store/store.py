@@ -20,6 +20,7 @@ from typing import Any
 
 from tuner.errors import NoResultsError, StoreError
 from tuner.spec.configuration import Configuration
+from tuner.spec.spec import Spec
 from tuner.store import schema
 
 ADVICE = "Move it away, or name another study folder."
@@ -39,7 +40,9 @@ class Saved:
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One finished epoch. `epoch` counts from 1; `images`: photographs seen in it, training and validation."""
+    """One finished epoch. `epoch` counts from 1; `images`: photographs seen in it, training and validation; `score`:
+    the objective's value, where that is neither loss nor accuracy.
+    """
 
     epoch: int
     loss: float
@@ -48,6 +51,7 @@ class EpochRow:
     val_accuracy: float
     seconds: float
     images: int
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Side:
-    """What is confirmed: a configuration of the search and the fixed number of epochs, its best one by validation."""
+    """What is confirmed: a configuration of the search and the fixed number of epochs, that of its best or last one."""
 
     name: str  # "winner" or "baseline"
     source: str
@@ -239,6 +243,15 @@ class Store:
         with self._explained():
             return json.loads(found[0][0]) if found else default
 
+    def numerics(self) -> int | None:
+        """What the study here began under; None where none has."""
+        return None if self.meta("spec") is None else int(self.meta("environment", {}).get("numerics", 1))
+
+    def spec(self) -> Spec | None:
+        """What is searched here, as the last session recorded it; None where none has begun."""
+        began = self.numerics()
+        return None if began is None else Spec.from_dict(self.meta("spec"), numerics=began)
+
     def record_images(
         self, images: Iterable[tuple[str, str, int, str, int, int]], left_out: Iterable[tuple[str, str]]
     ) -> None:
@@ -366,7 +379,7 @@ class Store:
     def record_epoch(
         self, trial: str, configuration: str, row: EpochRow, probabilities: bytes | None, saved: Iterable[Saved]
     ) -> None:
-        """One epoch, with its predictions if it is the best so far and with the checkpoints that were written for it.
+        """One epoch, with its predictions if it is the one that counts so far, and the checkpoints written for it.
 
         `probabilities`: float32, little-endian, C order, (validation images, classes).
         """
@@ -377,10 +390,10 @@ class Store:
             numbers = [_number(v) for v in (row.loss, row.accuracy, row.val_loss, row.val_accuracy)]
             self._db.execute(
                 # An epoch that is trained again after a lost checkpoint stays the first trial's.
-                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (configuration, epoch) DO UPDATE "
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (configuration, epoch) DO UPDATE "
                 "SET loss = excluded.loss, accuracy = excluded.accuracy, val_loss = excluded.val_loss, "
-                "val_accuracy = excluded.val_accuracy, seconds = excluded.seconds",
-                (configuration, row.epoch, trial, *numbers, row.seconds, row.images),
+                "val_accuracy = excluded.val_accuracy, seconds = excluded.seconds, score = excluded.score",
+                (configuration, row.epoch, trial, *numbers, row.seconds, row.images, _number(row.score)),
             )
             if probabilities is not None:
                 self._db.execute(
@@ -391,6 +404,12 @@ class Store:
                     "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)",
                     (configuration, point.role, point.epoch, point.file, point.bytes, point.sha256),
                 )
+
+    def set_hyperparameters(self, configuration: str, hyperparameters: Mapping[str, Any]) -> None:
+        """With what was chosen while it was fitted."""
+        with self.transaction():
+            query = "UPDATE configurations SET hyperparameters = ? WHERE id = ?"
+            self._db.execute(query, (_json(hyperparameters), configuration))
 
     def end_trial(
         self,

@@ -86,11 +86,12 @@ class Epoch:
     val_accuracy: float | None
     seconds: float
     images: int
+    score: float | None = None  # the objective's value, where that is neither loss nor accuracy
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Class probabilities of the validation images after a configuration's best epoch."""
+    """Class probabilities of the validation images after the epoch that counts of a configuration."""
 
     configuration: str
     epoch: int

@@ -13,20 +13,36 @@ from tuner.features.bank import Features
 from tuner.images.folds import cross_validation
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules
+from tuner.store.ranking import Rule
 from tuner.training.network import Network, Networks
+from tuner.training.schedules import share
 from tuner.training.subset import Subset
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all trials of a study share. `balanced`: each class weighs the same in the training loss."""
+    """What all trials of a study share. `balanced`: each class weighs the same in the training loss. `schedule`,
+    `warmup` (epochs) and `epochs`: see `schedules.share`; `ema`: what averaged weights keep of themselves in a step.
+    """
 
     seed: int
     batch_size: int
-    objective: str
+    rule: Rule
     balanced: bool
     batch_norm: str
     rules: Rules
+    schedule: str = "constant"
+    warmup: float = 0.0
+    epochs: int = 0
+    ema: float = 0.0
+
+    def share(self, at: float) -> float:
+        """Of the learning rate at a point of the training, in epochs."""
+        return share(self.schedule, at=at, epochs=self.epochs, warmup=self.warmup)
+
+    def tutorial(self) -> Recipe:
+        """The same without what the tutorial does not have."""
+        return replace(self, schedule="constant", warmup=0.0, ema=0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -189,6 +189,29 @@ def assign_all(pieces: Mapping[str, Piece], values: Mapping[str, np.ndarray]) ->
         assign(piece, value)
 
 
+def linear_start(drawn: Mapping[str, np.ndarray], linear: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A head's numbers by name so that it computes what a linear one does, arrays "head_logits/kernel" float32
+    (features, k) and "head_logits/bias" (k,).
+
+    In a hidden layer two units with ReLU carry each logit, its positive and its negative part; the others keep their
+    `drawn` weights and begin with none to the logits, as in Net2Net (Chen, Goodfellow and Shlens, ICLR 2016). A hidden
+    layer with fewer than two units a logit stays as it is drawn.
+    """
+    kernel, bias = linear["head_logits/kernel"], linear["head_logits/bias"]
+    if "head_hidden/kernel" not in drawn:
+        return dict(linear)
+    found = {name: np.array(value) for name, value in drawn.items()}
+    logits = kernel.shape[1]
+    if found["head_hidden/bias"].size < 2 * logits:
+        return found
+    found["head_hidden/kernel"][:, : 2 * logits] = np.concatenate([kernel, -kernel], axis=1)
+    found["head_hidden/bias"][: 2 * logits] = np.concatenate([bias, -bias])
+    found["head_logits/kernel"][:] = 0.0
+    found["head_logits/kernel"][: 2 * logits] = np.concatenate([np.eye(logits), -np.eye(logits)])
+    found["head_logits/bias"][:] = 0.0
+    return found
+
+
 def head_layers(width: int, prefix: str = "", *, classes: int, features: int, precision: str) -> list[Any]:
     """The head's dense layers, (b, features) pooled to float32 logits: one for two classes, else one a class."""
     dense = keras.layers.Dense

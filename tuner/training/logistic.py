@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from tuner.evidence.metrics import score
 from tuner.images.folds import stratified_folds
 from tuner.spec.rules import NUMERICS, Rules, rules_of
+from tuner.spec.spec import OBJECTIVES
 from tuner.store.ranking import Key, metric_key
 from tuner.training import old_logistic
 from tuner.training.network import log_loss, probabilities
@@ -27,8 +29,12 @@ EXPONENTS = (-3.0, -2.0, *np.arange(-1.0, 5.5, 0.5).tolist())
 """Powers of ten of the strengths: scikit-learn's C, the inverse of the penalty, on features of mean squared norm 1."""
 TOLERANCE = 1e-6, 1e-9
 """Gradients, over that at zero coefficients, at which the fits that strengths are compared by and the last one end."""
-PATIENCE = {"val_loss": 1, "val_accuracy": 4}
-"""How many weaker penalties in a row may be worse before the path is left: the loss has one valley, accuracies jump."""
+PATIENCE = {name: 1 if name == "val_loss" else 4 for name in OBJECTIVES}
+"""How many weaker penalties in a row may be worse before the path is left: the loss has one valley, others jump."""
+LEARNT = 0.95
+"""Before that the loss has to fall to this share of the strongest penalty's, which is chance: with few images it may
+first rise, as a fold that lacks images of a class is told to expect fewer of them.
+"""
 CLOSE = 1e-6
 """What a metric has to be better by, as a share, to count as better: less is for the other metric to decide, and if it
 does not, the stronger penalty is taken."""
@@ -95,7 +101,8 @@ def fit(
             problem = Problem(rows, labels, classes, row_weights(labels, np.full(len(labels), -1), 1, balanced))
             strength, begin = 1.0, problem.begin()
             if parts.max() > 0:
-                strength, begin = choose(rows, labels, parts, classes, objective, balanced, pause, on_progress)
+                asked = (rows, labels, parts, classes, objective, balanced, pause, on_progress)
+                strength, begin, _ = choose(*asked, first_valley=rules.first_valley)
             kernel, bias = problem.solve(strength, begin, TOLERANCE[1], pause)
             kernel, bias = rows.back(kernel[:, 0], bias[0])
     return Fit(np.asarray(kernel / scale, np.float32), np.asarray(bias, np.float32), strength, int(parts.max()) + 1)
@@ -110,6 +117,12 @@ def row_weights(labels: np.ndarray, parts: np.ndarray, folds: int, balanced: boo
     return np.asarray(seen)
 
 
+def better(one: Key, other: Key) -> bool:
+    """Whether these metrics are better, by more than `CLOSE`."""
+    apart = (a < b for a, b in zip(one, other, strict=True) if abs(a - b) > CLOSE * abs(b))
+    return next(apart, False)
+
+
 def choose(
     rows: Rows,
     labels: np.ndarray,
@@ -119,14 +132,16 @@ def choose(
     balanced: bool,
     pause: Callable[[], None] = lambda: None,
     on_progress: Callable[[int, int], None] = lambda done, most: None,
+    first_valley: bool = False,
     whole: bool = False,
-) -> tuple[float, Pair]:
-    """The strength that is best on the rows that each fold leaves out, parts int64 (n,) from 0 on; and the mean of the
-    folds' coefficients there, to begin the last fit with.
+) -> tuple[float, Pair, Key]:
+    """The strength that is best on the rows that each fold leaves out, parts int64 (n,) from 0 on; the mean of the
+    folds' coefficients there, to begin the last fit with; and the metrics there.
 
-    From the strongest penalty on until it only gets worse, by the objective and by the loss (`whole`: to the end), then
-    half a step towards the better neighbour. By val_loss that is what the whole path gives; by val_accuracy an image or
-    two more may be right far beyond where the loss is least, and is not looked for.
+    From the strongest penalty on until something is learnt (`first_valley`: or not) and it only gets worse, by the
+    objective and by the loss (`whole`: to the end), then half a step towards the better neighbour. By val_loss that is
+    what the whole path gives; by another objective an image or two more may be right far beyond where the loss is
+    least, and is not looked for.
     """
     problem = Problem(rows, labels, classes, row_weights(labels, parts, int(parts.max()) + 1, balanced))
     keys: dict[float, Key] = {}
@@ -141,28 +156,25 @@ def choose(
         begin = near[-1][0] + ahead * (near[-1][0] - near[0][0]), near[-1][1] + ahead * (near[-1][1] - near[0][1])
         fits[exponent] = problem.solve(10.0**exponent, begin, TOLERANCE[0], pause)
         logits = problem.logits(fits[exponent])[np.arange(len(labels)), parts]
-        loss, accuracy = log_loss(logits, labels), float(np.mean(probabilities(logits).argmax(axis=1) == labels))
-        keys[exponent] = metric_key(objective, loss, accuracy)
+        chances, loss = probabilities(logits), log_loss(logits, labels)
+        accuracy = float(np.mean(chances.argmax(axis=1) == labels))
+        keys[exponent] = metric_key(objective, loss, accuracy, score(objective, chances, labels))
         on_progress(len(keys), most)
         return loss
 
-    def better(one: float, other: float) -> bool:
-        apart = (a < b for a, b in zip(keys[one], keys[other], strict=True) if abs(a - b) > CLOSE * abs(b))
-        return next(apart, False)
-
-    best, lowest, worse = EXPONENTS[0], np.inf, 0
+    best, lowest, worse, losses = EXPONENTS[0], np.inf, 0, list[float]()
     for exponent in EXPONENTS:
-        loss = loss_at(exponent)
-        improved = better(exponent, best)
+        losses.append(loss := loss_at(exponent))
+        improved = better(keys[exponent], keys[best])
         best = exponent if improved else best
         worse = 0 if improved or loss <= lowest else worse + 1
         lowest = min(lowest, loss)
-        if worse == PATIENCE[objective] and not whole:
+        if worse >= PATIENCE[objective] and (first_valley or lowest < LEARNT * losses[0]) and not whole:
             break
     at = EXPONENTS.index(best)
     beside = min((e for e in EXPONENTS[max(0, at - 1) : at + 2] if e in keys and e != best), key=lambda e: keys[e])
     between = (best + beside) / 2
     loss_at(between)
-    best = between if better(between, best) else best
+    best = between if better(keys[between], keys[best]) else best
     kernel, bias = fits[best]
-    return 10.0**best, (kernel.mean(axis=1, keepdims=True), bias.mean(axis=0, keepdims=True))
+    return 10.0**best, (kernel.mean(axis=1, keepdims=True), bias.mean(axis=0, keepdims=True)), keys[best]

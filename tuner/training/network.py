@@ -7,7 +7,8 @@ weight decay are numbers that change from trial to trial without a new trace.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,8 @@ import numpy as np
 
 from tuner.backbones.backbone import Backbone
 from tuner.backends import backend
-from tuner.backends.variables import zero
-from tuner.training.head import WIDEST_SHARED, Head, Piece, assign_all, make_optimizer, read
+from tuner.backends.variables import variable_like, zero
+from tuner.training.head import WIDEST_SHARED, Head, Piece, assign_all, linear_start, make_optimizer, read
 
 backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
 import keras  # noqa: E402
@@ -34,11 +35,23 @@ class NetworkKey:
     dropout: bool
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Variables of a suffix that share a learning rate; `level`: blocks between theirs and the top."""
+
+    level: int
+    optimizer: Any
+    variables: list[Any]
+
+
 @dataclass
 class _Suffix:
     model: Any
-    optimizer: Any
-    variables: list[Any]
+    parts: list[_Part]
+
+    @property
+    def variables(self) -> list[Any]:
+        return [v for part in self.parts for v in part.variables]
 
 
 class Network:
@@ -52,6 +65,7 @@ class Network:
         backbone: Backbone,
         optimizer: str,
         precision: str,
+        averaged: bool = False,
     ) -> None:
         self.key, self._backbone, self._suffix = key, backbone, suffix
         if suffix is None:
@@ -68,11 +82,20 @@ class Network:
         )
         self.model = keras.Model(inputs, self.head(pooled), name="network")
         self.wear(max(key.head_widths))
-        groups = self.head.groups + ([(suffix.optimizer, suffix.variables)] if suffix else [])
-        one = classes == 2
+        groups = self.head.groups + [(part.optimizer, part.variables) for part in self._parts]
+        one, trained = classes == 2, self.model.trainable_variables
+        self._averages = {id(v): variable_like(v) for v in trained} if averaged else {}
         self.stepper = backend.stepper(
-            self.model, groups, binary_loss if one else categorical_loss, binary_right if one else categorical_right
+            self.model,
+            groups,
+            binary_loss if one else categorical_loss,
+            binary_right if one else categorical_right,
+            list(self._averages.values()),
         )
+
+    @property
+    def _parts(self) -> list[_Part]:
+        return self._suffix.parts if self._suffix else []
 
     def wear(self, head_width: int) -> None:
         """Has this head width from now on; `reset` or `load` has to follow."""
@@ -96,13 +119,19 @@ class Network:
                 found += layer.non_trainable_variables
         return {v.path: (v, ()) for v in found} | self._head()
 
+    def _averaged(self) -> dict[str, Piece]:
+        """The moving averages of what is averaged, by the name of the weights."""
+        pieces = self._weights().items() if self._averages else ()
+        return {name: (self._averages[id(v)], part) for name, (v, part) in pieces if id(v) in self._averages}
+
     def _slots(self) -> dict[str, Piece]:
-        suffix = [(v, ()) for v in self._suffix.optimizer.variables] if self._suffix else []
-        return {
-            f"optimizer/{name}/{i}": piece
-            for name, pieces in (("head", self.head.worn.slots()), ("suffix", suffix))
-            for i, piece in enumerate(pieces)
-        }
+        """All else that the next epoch depends on, by name: the optimizers' variables and the moving averages."""
+        groups = {"head": self.head.worn.slots()}
+        for part in self._parts:
+            name = f"suffix/{part.level}" if len(self._parts) > 1 else "suffix"
+            groups[name] = [(v, ()) for v in part.optimizer.variables]
+        found = {f"optimizer/{name}/{i}": piece for name, pieces in groups.items() for i, piece in enumerate(pieces)}
+        return found | {f"average/{name}": piece for name, piece in self._averaged().items()}
 
     def reset(self, seed: int, configuration: str) -> None:
         """The state before the first epoch: pretrained suffix, head drawn by name, empty slots."""
@@ -110,34 +139,59 @@ class Network:
         self.head.draw(seed, configuration)
         if self._suffix:
             self._backbone.pretrain(self._suffix.model)
-            for slot in self._suffix.optimizer.variables:
+        for part in self._parts:
+            for slot in part.optimizer.variables:
                 zero(slot)
+        self._clear_averages()
 
-    def set_head(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Replaces the head's drawn numbers, by variable path."""
-        assign_all(self._head(), arrays)
+    def _clear_averages(self) -> None:
+        for average in self._averages.values():
+            zero(average)
 
-    def set_rates(self, learning_rate: float, multiplier: float, dropout: float) -> None:
-        """The numbers of a trial that are variables of the compiled step."""
+    def begin_linear(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Has the head compute what a linear one does, by variable path; see `head.linear_start`."""
+        pieces = self._head()
+        assign_all(pieces, linear_start({name: read(piece) for name, piece in pieces.items()}, arrays))
+
+    def set_rate(self, learning_rate: float, multiplier: float, layer_decay: float = 1.0) -> None:
+        """The learning rate from now on; `multiplier`: the suffix's over the head's, `layer_decay`: each block's over
+        that of the block above it.
+        """
         for optimizer, _ in self.head.groups:
             optimizer.learning_rate = learning_rate
-        if self._suffix:
-            self._suffix.optimizer.learning_rate = learning_rate * multiplier
-        self.head.set_dropout(dropout)
+        for part in self._parts:
+            part.optimizer.learning_rate = learning_rate * multiplier * layer_decay**part.level
 
-    def decays(self, decay: float, multiplier: float) -> list[float]:
+    def decays(self, decay: float, multiplier: float, layer_decay: float = 1.0) -> list[float]:
         """Weight decay a step of each of the stepper's groups."""
-        return [decay] * len(self.head.groups) + ([decay * multiplier] if self._suffix else [])
+        suffix = [decay * multiplier * layer_decay**part.level for part in self._parts]
+        return [decay] * len(self.head.groups) + suffix
+
+    def set_dropout(self, rate: float) -> None:
+        """The dropout rate from now on."""
+        self.head.set_dropout(rate)
+
+    @contextmanager
+    def ema_weights(self) -> Iterator[None]:
+        """Inside, the network has the moving averages for weights, if it keeps any."""
+        kept = {name: np.array(read(piece)) for name, piece in self._weights().items() if self._averages}
+        if kept:
+            assign_all(self._weights(), kept | {name: np.array(read(p)) for name, p in self._averaged().items()})
+        try:
+            yield
+        finally:
+            if kept:
+                assign_all(self._weights(), kept)
 
     def seed_dropout(self, *names: int | str) -> None:
         """Fixes what the next epoch draws."""
         self.head.seed_dropout(*names)
 
     def weights(self, copied: bool = True) -> dict[str, np.ndarray]:
-        """What training changed, by variable path (float32); not `copied`, to be written before anything else happens
-        to the network.
+        """What training changed, by variable path (float32), moving averages where it keeps them; not `copied`, to be
+        written before anything else happens to the network.
         """
-        found = {name: read(piece) for name, piece in self._weights().items()}
+        found = {name: read(piece) for name, piece in (self._weights() | self._averaged()).items()}
         return {name: np.array(value) for name, value in found.items()} if copied else found
 
     def state(self) -> dict[str, np.ndarray]:
@@ -153,12 +207,14 @@ class Network:
         if missing:
             raise KeyError(f"checkpoint and network differ in {sorted(missing)[:3]}")
         self.head.clear()
+        self._clear_averages()
         assign_all(wanted, state)
 
 
 class Networks:
     """The compiled networks of a process, made when first asked for; the longest unused one goes when there are too
-    many. `head_widths`: those of the study's space, which share a network above a suffix.
+    many. `head_widths`: those of the study's space, which share a network above a suffix. `layered`: blocks may have
+    learning rates of their own; `averaged`: a moving average of the weights is kept and is what is evaluated.
     """
 
     def __init__(
@@ -169,10 +225,14 @@ class Networks:
         optimizer: str,
         precision: str,
         head_widths: Sequence[int] = (),
+        *,
+        layered: bool = False,
+        averaged: bool = False,
     ) -> None:
         self.backbone, self.classes = backbone, classes
         self._shared = tuple(w for w in sorted(set(head_widths)) if w <= WIDEST_SHARED)
         self._batch_norm, self._optimizer, self._precision = batch_norm, optimizer, precision
+        self._layered, self._averaged = layered, averaged
         self._networks: OrderedDict[NetworkKey, Network] = OrderedDict()
         self._suffixes: dict[tuple[str, int], _Suffix] = {}
 
@@ -184,7 +244,15 @@ class Networks:
         key = NetworkKey(start, depth, self._shared if shared else (head_width,), dropout)
         if key not in self._networks:
             suffix = None if start == "pooled" else self._suffix(start, key.unfrozen_layers)
-            self._networks[key] = Network(key, self.classes, suffix, self.backbone, self._optimizer, self._precision)
+            self._networks[key] = Network(
+                key,
+                self.classes,
+                suffix,
+                self.backbone,
+                optimizer=self._optimizer,
+                precision=self._precision,
+                averaged=self._averaged,
+            )
         self._networks.move_to_end(key)
         while len(self._networks) > KEPT:
             self._networks.popitem(last=False)
@@ -197,11 +265,20 @@ class Networks:
     def _suffix(self, start: str, unfrozen_layers: int) -> _Suffix:
         if (start, unfrozen_layers) not in self._suffixes:
             model = self.backbone.suffix(start, unfrozen_layers, self._batch_norm, self._precision)
-            optimizer = make_optimizer(self._optimizer)
-            variables = list(model.trainable_variables)
-            optimizer.build(variables)
-            self._suffixes[start, unfrozen_layers] = _Suffix(model, optimizer, variables)
+            self._suffixes[start, unfrozen_layers] = _Suffix(model, self._parts(model))
         return self._suffixes[start, unfrozen_layers]
+
+    def _parts(self, model: Any) -> list[_Part]:
+        """The trained variables of a suffix, a part a block where blocks may have learning rates of their own."""
+        variables: dict[int, list[Any]] = {} if self._layered else {0: list(model.trainable_variables)}
+        for layer in model.layers if self._layered else ():
+            if layer.trainable_variables:
+                level = self.backbone.architecture.level(layer.name)
+                variables.setdefault(level, []).extend(layer.trainable_variables)
+        parts = [_Part(level, make_optimizer(self._optimizer), own) for level, own in variables.items()]
+        for part in parts:
+            part.optimizer.build(part.variables)
+        return parts
 
 
 # ---- losses: targets (b, k) float32 already smoothed, logits (b, k); one value a row ----
@@ -224,6 +301,26 @@ def categorical_loss(targets: Any, logits: Any) -> Any:
 
 def categorical_right(targets: Any, logits: Any) -> Any:
     return keras.ops.cast(keras.ops.argmax(logits, axis=-1) == keras.ops.argmax(targets, axis=-1), "float32")
+
+
+def averaged(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits of the mean of the class probabilities that each of `logits`, (n, k), gives the same images.
+
+    One alone is given back as it is; of several it is the mean's logarithm, float64 (n, classes), which `probabilities`
+    and `log_loss` take as any other logits. Nothing under- or overflows: it is added up in logarithms.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.logaddexp.reduce([_log_probabilities(z) for z in logits]) - np.log(len(logits)))
+
+
+def _log_probabilities(logits: np.ndarray) -> np.ndarray:
+    z = logits.astype(np.float64)
+    if z.shape[1] == 1:
+        z = np.concatenate([np.zeros_like(z), z], axis=1)
+    z = z - z.max(axis=1, keepdims=True)
+    return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

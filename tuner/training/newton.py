@@ -47,6 +47,17 @@ class Rows:
         basis = own if basis is None else basis @ own
         return cls(values, basis, mean, np.maximum(moments, 0.0), values.astype(np.float32))
 
+    @classmethod
+    def within(cls, products: np.ndarray) -> Rows:
+        """Of centred features that are known by their inner products alone, float64 (n, n): what is a coefficient of a
+        feature elsewhere is a weight of a row here.
+        """
+        moments, own = np.linalg.eigh(products)
+        sizes = np.sqrt(np.where(moments > len(moments) * np.finfo(float).eps * moments[-1], moments, 0.0))
+        values = own * sizes
+        weights = own * np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        return cls(values, weights, np.zeros(len(sizes)), np.square(sizes), values.astype(np.float32))
+
     def back(self, kernel: np.ndarray, bias: np.ndarray) -> Pair:
         """Coefficients (r, k) and (k,) for `values` as ones (d, k) and (k,) for the features."""
         kernel = self.basis @ kernel

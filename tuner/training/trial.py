@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import time
 import zipfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,15 +18,17 @@ import numpy as np
 
 from tuner.artifacts.files import write_atomically
 from tuner.backends import backend
+from tuner.evidence.metrics import score
+from tuner.features import sets
 from tuner.images.mapped import Rows as Reader
 from tuner.spec.configuration import Configuration
 from tuner.spec.seeds import generator
-from tuner.store.ranking import Key, rank_of
+from tuner.store.ranking import Key, best_of, rank_of
 from tuner.store.store import EpochRow, Saved
-from tuner.training import logistic
-from tuner.training.batches import batches
+from tuner.training import logistic, several
+from tuner.training.batches import batches, mix
 from tuner.training.context import Context, Rows
-from tuner.training.network import Network, log_loss, probabilities
+from tuner.training.network import Network, averaged, log_loss, probabilities
 from tuner.training.subset import SPLIT, Subset
 
 SAVE_EVERY = 10.0
@@ -40,9 +42,10 @@ class TrialSpec:
     """All that a trial depends on besides its study's context, and nothing alive.
 
     Everything random is named by `configuration`. `state`: the checkpoint it goes on from, `weights`: the one with its
-    best epoch's weights before that; `best`: that epoch. `keep_last`: a later rung may go on from the end, but only if
-    the rank is not worse than `last_bar`; `best_bar`: the same for the best epoch's weights (None: kept anyway).
-    `fixed`: the number of epochs was fixed before, so the last one counts, not the best.
+    best epoch's weights before that; `best`: that epoch, the best or the last as the study's rule says. `keep_last`: a
+    later rung may go on from the end, but only if the rank is not worse than `last_bar`; `best_bar`: the same for the
+    best epoch's weights (None: kept anyway). `fixed`: the number of epochs was fixed before, so the last one counts,
+    not the best. `tutorial`: by the tutorial's own recipe, whatever the study's is.
     """
 
     id: str
@@ -57,6 +60,7 @@ class TrialSpec:
     last_bar: Key | None = None
     best_bar: Key | None = None
     fixed: bool = False
+    tutorial: bool = False
 
     @property
     def start_epoch(self) -> int:
@@ -77,7 +81,8 @@ class EpochFinished:
 @dataclass(frozen=True, eq=False)
 class TrialResult:
     """`status` is COMPLETED, FAILED or STOPPED on request, its state saved; `reason`: of a failure, or what was odd.
-    `held_out`: float32 (rows held out, classes) by the best epoch's weights, None where nothing was.
+    `held_out`: float32 (rows held out, classes) by the best epoch's weights, None where nothing was. `cuts`: those that
+    a regression on several chose.
     """
 
     status: str
@@ -86,6 +91,7 @@ class TrialResult:
     seconds: float
     trained_parameters: int | None
     held_out: np.ndarray | None = None
+    cuts: tuple[str, ...] = ()
 
 
 Training = Generator[EpochFinished, None, TrialResult]
@@ -148,12 +154,20 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     """Logistic regression as one epoch of one trial, with the same metrics as a trained head."""
     began = time.perf_counter()
     rows, labels = context.rows(spec.subset), context.labels
-    pooled = context.features.arrays["pooled"]
     try:
-        found = fit_rows(context, rows, should_stop)
+        if spec.values.cuts:
+            found: logistic.Fit = fit_cuts(context, rows, spec.values, should_stop)
+        else:
+            found = fit_rows(context, rows, should_stop)
     except logistic.FitStopped:
         return TrialResult("STOPPED", None, None, time.perf_counter() - began, None)
-    on_train, on_validation = found.logits(pooled[rows.train]), found.logits(pooled[rows.validation])
+    chosen = found.cuts if isinstance(found, several.Fit) else ()
+
+    def logits(of: np.ndarray) -> np.ndarray:
+        return averaged([found.logits(view.joined(chosen or ["pooled"], of)) for view in context.features.views])
+
+    on_train = found.logits(context.features.joined(chosen or ["pooled"], rows.train))
+    on_validation = logits(rows.validation)
     chances = probabilities(on_validation)
     row = EpochRow(
         1,
@@ -163,15 +177,16 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
         _accuracy(chances, labels[rows.validation]),
         time.perf_counter() - began,
         len(rows.train) + len(rows.validation),
+        score(context.recipe.rule.objective, chances, labels[rows.validation]),
     )
     saved: tuple[Saved, ...] = ()
-    if spec.best_bar is None or rank_of(row, context.recipe.objective) <= spec.best_bar:
+    if spec.best_bar is None or rank_of(row, context.recipe.rule) <= spec.best_bar:
         arrays = found.arrays()
         saved = (save_arrays(context.checkpoints, spec.configuration, "best", 1, arrays),)
     yield EpochFinished(row, True, chances, saved)
-    held_out = probabilities(found.logits(pooled[rows.held_out])) if len(rows.held_out) else None
+    held_out = probabilities(logits(rows.held_out)) if len(rows.held_out) else None
     seconds = time.perf_counter() - began
-    return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out)
+    return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out, chosen)
 
 
 def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lambda: False) -> logistic.Fit:
@@ -183,7 +198,7 @@ def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lam
         context.labels[rows.train],
         groups,
         context.classes,
-        recipe.objective,
+        recipe.rule.objective,
         recipe.balanced,
         recipe.seed,
         rules=recipe.rules,
@@ -191,11 +206,32 @@ def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lam
     )
 
 
+def fit_cuts(
+    context: Context, rows: Rows, values: Configuration, should_stop: Callable[[], bool] = lambda: False
+) -> several.Fit:
+    """Logistic regression on the means at several cuts of the training rows, those that `values` asks for."""
+    recipe = context.recipe
+    asked = sets.asked(values.cuts, context.architecture, len(context.labels))
+    return several.fit(
+        {cut: context.features.joined([cut], rows.train) for cut in ("pooled", *sets.read(asked))},
+        asked,
+        context.labels[rows.train],
+        None if context.groups is None else context.groups[rows.train],
+        context.classes,
+        recipe.rule.objective,
+        recipe.balanced,
+        recipe.seed,
+        should_stop=should_stop,
+    )
+
+
 class _Trainer:
     def __init__(self, spec: TrialSpec, context: Context, parts: int = 1) -> None:
         self.spec, self.context, self.parts = spec, context, parts
+        self.recipe = context.recipe.tutorial() if spec.tutorial else context.recipe
         self.rows = context.rows(spec.subset)
-        self.data = context.features.arrays[context.start(spec.values)]
+        self.looks = context.features.looks(context.start(spec.values))
+        self.data = self.looks[0]
         self.best = None if spec.fixed else spec.best
         self._best_weights: dict[str, np.ndarray] | None = None
         self._saved_best = 0
@@ -204,19 +240,23 @@ class _Trainer:
     def prepare(self, network: Network) -> None:
         spec, values = self.spec, self.spec.values
         if spec.state is None:
-            network.reset(self.context.recipe.seed, spec.configuration)
-            if values.head_init == "linear_probe":
-                network.set_head(self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows).arrays()))
+            network.reset(self.recipe.seed, spec.configuration)
+            # A frozen head that began where logistic regression ends would have nothing left to learn.
+            trained = self.context.start(values) != "pooled" or self.recipe.rules.fits_frozen_heads
+            if values.head_init == "linear_probe" and trained:
+                fit = self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows).arrays())
+                network.begin_linear(fit)
         else:
             network.load(self._read(spec.state))
-        network.set_rates(values.rate, float(values.backbone_lr_multiplier), float(values.dropout))
+        network.set_dropout(float(values.dropout))
 
     def epoch(self, network: Network, epoch: int, should_stop: Callable[[], bool]) -> tuple[EpochFinished, bool]:
         """Trains one epoch. True when the trial is to end here before its last epoch, its state saved."""
-        spec, objective = self.spec, self.context.recipe.objective
+        spec, rule = self.spec, self.context.recipe.rule
         began = time.perf_counter()
         loss, accuracy = self._train(network, epoch)
-        logits = logits_of(network, self.data, self.rows.validation, self.parts)
+        with network.ema_weights():
+            logits = logits_of(network, self.looks, self.rows.validation, self.parts)
         truth = self.context.labels[self.rows.validation]
         chances = probabilities(logits)
         row = EpochRow(
@@ -227,23 +267,26 @@ class _Trainer:
             _accuracy(chances, truth),
             time.perf_counter() - began,
             len(self.rows.train) + len(self.rows.validation),
+            score(rule.objective, chances, truth),
         )
         if not np.isfinite([row.loss, row.val_loss]).all():
             which, value = ("validation", row.val_loss) if np.isfinite(row.loss) else ("training", row.loss)
             raise NotFinite(f"the {which} loss was {value} in epoch {epoch}")
-        is_best = self.best is None or rank_of(row, objective) < rank_of(self.best, objective)
+        is_best = self.best is None or best_of((self.best, row), rule) is row
         if spec.fixed:
             is_best = epoch == spec.last_epoch
         if is_best:
-            # The last epoch's are written before anything can change them.
-            self.best, self._best_weights = row, network.weights(copied=epoch < spec.last_epoch)
+            # The last epoch's are written before anything can change them; where the last one counts, no other is.
+            last = epoch == spec.last_epoch
+            wanted = last or rule.checkpoint == "best"
+            self.best, self._best_weights = row, network.weights(copied=not last) if wanted else None
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
         leaving = should_stop() and epoch < spec.last_epoch
         saved = self._save(network, epoch, leaving)
         return EpochFinished(row, is_best, chances if is_best else None, saved), leaving
 
     def _train(self, network: Network, epoch: int) -> tuple[float, float]:
-        spec, values, recipe, context = self.spec, self.spec.values, self.context.recipe, self.context
+        spec, values, recipe, context = self.spec, self.spec.values, self.recipe, self.context
         rows, data = self.rows.train, Reader(self.data)
         order = rows[generator(recipe.seed, spec.configuration, "shuffle", epoch).permutation(len(rows))]
         network.seed_dropout(recipe.seed, spec.configuration, "dropout", epoch)
@@ -253,15 +296,27 @@ class _Trainer:
             if recipe.balanced
             else np.ones(context.classes, np.float32)
         )
-        decays = network.decays(float(values.weight_decay) * values.rate, float(values.backbone_lr_multiplier))
+        steps = -(-len(order) // recipe.batch_size)
+        scales = float(values.backbone_lr_multiplier), float(values.layer_decay)
+        set_rate: float | None = None
+        alpha = float(values.mixup)
+        mixed = generator(recipe.seed, spec.configuration, "mixup", epoch) if alpha else None
         # A batch of another size is another trace, so the last one is filled with rows that weigh nothing; but those
         # would enter the statistics of a BatchNorm that is trained.
         padded = recipe.batch_norm == "frozen" or recipe.rules.padded_batches
         sums = []
-        for batch, real in batches(order, recipe.batch_size, padded=padded):
+        for step, (batch, real) in enumerate(batches(order, recipe.batch_size, padded=padded)):
             weight = weights[context.labels[batch]]
             weight[real:] = 0.0
-            sums.append(network.stepper.train(data.take(batch), targets[batch], weight, real, decays, self.parts))
+            inputs, wanted = data.take(batch), targets[batch]
+            rate = values.rate * recipe.share((epoch - 1) + (step + 0.5) / steps)
+            if rate != set_rate:
+                network.set_rate(rate, *scales)
+                decays, set_rate = network.decays(float(values.weight_decay) * rate, *scales), rate
+            if mixed is not None:
+                inputs, wanted, weight = mix(inputs, wanted, weight, real=real, alpha=alpha, draw=mixed)
+            keep = recipe.ema if step or epoch > 1 else 0.0
+            sums.append(network.stepper.train(inputs, wanted, weight, real, decays, self.parts, keep))
         loss, correct = (sum(float(s[i]) for s in sums) for i in (0, 1))
         return loss / len(order), correct / len(order)
 
@@ -274,12 +329,14 @@ class _Trainer:
                 network.load(self._best_weights)
             elif self.spec.weights is not None:
                 network.load(self._read(self.spec.weights))
-        return probabilities(logits_of(network, self.data, self.rows.held_out, self.parts))
+            return probabilities(logits_of(network, self.looks, self.rows.held_out, self.parts))
+        with network.ema_weights():
+            return probabilities(logits_of(network, self.looks, self.rows.held_out, self.parts))
 
     def _save(self, network: Network, epoch: int, leaving: bool) -> tuple[Saved, ...]:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
         spec = self.spec
-        rank = rank_of(self.best, self.context.recipe.objective)
+        rank = rank_of(self.best, self.context.recipe.rule)
         if epoch == spec.last_epoch:
             last = spec.keep_last and _not_worse(rank, spec.last_bar)
             best = last or _not_worse(rank, spec.best_bar)
@@ -329,18 +386,29 @@ def save_arrays(folder: Path, configuration: str, role: str, epoch: int, arrays:
 
 def predict(values: Configuration, arrays: Mapping[str, np.ndarray], context: Context, rows: np.ndarray) -> np.ndarray:
     """Class probabilities float32 (rows, classes) by weights as a checkpoint holds them."""
+    if values.cuts:
+        found = several.Fit.of(arrays, context.architecture)
+        each = [found.logits(view.joined(found.cuts, rows)) for view in context.features.views]
+        return probabilities(averaged(each))
     start = context.start(values)
-    data = context.features.arrays[start]
+    looks = context.features.looks(start)
     if set(arrays) == set(logistic.NAMES) and start == "pooled" and not values.head_width:
         kernel, bias = (arrays[name] for name in logistic.NAMES)
-        return probabilities(np.asarray(data[rows] @ kernel + bias, np.float32))
+        return probabilities(averaged([np.asarray(data[rows] @ kernel + bias, np.float32) for data in looks]))
     network = context.network(values)
     network.load(arrays)
-    return probabilities(logits_of(network, data, rows))
+    return probabilities(logits_of(network, looks, rows))
 
 
-def logits_of(network: Network, data: np.ndarray, rows: np.ndarray, parts: int = 1) -> np.ndarray:
-    """float32 (rows, k) of the images numbered `rows` int64 (n,), in batches of one size: one trace."""
+def logits_of(network: Network, looks: Sequence[np.ndarray], rows: np.ndarray, parts: int = 1) -> np.ndarray:
+    """Logits of the images numbered `rows` int64 (n,), `averaged` over `looks`: theirs, and may be their mirror
+    images'.
+    """
+    return averaged([_logits(network, data, rows, parts) for data in looks])
+
+
+def _logits(network: Network, data: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray:
+    """float32 (rows, k), in batches of one size: one trace."""
     size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
     found, reading = [], Reader(data)
     for first in range(0, len(rows), size):
