@@ -1,12 +1,14 @@
-"""A set of drawn images on which fine-tuning has something to find that frozen features show only in part.
+"""A set of drawn images, harder than the demo's, whose classes differ in what goes with what and not in what there is.
 
     python tests/benchmarks/harder.py FOLDER [--number 480] [--seed 0]
 
 Farmland from the air: parcels of ploughed rows and of orchards, on red soil and on green, as many of each in every
 image. In class `red-rows` most ploughed parcels are the red ones and most orchards green, in class `green-rows` the
 other way round. So both classes hold the same textures and the same colours, and only which goes with which, parcel by
-parcel, tells them apart. A mean over the image loses that but for what each place's features say of the pair: a linear
-classifier on frozen pooled features sees some of it, layers trained below the pooling can see more.
+parcel, tells them apart. A mean over the image loses that but for what each place's features say of the pair.
+
+At 128 pixels, with the stand-in weights, a linear classifier on pooled features has 86 % by 3 folds, and nine epochs of
+the last block from that classifier have the same: a gap to fine-tuning is possible here, not shown.
 """
 
 from __future__ import annotations
