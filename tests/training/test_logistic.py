@@ -187,3 +187,14 @@ def test_a_class_that_is_not_there_never_wins(rules: Any) -> None:
     found = fit(x, y, 3, objective="val_accuracy", balanced=True, rules=rules)
     chances = probabilities(found.logits(x))
     assert chances.shape == (30, 3) and chances[:, 2].max() < 1e-6 and (chances.argmax(axis=1) == y).mean() > 0.8
+
+
+def test_each_feature_is_scaled_by_its_own_spread() -> None:
+    """What tells the classes apart may vary little beside what does not: one number for all drowns it (studies of
+    numerics 4 had that)."""
+    draw, y = np.random.default_rng(1), np.arange(120) % 2
+    large, small = draw.normal(scale=30.0, size=(120, 30)), draw.normal(size=(120, 100)) * 0.1
+    x = np.concatenate([large, small + 0.06 * (2 * y[:, None] - 1), np.ones((120, 1))], axis=1).astype(np.float32)
+    now, before = (fit(x[:80], y[:80], 2, rules=rules_of(numerics)) for numerics in (5, 4))
+    right = [np.mean((f.logits(x[80:])[:, 0] > 0) == y[80:]) for f in (now, before)]
+    assert right[0] > 0.95 > right[1]

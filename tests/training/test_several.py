@@ -39,8 +39,9 @@ def fit(means: dict[str, np.ndarray], y: np.ndarray, classes: int, **options: An
 
 
 def joined(means: dict[str, np.ndarray], cuts: tuple[str, ...]) -> np.ndarray:
-    """As the fit scales them: every cut to the same mean squared norm, together 1."""
-    centred = [(x := means[cut].astype(np.float64)) - x.mean(axis=0) for cut in cuts]
+    """As the fit scales them: each channel to the same spread, nearly, every cut to the same mean squared norm."""
+    spreads = {cut: means[cut].std(axis=0, dtype=np.float64) for cut in cuts}
+    centred = [(means[cut] - means[cut].mean(axis=0)) / (s + 1e-3 * s.mean()) for cut, s in spreads.items()]
     return np.concatenate([x / np.sqrt(len(cuts) * np.mean(np.sum(x**2, axis=1))) for x in centred], axis=1)
 
 

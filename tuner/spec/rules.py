@@ -20,6 +20,7 @@ class Rules:
     fits_frozen_heads: bool  # a fitted head is what frozen trials begin from too
     old_logistic: bool  # logistic regression with today's threads and the tolerances of 2025
     pooled_alone: bool  # no regression on several cuts among the baselines
+    scaled_together: bool  # its features are scaled by one number, not each by its own spread
     first_valley: bool  # its path of strengths ends where the loss first rises, though nothing may be learnt there
 
 
@@ -33,5 +34,6 @@ def rules_of(numerics: int) -> Rules:
         fits_frozen_heads=numerics < 5,
         old_logistic=old,
         pooled_alone=numerics < 5,
+        scaled_together=numerics < 5,
         first_valley=numerics < 5,
     )

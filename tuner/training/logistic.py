@@ -35,6 +35,7 @@ LEARNT = 0.95
 """Before that the loss has to fall to this share of the strongest penalty's, which is chance: with few images it may
 first rise, as a fold that lacks images of a class is told to expect fewer of them.
 """
+LEAST_SPREAD = 1e-3
 CLOSE = 1e-6
 """What a metric has to be better by, as a share, to count as better: less is for the other metric to decide, and if it
 does not, the stronger penalty is taken."""
@@ -82,9 +83,7 @@ def fit(
     fewer than two the strength is 1. `on_progress` hears how many strengths were tried, and of how many at most.
     Raises FitStopped soon after `should_stop` says yes.
     """
-    scale = (
-        float(np.sqrt(np.mean(np.sum(np.square(features - features.mean(axis=0), dtype=np.float64), axis=1)))) or 1.0
-    )
+    scale = spread(features, each=not rules.scaled_together)
     scaled = features.astype(np.float64) / scale
     parts = stratified_folds(labels, groups, FOLDS, seed, "logistic folds")
     if rules.old_logistic:
@@ -105,7 +104,20 @@ def fit(
                 strength, begin, _ = choose(*asked, first_valley=rules.first_valley)
             kernel, bias = problem.solve(strength, begin, TOLERANCE[1], pause)
             kernel, bias = rows.back(kernel[:, 0], bias[0])
-    return Fit(np.asarray(kernel / scale, np.float32), np.asarray(bias, np.float32), strength, int(parts.max()) + 1)
+    kernel, bias = (np.asarray(part, np.float32) for part in (kernel / scale[:, None], bias))
+    return Fit(kernel, bias, strength, int(parts.max()) + 1)
+
+
+def spread(features: np.ndarray, *, each: bool = True) -> np.ndarray:
+    """float64 (d,): what features (n, d) are divided by so that their mean squared norm is 1, centred.
+
+    `each`: every feature by its own standard deviation, so that no few of them that vary most decide what a penalty
+    costs; a thousandth of their mean is added, so that one that hardly varies is no noise made large.
+    """
+    own = features.std(axis=0, dtype=np.float64)
+    scale = own + LEAST_SPREAD * own.mean() if each else np.ones(len(own))
+    norm = np.sqrt(np.sum(np.square(own / np.where(scale > 0, scale, 1.0))))
+    return np.where(scale > 0, scale, 1.0) * (norm or 1.0)
 
 
 def row_weights(labels: np.ndarray, parts: np.ndarray, folds: int, balanced: bool) -> np.ndarray:

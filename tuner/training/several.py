@@ -138,10 +138,8 @@ def _scaled(block: np.ndarray) -> np.ndarray:
     return np.asarray((block.astype(np.float64) - mean) / scale)
 
 
-def _scale(block: np.ndarray) -> tuple[np.ndarray, float]:
-    mean = block.mean(axis=0, dtype=np.float64)
-    squares = np.einsum("nd,nd->", block - mean, block - mean) / len(block)
-    return mean, float(np.sqrt(squares)) or 1.0
+def _scale(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return block.mean(axis=0, dtype=np.float64), logistic.spread(block)
 
 
 def _for_means(kernel: np.ndarray, bias: np.ndarray, blocks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -157,6 +155,6 @@ def _for_means(kernel: np.ndarray, bias: np.ndarray, blocks: Sequence[np.ndarray
         else:
             part = kernel[first : first + block.shape[1]]
             first += block.shape[1]
-        found.append(part * (each / scale))
+        found.append(part * (each / scale)[:, None])
         bias = bias - mean @ found[-1]
     return np.concatenate(found), bias
