@@ -181,7 +181,7 @@ def _absolute_cells(row: Found) -> list[str]:
         f"{100 * row['accuracy']:.1f}",
         f"{row['Brier']:.3f}",
         f"{row['log-loss']:.3f}",
-        points(row["over logistic"]) if row["over logistic"][1] else "",
+        points(row["over logistic"]),
         "" if row["spread"] is None else f"{100 * row['spread']:.1f}",
         f"{row['seconds']:.2f}",
         f"{100 * row['failed']:.0f}",
@@ -225,7 +225,7 @@ def draw(found: Found, title: str, file: Path) -> None:
         figure.savefig(file, dpi=200, metadata={"Software": None})
 
 
-_PANELS = (("accuracy", "Accuracy, points", 100.0), ("log-loss", "Log-loss, less is to the right", -1.0))
+_PANELS = (("accuracy", "Accuracy, points", 100.0), ("log-loss", "Log-loss saved", -1.0))
 
 
 def _bar(ax: Any, interval: Sequence[float], at: float, colour: str, marker: str) -> None:

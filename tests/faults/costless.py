@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,6 +21,7 @@ from tuner.features import sets
 from tuner.features.bank import Features
 from tuner.search import facts, setup
 from tuner.search import space as spaces
+from tuner.search.budget import Budget, grew
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.confirming import Confirming
 from tuner.search.costs import CostModel
@@ -166,8 +168,11 @@ def run(
     question: Spec = QUESTION,
     executor: Executed = Inline,
     numerics: int = NUMERICS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Begins or goes on with the search in `root`, saving a checkpoint after every epoch."""
+    """Begins or goes on with the search in `root`, saving a checkpoint after every epoch. `clock`: what the time budget
+    is counted on.
+    """
     trial.SAVE_EVERY = 0.0
     folder, stop = StudyFolder(root), stop or threading.Event()
     with folder.locked(), Store(folder.database) as store:
@@ -177,9 +182,12 @@ def run(
         store.record_images(((f"{i}.png", s, i % 2, str(i), 9, 9) for i, s in enumerate(splits)), ())
         begun = store.begin_session("then", "here", os.getpid(), "costless", {})
         store.record_plan(planned.brackets, planned.draws, planned.frozen, question.search.hyperband_iterations)
+        if grew(store, question.search.time_budget):
+            store.leave_out(question.search.time_budget, {})
         made, checkpoints = context(root, numerics, question), Checkpoints(folder.checkpoints)
         cost = CostModel(made.architecture, "frozen", made.features.arrays, 12, 8, 6)
         confirming = Confirming(store, made, checkpoints, cost)
         known, run = facts.read(store, planned.rule), executor(made, stop.is_set)
-        Driver(planned, known, store, checkpoints, run, lambda event: None, stop, confirming, cost).run()
+        budget = Budget(question.search.time_budget, known.seconds, clock(), clock)
+        Driver(planned, known, store, checkpoints, run, lambda event: None, stop, confirming, cost, None, budget).run()
         store.update_session(begun, 0.0, "finished", {})

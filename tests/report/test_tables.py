@@ -127,7 +127,7 @@ def test_a_depth_without_a_full_trial_is_named_and_one_without_any_too(tmp_path:
         store.set_meta(spec=spec)
     said = headline(Results.open(database))
     assert f"No configuration with {short} unfrozen layers was trained for all 9 epochs" in said
-    assert "Depth 94 was never drawn" in said
+    assert "Depth 94 was never tried" in said
 
 
 def test_the_wrong_photographs_are_named(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ MaxEpochs = Annotated[int | None, study_key("Epochs of the last rung.")]
 Factor = Annotated[int | None, study_key("Hyperband keeps one in FACTOR.")]
 BatchSize = Annotated[int | None, study_key("Photographs per training step.")]
 UnfrozenLayers = Annotated[str | None, study_key("Depths to try, such as 0,10,20.")]
+TimeBudget = Annotated[str | None, study_key('Such as "20 min": nothing begins that would not end in time.')]
 Assigned = Annotated[
     list[str] | None, study_key("Any key of study.toml, such as search.optimizer=sgd.", "--set", metavar="KEY=VALUE")
 ]

@@ -32,6 +32,7 @@ def plan(
     factor: options.Factor = None,
     batch_size: options.BatchSize = None,
     unfrozen_layers: options.UnfrozenLayers = None,
+    time_budget: options.TimeBudget = None,
     set_: options.Assigned = None,
     no_confirm: Annotated[bool, typer.Option("--no-confirm", help="Without the confirmation.")] = False,
     format: Annotated[PlanFormat, typer.Option(help="json gives the same as data.")] = PlanFormat.table,
@@ -45,6 +46,7 @@ def plan(
         max_epochs=max_epochs,
         factor=factor,
         batch_size=batch_size,
+        time_budget=time_budget,
     )
     console = err() if format is PlanFormat.json else out()
     folder, changes, new = study_meant(study, data, changes, console, write=False)

@@ -40,6 +40,7 @@ def search(
     seed: Annotated[int | None, options.study_key("Everything random is named from it.")] = None,
     objective: Annotated[str | None, options.study_key(f"{', '.join(OBJECTIVES)}.")] = None,
     unfrozen_layers: options.UnfrozenLayers = None,
+    time_budget: options.TimeBudget = None,
     set_: options.Assigned = None,
     allow_leak: Annotated[
         bool, options.study_key("Go on although a photograph stands in two splits.", "--allow-leak")
@@ -77,6 +78,7 @@ def search(
         batch_size=batch_size,
         seed=seed,
         objective=objective,
+        time_budget=time_budget,
         allow_leak=allow_leak,
         strict=strict,
         recursive=recursive,

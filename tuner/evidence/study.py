@@ -30,6 +30,7 @@ class Study:
     warnings: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]  # (file, reason)
     plan: tuple[Bracket, ...]
+    out_of_time: Mapping[str, int]  # configurations that the time budget left out, and the rung they are missing from
     sessions: int
     seconds: float  # of all sessions together
     phases: Mapping[str, float]  # seconds of all sessions together
@@ -51,6 +52,23 @@ class Study:
     def ground(self) -> str:
         """What a verdict is counted on: "test" where the study has test images, else "validation"."""
         return "test" if "test" in self.counts else "validation"
+
+    def left_out_by_time(self) -> str | None:
+        """What the time budget left out, in a sentence; None for nothing."""
+        return out_of_time(self.spec.search.time_budget, self.out_of_time, sum(b.sizes[0] for b in self.plan))
+
+
+def out_of_time(budget: str, trials: Mapping[str, int], configurations: int) -> str | None:
+    """What a time budget left out of so many configurations: `trials` as in `Study.out_of_time`."""
+    never = sum(rung == 0 for rung in trials.values())
+    later = len(trials) - never
+    if not trials:
+        return None
+    of, were = f" of {configurations} configurations", ("were", "was")
+    parts = [f"{never}{of} {were[never == 1]} left out"] if never else []
+    parts += [f"{later}{'' if never else of} {were[later == 1]} stopped before the last epoch"] if later else []
+    more = " Only the baseline was trained." if never == configurations else ""
+    return f"{' and '.join(parts)} by the time budget of {budget}.{more} A larger search.time_budget takes them up."
 
 
 def study_of(tables: Tables) -> Study:
@@ -79,6 +97,7 @@ def study_of(tables: Tables) -> Study:
             Bracket(int(b["iteration"]), int(b["bracket"]), tuple(b["sizes"]), tuple(b["epochs"]))
             for b in meta.get("plan", ())
         ),
+        out_of_time={str(name): int(rung) for name, rung in meta.get("out_of_time", {}).get("trials", {}).items()},
         sessions=len(sessions),
         seconds=float(sum(session.seconds or 0.0 for session in sessions)),
         phases=_phases(sessions),

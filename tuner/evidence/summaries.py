@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tuner.evidence.configurations import rank, table, usable, with_objective
 from tuner.evidence.study import Study
+from tuner.store import ids
 from tuner.store.tables import Tables
 
 Records = list[dict[Any, Any]]
@@ -38,13 +39,17 @@ RUNG_COLUMNS = ("iteration", "bracket", "rung", "epochs", "planned", "ended", "f
 def rungs(study: Study, trials: pd.DataFrame) -> pd.DataFrame:
     """One row a planned rung: `planned` configurations train to epoch `epochs`; `ended` of them have, `failed` in vain.
 
-    `state`: done, running, cut off, waiting or not reached. `promoted`: the configurations that went on from here.
+    `state`: done, running, cut off, out of time (the time budget left some out), waiting or not reached. `promoted`:
+    the configurations that went on from here.
     """
     at: dict[tuple[Any, ...], Records] = {}
     for trial in trials[trials["bracket"].notna()].to_dict(orient="records"):
         at.setdefault((trial["iteration"], trial["bracket"], trial["rung"]), []).append(trial)
-    rows = []
+    rows, number = [], 0
     for bracket in study.plan:
+        drawn = {ids.searched(number + place) for place in range(bracket.sizes[0])}
+        number += bracket.sizes[0]
+        narrower = study.state == "finished" and not drawn.isdisjoint(study.out_of_time)
         for rung, (size, last) in enumerate(zip(bracket.sizes, bracket.epochs, strict=True)):
             here = at.get((bracket.iteration, bracket.bracket, rung), [])
             onward = at.get((bracket.iteration, bracket.bracket, rung + 1), [])
@@ -58,7 +63,7 @@ def rungs(study: Study, trials: pd.DataFrame) -> pd.DataFrame:
                     "planned": size,
                     "ended": ended,
                     "failed": sum(t["status"] == "failed" for t in here),
-                    "state": _state(bool(here), ended >= size, study),
+                    "state": "out of time" if narrower and ended < size else _state(bool(here), ended >= size, study),
                     "promoted": tuple(str(t["configuration"]) for t in onward),
                 }
             )

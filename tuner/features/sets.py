@@ -6,7 +6,7 @@ from itertools import groupby
 
 from tuner.backbones.architecture import Architecture
 
-MANY = 1500
+MANY = 3000
 """Images from which on the widest sets would take minutes: a fit works in the smaller of images and channels."""
 SETS = 5
 

@@ -83,17 +83,17 @@ def _compared(results: Results) -> list[str]:
 
 
 def _coverage(results: Results) -> list[str]:
-    """Depths that the budget left without a fair trial: nothing may be concluded about them."""
-    depths = results.depths().to_dict(orient="records")
+    """What the time budget left out, and depths without a fair trial: nothing may be concluded about them."""
+    depths, left_out = results.depths().to_dict(orient="records"), results.study.left_out_by_time()
+    lines = [left_out] if left_out else []
     if len(depths) < 2 or results.study.state != "finished":
-        return []
+        return lines
     never = [str(d["unfrozen_layers"]) for d in depths if not d["tried"]]
     # The frozen backbone was trained in full by the baseline.
     short = [str(d["unfrozen_layers"]) for d in depths if d["tried"] and not d["finished"] and d["unfrozen_layers"]]
-    lines = []
     if never:
         lines.append(
-            f"Depth {words.listed(never)} was never drawn: nothing is known of it. A larger budget would try it."
+            f"Depth {words.listed(never)} was never tried: nothing is known of it. A larger budget would try it."
         )
     if short:
         most = results.study.spec.search.max_epochs

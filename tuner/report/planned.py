@@ -99,9 +99,9 @@ def _state(cut: Cut) -> str:
 
 
 def _estimate(plan: Plan) -> list[RenderableType]:
+    found, fitting = plan.estimate, [Text(_fitting(plan))] if plan.time_budget != "none" else []
     if plan.finished:
-        return [Text("Nothing is left to train: 0 s.", style="bold")]
-    found = plan.estimate
+        return [Text("Nothing is left to train: 0 s.", style="bold"), *fitting]
     table = _table("Estimated for this machine", {"": NAME, "time": NUMBER})
     for name, seconds in found.phases:
         table.add_row(PHASES[name], words.seconds(seconds))
@@ -119,4 +119,14 @@ def _estimate(plan: Plan) -> list[RenderableType]:
         f"Memory at its peak about {room(found.memory)}; disk up to {_room(found.folder)} in the study's folder, most "
         f"of it given back at the end{cache}."
     )
-    return [table, *(Text(line) for line in lines)]
+    return [table, *fitting, *(Text(line) for line in lines)]
+
+
+def _fitting(plan: Plan) -> str:
+    """What the time budget has room for."""
+    searched, missing = next(k for k in plan.kinds if k.name == "search"), plan.estimate.out_of_time.values()
+    never = sum(rung == 0 for rung in missing)
+    some, every = searched.configurations - never, searched.configurations
+    rest = f", {len(missing) - never} of them not to their last epoch" if len(missing) > never else ""
+    rest = rest if some else ": only the baseline is trained"
+    return f"{some} of {every} configurations are expected to fit into the time budget of {plan.time_budget}{rest}."

@@ -45,7 +45,8 @@ class Left:
 
 @dataclass
 class CostModel:
-    """Seconds an epoch takes by place: measured where it was, else by its multiply-adds between those measured.
+    """Seconds an epoch takes by place: measured where it was, else by its multiply-adds between those measured. What
+    the first one at a place held besides, such as the network's trace, does not count once another is known.
 
     `rate` is multiply-adds a second measured on the feature pass, None when the features were all stored: then nothing
     is said about convolutions before one was trained. `per_trial`, `per_fit` (of logistic regression), `per_byte` of
@@ -85,22 +86,28 @@ class CostModel:
         )
 
     def observe(self, place: Place, seconds: Iterable[float]) -> None:
-        """Seconds of finished epochs, none of a trial that failed in its first one; the first one, which may hold a
-        trace, is counted as what it was.
-        """
+        """Seconds of finished epochs, in their order; none of a trial that failed in its first one."""
         if times := list(seconds):
             self._measured.setdefault(place, []).extend(times)
 
     def epoch(self, place: Place) -> float | None:
         """Seconds of one more epoch there, None while nothing tells."""
-        if here := self._measured.get(place):
-            return sum(here) / len(here)
+        here = self._measured.get(place, [])
+        if len(here) > 1 or (here and place[0] == "pooled"):
+            return usual(here)
         if place[0] == "pooled":
             return None
-        known = sorted((self.work(p), sum(t) / len(t)) for p, t in self._measured.items() if p[0] != "pooled")
-        if known:
-            return between(self.work(place), known)
+        others = {p: t for p, t in self._measured.items() if p[0] != "pooled"}
+        others = {p: t for p, t in others.items() if len(t) > 1} or others
+        if others:
+            foretold = between(self.work(place), sorted((self.work(p), usual(t)) for p, t in others.items()))
+            return min([foretold, *here])
         return self.work(place) / self.rate if self.rate else None
+
+    def knows(self, place: Place) -> bool:
+        """Whether what it says of an epoch there is more than the first one with all that it held besides."""
+        kind = [t for p, t in self._measured.items() if (p[0] == "pooled") == (place[0] == "pooled")]
+        return any(len(times) > 1 for times in kind) or (place[0] != "pooled" and bool(self.rate) and not kind)
 
     def average(self, places: Sequence[Place]) -> float | None:
         """Mean seconds of an epoch over configurations drawn evenly from `places`."""
@@ -123,6 +130,14 @@ class CostModel:
         each.
         """
         return asked if isinstance(asked, int) else MANY_SEEDS if MANY_SEEDS * work <= CHEAP else SEEDS
+
+
+def usual(seconds: Sequence[float]) -> float:
+    """What an epoch takes when nothing comes between: the lower quartile of all but the first; of a single one itself.
+    A network is traced in a first epoch, and which further head is a new one is not known here.
+    """
+    rest = sorted(seconds[1:]) or seconds
+    return rest[(len(rest) - 1) // 4]
 
 
 def between(at: float, known: Sequence[tuple[float, float]]) -> float:
@@ -155,12 +170,13 @@ def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
     """Everything that has not been trained yet, in the order it will be."""
     waiting = [t for t in plan.baseline if t.key not in facts.outcomes]
     heads = [t for t in waiting if t.kind != "logistic"]
-    fits = sum(_fits(t.values) for t in waiting if t.kind == "logistic")
-    left = [Left("baseline", len(heads), _epochs(heads, facts), (FROZEN,), logistic=fits)]
+    fits = sum(fits_of(t.values) for t in waiting if t.kind == "logistic")
+    left = [Left("baseline", len(heads), epochs_left(heads, facts), (FROZEN,), logistic=fits)]
     for bracket in plan.brackets:
         left += _bracket(plan, facts, model, bracket)
     left = [part for part in left if part.trials or part.logistic]
-    if plan.confirm is None or not plan.brackets:
+    nobody = all(facts.out_of_time.get(ids.searched(draw.number)) == 0 for draw in plan.draws)
+    if plan.confirm is None or nobody:
         return left
     if left:
         return left + unknown_sides(plan, model, plan.confirm, winners(plan, model))
@@ -170,11 +186,12 @@ def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
     return [part for part in left if part.trials or part.logistic]
 
 
-def _fits(values: Configuration) -> int:
+def fits_of(values: Configuration) -> int:
+    """How many fits a logistic regression takes."""
     return SETS if values.cuts else 1
 
 
-def _epochs(trials: Sequence[Trial], facts: Facts) -> int:
+def epochs_left(trials: Sequence[Trial], facts: Facts) -> int:
     """Epochs still to train in trials that have not ended: what a resume keeps of running ones is done."""
     left = 0
     for trial in trials:
@@ -187,7 +204,7 @@ def _epochs(trials: Sequence[Trial], facts: Facts) -> int:
 def _bracket(plan: Plan, facts: Facts, model: CostModel, bracket: Bracket) -> list[Left]:
     left, known = [], list(schedule.rungs(plan, facts, bracket))
     ended = schedule.ended_in(plan, facts, bracket)
-    for rung, planned in enumerate(bracket.sizes):
+    for rung, planned in enumerate(schedule.sizes(plan, facts, bracket)):
         # Of a rung that is determined it is known who trains in it; of one above, any of those below may.
         here = known[rung] if rung < len(known) else known[-1]
         size = len(here) if rung < len(known) else min(planned, len(here))
@@ -195,7 +212,7 @@ def _bracket(plan: Plan, facts: Facts, model: CostModel, bracket: Bracket) -> li
         places = tuple(model.place(d.values) for d in rest or here)
         each = bracket.epochs[rung] - (bracket.epochs[rung - 1] if rung else 0)
         if rung < len(known):
-            epochs = _epochs(schedule.waiting_in(plan, facts, bracket), facts) if rung == len(known) - 1 else 0
+            epochs = epochs_left(schedule.waiting_in(plan, facts, bracket), facts) if rung == len(known) - 1 else 0
         else:
             epochs = size * each
         following = bracket.sizes[rung + 1] if rung + 1 < len(bracket.sizes) else 0
@@ -249,7 +266,7 @@ def _side(plan: Plan, facts: Facts, model: CostModel, side: Side, seeds: int) ->
 
     folds = sum(plan.folds) - ended("fold", sum(plan.folds))
     if side.kind == "logistic":
-        return Left("confirm", 0, 0, (FROZEN,), logistic=folds * _fits(Configuration.from_dict(side.hyperparameters)))
+        return Left("confirm", 0, 0, (FROZEN,), logistic=folds * fits_of(Configuration.from_dict(side.hyperparameters)))
     rest = seeds - ended("seed", seeds)
     epochs = rest * (side.epochs + _looks(model)) + folds * plan.max_epochs
     place = model.place(Configuration.from_dict(side.hyperparameters))

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tuner.errors import SearchError
+from tuner.evidence.study import out_of_time
 from tuner.search import schedule
+from tuner.search.budget import Budget, too_late
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.confirming import Confirming
 from tuner.search.costs import CostModel, seconds_left
@@ -52,6 +54,7 @@ class Driver:
     confirm: Confirming
     cost: CostModel
     environment: Mapping[str, Any] | None = None
+    budget: Budget = field(default_factory=Budget)
     _running: dict[str, Trial] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -85,13 +88,31 @@ class Driver:
         if self.stop.is_set():
             self.executor.stop()
             return
-        free = self.executor.slots - len(self._running)
-        for trial in schedule.ready(self.plan, self.facts, self._keys())[: max(0, free)]:
+        for trial in self._next(max(0, self.executor.slots - len(self._running))):
             spec = self._begin(trial)
             if spec is not None:
                 token = secrets.token_hex(8)
                 self._running[token] = trial
                 self.executor.submit(token, spec)
+
+    def _next(self, free: int) -> list[Trial]:
+        """What begins now on `free` slots. What there is no time for any more is left out, on record and for good."""
+        while True:
+            ready, left = schedule.ready(self.plan, self.facts, self._keys()), self.budget.left()
+            options = {"free": free, "slots": self.executor.slots}
+            late = too_late(self.plan, self.facts, self.cost, ready, left=left, **options)
+            if not late:
+                return ready[:free]
+            if not self.facts.out_of_time:
+                (trial, takes), *_ = late
+                text = (
+                    f"{trial.configuration} and what has to follow it would take about {takes:.0f} s, of the time "
+                    f"budget of {self.budget.text} {max(0.0, left):.0f} s are left: what would not end in time is left "
+                    "out from here on."
+                )
+                self.listen(Notice(text))
+            self.facts.out_of_time |= {trial.configuration: trial.rung or 0 for trial, _ in late}
+            self.store.leave_out(self.budget.text, self.facts.out_of_time)
 
     def _pause(self) -> None:
         if self.stop.is_set():
@@ -114,6 +135,8 @@ class Driver:
                 drawn = sum(b.sizes[0] for b in self.plan.brackets)
                 self.listen(Phase("search", f"Hyperband, {drawn} configurations"))
             else:
+                if left_out := out_of_time(self.budget.text, self.facts.out_of_time, len(self.plan.draws)):
+                    self.listen(Notice(left_out, warning=True))
                 self._check_any()
                 if self.plan.confirm is not None:
                     self.listen(self.confirm.announcement(self.plan, self.facts))
@@ -287,6 +310,8 @@ class Driver:
         if not self.plan.brackets or schedule.leaders(self.plan, self.facts, "search"):
             return
         ended = [o for draw in self.plan.draws for o in self.facts.rungs(ids.searched(draw.number))]
+        if not ended:  # the time budget left them all out
+            return
         reasons = sorted({str(o.reason) for o in ended if o.status == "FAILED"})
         raise SearchError(
             f"Every searched configuration failed: {'; '.join(reasons[:3])}. Lower space.learning_rate or look at the "

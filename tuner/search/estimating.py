@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.images.mapped import HELD
 from tuner.search import space as spaces
-from tuner.search.costs import FROZEN, CostModel, Left, Place, between, unknown_sides, winners
+from tuner.search.budget import Budget, foreseen
+from tuner.search.costs import FROZEN, CostModel, Left, Place, between, outstanding, unknown_sides, winners
 from tuner.search.work import Work
 from tuner.spec.configuration import REFERENCE, Configuration
+from tuner.store import ids
 
 if TYPE_CHECKING:
     from tuner.search.probe import Probe
@@ -25,7 +28,8 @@ LIBRARIES = 300_000_000  # bytes that pandas, scikit-learn and what they load ad
 class Estimate:
     """Seconds by phase in order, bytes of memory at the peak and of disk.
 
-    `low` and `high`: seconds of the confirmation when the cheapest or the dearest configuration wins.
+    `low` and `high`: seconds of the confirmation when the cheapest or the dearest configuration wins. `out_of_time`:
+    configurations that the time budget is expected to leave out, and the rung they are missing from.
     """
 
     phases: tuple[tuple[str, float], ...]
@@ -34,6 +38,7 @@ class Estimate:
     memory: int
     cache: int
     folder: int
+    out_of_time: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -65,13 +70,17 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
     )
     found = probe.run(subject, folder)
     model = _model(work, found)
-    phases = {"start": start + _reading(work) + found.backbone + end, "features": found.features}
+    begin = start + _reading(work) + found.backbone
+    phases = {"start": begin + end, "features": found.features}
+    budget = Budget(work.spec.search.time_budget, work.facts.seconds, clock=lambda: begin + found.features)
+    expected = foreseen(work.plan, work.facts, model, budget.left())
+    left = outstanding(work.plan, expected, model)
     phases |= dict.fromkeys(("baseline", "search", "confirm"), 0.0)
     if work.plan.confirm is None:
         del phases["confirm"]
     for part in left:
         phases[part.phase] += model.seconds(part) or 0.0
-    for phase, seconds in _networks(work, found, left).items():
+    for phase, seconds in _networks(work, found, left, expected.out_of_time).items():
         phases[phase] += seconds
     each = [_confirmed(work, model, place) for place in winners(work.plan, work.cost)]
     known = len([p for p in left if p.phase != "confirm"]) == 0
@@ -79,7 +88,8 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
     cache = sum(len(dataset.images) * work.network.bytes(c) for view in work.missing for c in view)
     means = sum(4 * len(dataset.images) * work.network.shape(c)[-1] for c in work.means)
     cache += means * sum(bool(view) for view in work.missing)
-    return Estimate(tuple(phases.items()), low, high, _memory(work, found), cache, _folder(work, found))
+    disk, late = _folder(work, found), expected.out_of_time
+    return Estimate(tuple(phases.items()), low, high, _memory(work, found), cache, disk, late)
 
 
 def _model(work: Work, found: Probe) -> CostModel:
@@ -94,7 +104,7 @@ def _model(work: Work, found: Probe) -> CostModel:
         _measured={},
     )
     for place, seconds in found.epochs.items():
-        model.observe(place, [seconds])
+        model.observe(place, [seconds] * 2)  # no trace in it, as there may be in the first of a search
     return model
 
 
@@ -109,7 +119,7 @@ def _reading(work: Work) -> float:
     return size * per_byte
 
 
-def _networks(work: Work, found: Probe, left: list[Left]) -> dict[str, float]:
+def _networks(work: Work, found: Probe, left: list[Left], out_of_time: Mapping[str, int]) -> dict[str, float]:
     """Seconds to make and trace the networks that will be met, each once; they live as long as the process."""
     seconds = {"baseline": 0.0, "search": 0.0, "confirm": 0.0}
     phases = {part.phase for part in left}
@@ -130,7 +140,8 @@ def _networks(work: Work, found: Probe, left: list[Left]) -> dict[str, float]:
             meet("baseline", values)
     if "search" in phases:
         for draw in work.plan.draws:
-            meet("search", draw.values)
+            if out_of_time.get(ids.searched(draw.number)) != 0:
+                meet("search", draw.values)
     elif "confirm" in phases:
         for part in left:
             for place in part.places:

@@ -25,7 +25,9 @@ class Outcome:
 
 @dataclass
 class Facts:
-    """`lost`: configurations whose kept weights are missing or damaged, to be trained again."""
+    """`lost`: configurations whose kept weights are missing or damaged, to be trained again. `out_of_time`:
+    configuration -> the rung that the time budget left it out of.
+    """
 
     rule: Rule
     outcomes: dict[Key, Outcome] = field(default_factory=dict)
@@ -36,6 +38,12 @@ class Facts:
     confirmation: Confirmation | None = None
     predicted: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
+    out_of_time: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Of all finished epochs."""
+        return sum(row.seconds for rows in self.epochs.values() for row in rows)
 
     def best(self, configuration: str, up_to: int | None = None) -> EpochRow | None:
         """Of the finished epochs, of the first `up_to` only if given, the one that counts by the study's rule."""
@@ -74,6 +82,7 @@ def read(store: Store, rule: Rule) -> Facts:
     with tables.damage_named(store.path):
         found = Facts(rule, checkpoints=store.checkpoints())
         found.confirmation, found.predicted = store.confirmation(), held_out.predicted(store)
+        _, found.out_of_time = store.out_of_time()
         for epoch in tables.rows(store, tables.Epoch):
             metrics = (epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy)
             if None not in metrics:

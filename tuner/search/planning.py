@@ -36,7 +36,9 @@ DOWNLOAD_BYTES = 94_765_736  # ImageNet's weights without the top
 
 @dataclass(frozen=True)
 class Plan:
-    """All that `tlstudy plan` shows. `notices` are the sentences that a search would say of the space."""
+    """All that `tlstudy plan` shows. `notices` are the sentences that a search would say of the space. What the
+    `time_budget` is expected to leave out is in the estimate.
+    """
 
     photographs: Mapping[str, int]
     kinds: tuple[Kind, ...]
@@ -45,6 +47,7 @@ class Plan:
     notices: tuple[str, ...]
     begun: bool
     winner_known: bool
+    time_budget: str
     estimate: Estimate
 
     @property
@@ -95,7 +98,7 @@ def plan(
                 doing("Trying what this machine takes")
                 estimate = _estimate(work, left, room / "probe", start, end)
             else:
-                estimate = Estimate((), 0.0, 0.0, 0, 0, 0)
+                estimate = Estimate((), 0.0, 0.0, 0, 0, 0, work.facts.out_of_time)
             s = spec.search
             options = {"max_epochs": s.max_epochs, "factor": s.factor, "iterations": s.hyperband_iterations}
             shrunk = draws.shrunk(work.space, work.plan.brackets, **options)
@@ -107,6 +110,7 @@ def plan(
                 (*dataset.warnings, *work.space.notices, *([shrunk] if shrunk else []), *notices),
                 store.meta("spec") is not None,
                 not searching(left),
+                s.time_budget,
                 estimate,
             )
 

@@ -2,8 +2,9 @@
 
 A promotion depends on a complete rung only, never on the order in which trials end, so one worker and forty give the
 same table (synchronous successive halving; Li et al., JMLR 18, 2018). Failed trials rank last and their rung fills with
-who is left. Three stages follow one another: the baseline and Hyperband's search may overlap, the confirmation begins
-when both have ended.
+who is left. A rung that the time budget left some out of is complete when the others have ended, and fewer of them go
+on; a promotion that was made stays, also when those left out are trained after all. Three stages follow one another:
+the baseline and Hyperband's search may overlap, the confirmation begins when both have ended.
 """
 
 from __future__ import annotations
@@ -55,10 +56,7 @@ def unfinished(plan: Plan, facts: Facts) -> int:
     """Trials of baseline and search that have not ended; of a rung that is not determined yet, as many as planned."""
     left = len(_waiting(plan.baseline, facts))
     for bracket in plan.brackets:
-        sizes = [*bracket.sizes]
-        for rung, members in enumerate(rungs(plan, facts, bracket)):
-            sizes[rung] = len(members)
-        left += sum(sizes) - sum(ended_in(plan, facts, bracket))
+        left += sum(sizes(plan, facts, bracket)) - sum(ended_in(plan, facts, bracket))
     return left
 
 
@@ -66,16 +64,47 @@ def unfinished(plan: Plan, facts: Facts) -> int:
 
 
 def rungs(plan: Plan, facts: Facts, bracket: Bracket) -> Iterator[list[Draw]]:
-    """The configurations of each rung, best of the rung below first, as far up as complete rungs determine them."""
-    members = plan.drawn(bracket)
-    for rung in range(len(bracket.sizes)):
+    """The configurations of each rung, best of the rung below first, as far up as complete rungs determine them; those
+    that are left out not among them.
+    """
+    members, narrower = _in_time(plan.drawn(bracket), facts, 0)
+    for rung, size in enumerate((*bracket.sizes[1:], 0)):
         yield members
         ended = [facts.outcomes.get((ids.searched(d.number), rung)) for d in members]
         if any(outcome is None for outcome in ended):
             return
         if rung + 1 < len(bracket.sizes):
-            ranked = sorted((o.rank, i) for i, o in enumerate(ended) if o is not None and o.status == "COMPLETED")
-            members = [members[i] for _, i in ranked[: bracket.sizes[rung + 1]]]
+            wanted = promoted_of(bracket, rung, len(members)) if narrower else size
+            order = sorted((o.rank, i) for i, o in enumerate(ended) if o is not None and o.status == "COMPLETED")
+            ranked = [members[i] for _, i in order]
+            best = {draw.number for draw in ranked[:size]}  # the states of others are not kept
+            ranked, cut = _in_time(ranked, facts, rung + 1)
+            going = {draw.number for draw in ranked if (ids.searched(draw.number), rung + 1) in facts.ids}
+            others = [draw.number for draw in ranked if draw.number in best - going]
+            going |= {*others[: max(0, wanted - len(going))]}
+            members, narrower = [draw for draw in ranked if draw.number in going], narrower or cut
+
+
+def _in_time(draws: Sequence[Draw], facts: Facts, rung: int) -> tuple[list[Draw], bool]:
+    """Those that are not left out of a rung, and whether some are."""
+    found = [d for d in draws if facts.out_of_time.get(ids.searched(d.number)) != rung]
+    return found, len(found) < len(draws)
+
+
+def promoted_of(bracket: Bracket, rung: int, trained: int) -> int:
+    """How many of `trained` configurations of a rung go on: the share that is planned, at least one."""
+    return min(trained, max(1, trained * bracket.sizes[rung + 1] // bracket.sizes[rung]))
+
+
+def sizes(plan: Plan, facts: Facts, bracket: Bracket) -> list[int]:
+    """How many are trained in each rung: those that it is determined for; above, as many as planned, or the same share
+    of fewer where some are left out.
+    """
+    found = [len(members) for members in rungs(plan, facts, bracket)]
+    narrower = any(ids.searched(d.number) in facts.out_of_time for d in plan.drawn(bracket))
+    for rung in range(len(found), len(bracket.sizes)):
+        found.append(promoted_of(bracket, rung - 1, found[-1]) if narrower else bracket.sizes[rung])
+    return found
 
 
 def waiting_in(plan: Plan, facts: Facts, bracket: Bracket) -> list[Trial]:
@@ -93,13 +122,14 @@ def ended_in(plan: Plan, facts: Facts, bracket: Bracket) -> list[int]:
 def failed_rung(plan: Plan, facts: Facts, trial: Trial) -> list[str]:
     """The reasons when every configuration of the trial's rung has failed: something is wrong with all of them.
 
-    A later rung of a single configuration is no such sign: its failure is its own.
+    A later rung of a single configuration, or one that the others were left out of, is no such sign: its failure is its
+    own.
     """
     for bracket in plan.brackets:
         if (bracket.iteration, bracket.bracket) == (trial.iteration, trial.bracket) and trial.rung is not None:
             members = list(rungs(plan, facts, bracket))[trial.rung]
             ended = [facts.outcomes.get((ids.searched(d.number), trial.rung)) for d in members]
-            if trial.rung and len(members) == 1:
+            if len(members) == 1 and (trial.rung or bracket.sizes[0] > 1):
                 return []
             return [str(o.reason) for o in ended if o] if all(o and o.status == "FAILED" for o in ended) else []
     return []
@@ -191,7 +221,7 @@ def needed(plan: Plan, facts: Facts, running: Collection[Key]) -> set[tuple[str,
     """The checkpoints, by configuration and role, that a running trial, a later rung, the confirmation or an export of
     winner, baseline or reference can need.
     """
-    whole = {name for name, _ in running} | _may_be_promoted(plan, facts)
+    whole = {name for name, _ in running} | _may_be_promoted(plan, facts) | facts.out_of_time.keys()
     found = {(name, role) for name in whole for role in ("last", "best")}
     for kind in ("search", "baseline", "reference", "logistic"):
         found |= {(trial.configuration, "best") for _, trial in leaders(plan, facts, kind)[:1]}
@@ -199,16 +229,18 @@ def needed(plan: Plan, facts: Facts, running: Collection[Key]) -> set[tuple[str,
 
 
 def _may_be_promoted(plan: Plan, facts: Facts) -> set[str]:
+    """Those that can be among the planned number of a next rung, when all that is left out is taken up again too, and
+    those that were promoted.
+    """
     found = set[str]()
     for bracket in plan.brackets:
-        for rung, members in enumerate(rungs(plan, facts, bracket)):
-            if rung + 1 == len(bracket.sizes):
-                continue
-            names = [ids.searched(d.number) for d in members]
-            ended = [(o.rank, i) for i, n in enumerate(names) if (o := _completed(facts, n, rung)) is not None]
-            for _, i in sorted(ended)[: bracket.sizes[rung + 1]]:
-                if (names[i], rung + 1) not in facts.outcomes:
-                    found.add(names[i])
+        order = [ids.searched(d.number) for d in plan.drawn(bracket)]
+        for rung, size in enumerate(bracket.sizes[1:]):
+            # Of equals who was better in the rung below is promoted, as `rungs` has it.
+            ended = sorted((o.rank, i) for i, n in enumerate(order) if (o := _completed(facts, n, rung)) is not None)
+            order = [order[i] for _, i in ended]
+            begun = [name for name in order if (name, rung + 1) in facts.ids]
+            found |= {name for name in (*order[:size], *begun) if (name, rung + 1) not in facts.outcomes}
     return found
 
 

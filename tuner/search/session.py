@@ -29,6 +29,7 @@ from tuner.features import bank
 from tuner.images.dataset import Dataset
 from tuner.search import sameness, setup
 from tuner.search import space as spaces
+from tuner.search.budget import Budget, grew
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.events import Counted, Listener, Notice, Phase, Planned, Progress
 from tuner.spec.rules import rules_of
@@ -82,7 +83,8 @@ def run(
             )
             outcome: str | None = "failed"
             try:
-                _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how)
+                budget = Budget(spec.search.time_budget, began=began)
+                _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
                 _notice_changes(dataset, listen)
                 outcome = "finished"
             except (Interrupted, KeyboardInterrupt):
@@ -160,6 +162,7 @@ def _search(
     stop: threading.Event,
     overrides: Mapping[str, Any],
     how: How,
+    budget: Budget,
 ) -> None:
     # Only now: this module has to import before a backend is chosen, and these import Keras.
     from tuner.search import draws, facts, schedule
@@ -190,9 +193,13 @@ def _search(
         sameness.record(spec, store, dataset, backbone, space, environment, overrides)
         store.record_plan(plan.brackets, plan.draws, plan.frozen, s.hyperband_iterations)
         store.set_meta(searched=list(space.searched()), folds=list(plan.folds))
+        if grew(store, s.time_budget):
+            listen(Notice(f"search.time_budget is {s.time_budget} now: what there was no time for is taken up again."))
+            store.leave_out(s.time_budget, {})
     networks = setup.compiled(spec, space, backbone, len(dataset.classes))
     context = setup.context(spec, rules, dataset, networks=networks, stored=stored, checkpoints=folder.checkpoints)
     known = facts.read(store, plan.rule)
+    budget.spent = known.seconds
     if not how.search and (unfinished := schedule.unfinished(plan, known)):
         raise UsageError(
             f"{folder.root}: {unfinished} of {plan.total} trials of the search have not ended; a "
@@ -217,6 +224,7 @@ def _search(
         confirm=confirming,
         cost=cost,
         environment=environment,
+        budget=budget,
     )
     done = plan.total - schedule.unfinished(plan, known)
     listen(Planned(plan.brackets, len(plan.frozen), s.max_epochs, s.objective, done, plan.total))

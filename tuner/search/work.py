@@ -9,7 +9,7 @@ from tuner.backbones.architecture import architecture
 from tuner.backbones.weights import Weights
 from tuner.features import bank
 from tuner.images.dataset import Dataset
-from tuner.search import facts, schedule, setup
+from tuner.search import budget, facts, schedule, setup
 from tuner.search import space as spaces
 from tuner.search.costs import FROZEN, Left, outstanding, planned, winners
 from tuner.spec.rules import rules_of
@@ -89,6 +89,8 @@ class Work:
         self.missing = tuple(tuple(c for c in self.wanted if c not in here) for here in self.stored)
         self.plan = setup.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
         self.facts = facts.read(store, self.plan.rule)
+        if budget.grew(store, spec.search.time_budget):
+            self.facts.out_of_time = {}
         self.cost = setup.cost_model(spec, self.network, dataset, ("image", *self.wanted))
 
     def outstanding(self) -> list[Left]:

@@ -311,6 +311,15 @@ class Store:
         """Before the first of its trials begins."""
         self.set_meta(confirmation=asdict(confirmation))
 
+    def out_of_time(self) -> tuple[str, dict[str, int]]:
+        """(The time budget, configuration -> the rung that there was no time for): who was left out."""
+        found = self.meta("out_of_time", {"budget": "none", "trials": {}})
+        return found["budget"], found["trials"]
+
+    def leave_out(self, budget: str, trials: Mapping[str, int]) -> None:
+        """Replaces what `out_of_time` returns."""
+        self.set_meta(out_of_time={"budget": budget, "trials": dict(trials)})
+
     def _configuration(self, text: str) -> Configuration:
         with self._explained():
             return Configuration.from_dict(json.loads(text))
