@@ -204,13 +204,14 @@ def _share(counts: Sequence[int], total: int | None = None) -> list[str]:
 def _limits(study: Study, row: Row, exported: Exported, baseline: bool) -> list[str]:
     train = sum(study.counts.get("train", ())) if exported.refit is None else exported.refit.photographs
     validation = words.several(study.validation, "validation photograph")
+    best = study.rule.checkpoint == "best"
+    chosen = "This configuration and its epoch were" if best else "This configuration was"
     always = [
         f"It learned from {words.several(train, 'photograph')} and knows nothing but what those show. Photographs of "
         "another camera, place, season or purpose are another question.",
         "It always answers with one of its classes, also for a photograph of none of them. Its probabilities were not "
         "calibrated.",
-        f"This configuration and its epoch were chosen on the {validation}: the figures on them are better than new "
-        "photographs will give.",
+        f"{chosen} chosen on the {validation}: the figures on them are better than new photographs will give.",
     ]
     leak = f"**Leak**: {words.several(study.leaked, 'photograph')} stood in two splits; the figures are too good by an"
     untrained = "**No pretraining**: the backbone's weights were random, so nothing here is about transfer learning."
