@@ -99,7 +99,7 @@ def _coverage(results: Results) -> list[str]:
         most = results.study.spec.search.max_epochs
         lines.append(
             f"No configuration with {' or '.join(short)} unfrozen layers was trained for all {most} epochs: "
-            "others were ahead of them after fewer, which is no proof."
+            f"others were ahead of them after fewer{', or time ran out' if left_out else ''}, which is no proof."
         )
     return lines
 

@@ -4,7 +4,8 @@ A trial of the search begins only when all that it commits to is expected to end
 every bracket that was begun (of its own with one more trial in this rung), and the confirmation of its configuration or
 of the one that leads, whichever is dearer. So a bracket that the time does not do for becomes a narrower one and
 still comes to its end. The baseline, and the confirmation of what the search found, are trained whatever they take. A
-trial that nobody can tell the cost of begins, so at most one a slot is too much.
+trial of a kind that was never measured begins if it alone fits as far as anything tells: its epochs say what others
+take.
 
 The clock is asked once for each trial: who is left out is recorded, and from then on what runs next follows from what
 is recorded alone, on any machine, until the budget is made larger.
@@ -120,13 +121,15 @@ class _Ahead:
         self._leader = self._likely_winner()
 
     def takes(self, trial: Trial) -> float:
-        """Seconds until everything has ended that this trial commits to, if it begins now; 0 while nothing tells."""
-        place = self.model.place(trial.values)
+        """Seconds until everything has ended that this trial commits to, if it begins now; the trial's own, as far as
+        anything tells, while such an epoch was not measured.
+        """
+        place, own = self.model.place(trial.values), _seconds(self.model, _own(self.model, trial, self.facts))
         if not self.model.knows(place):
-            return 0.0
+            return own
         rest = sum(self._rest(bracket, trial) for bracket in self.plan.brackets)
         confirming = max(self._confirmation(at) for at in (place, *self._leader))
-        return _seconds(self.model, _own(self.model, trial, self.facts)) + (rest + confirming) / self.slots
+        return own + (rest + confirming) / self.slots
 
     def begins(self, trial: Trial) -> None:
         """Takes a trial for begun."""

@@ -105,9 +105,8 @@ class CostModel:
         return self.work(place) / self.rate if self.rate else None
 
     def knows(self, place: Place) -> bool:
-        """Whether what it says of an epoch there is more than the first one with all that it held besides."""
-        kind = [t for p, t in self._measured.items() if (p[0] == "pooled") == (place[0] == "pooled")]
-        return any(len(times) > 1 for times in kind) or (place[0] != "pooled" and bool(self.rate) and not kind)
+        """Whether what it says of an epoch there rests on more than a first one with all that it held besides."""
+        return any(len(t) > 1 for p, t in self._measured.items() if (p[0] == "pooled") == (place[0] == "pooled"))
 
     def average(self, places: Sequence[Place]) -> float | None:
         """Mean seconds of an epoch over configurations drawn evenly from `places`."""
