@@ -93,6 +93,15 @@ class Results:
         """(path in the data, SHA-256 of the file then) of each validation image, in the study's order."""
         return [(image.path, image.sha256) for image in self._tables.images if image.split == "val"]
 
+    def training_files(self) -> list[tuple[str, int, str]]:
+        """(path in the data, class, SHA-256 of the file then) of each training image, in the study's order."""
+        return [(image.path, image.label, image.sha256) for image in self._tables.images if image.split == "train"]
+
+    @property
+    def database(self) -> Path:
+        """The study.db that was read."""
+        return self._tables.path
+
     def times(self) -> Times:
         """Where the time of all sessions went."""
         return summaries.times(self._tables, self.study, self._costs)

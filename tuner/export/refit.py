@@ -115,22 +115,30 @@ def train(
 def _features(
     spec: Spec, dataset: Dataset, backbone: Backbone, values: Configuration, say: Callable[[str], None]
 ) -> features.Features:
-    """The features at the configuration's cut, or the means at its cuts; the search has stored them already where its
-    budget allowed.
+    """The features at the configuration's cut, of the views that it trains on too, or the means at its cuts; the search
+    has stored them already where its budget allowed.
     """
-    budget, mirrored = spec.search.feature_budget_gb * 1e9, spec.search.mirrored
-    network, images = backbone.architecture, len(dataset.images)
-    cut = network.cut_for(values.unfrozen_layers, spec.backbone.batch_norm)
-    wanted = features.worth_storing({"pooled": 1, cut: 1}, images * (1 + mirrored), network, budget)
-    return features.ensure(
+    from tuner.search import setup
+
+    def progress(done: int, total: int) -> None:
+        say(f"Features: {done} of {total} photographs")
+
+    network, images, budget = backbone.architecture, len(dataset.images), spec.search.feature_budget_gb * 1e9
+    seen = (values.augmentation,)
+    mirrored = setup.mirrored(spec, seen)
+    needed = {"pooled": 1, network.cut_for(values.unfrozen_layers, spec.backbone.batch_norm): 1}
+    wanted = features.worth_storing(needed, images * (1 + mirrored), network, budget)
+    found = features.ensure(
         backbone,
         dataset.images,
         dataset.key,
         wanted,
         cache_root(),
-        on_progress=lambda done, total: say(f"Features: {done} of {total} photographs"),
+        on_progress=progress,
         budget=budget,
         said=say,
         means=sets.read(sets.asked(values.cuts, network, images)),
         mirrored=mirrored,
     )
+    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, splits=("train", "val"))
+    return setup.with_views(found, spec, backbone, dataset, views, on_progress=progress, said=say)

@@ -1,6 +1,7 @@
 """Features: the frozen prefix's activations for every image, computed once and memory-mapped.
 
-Of the image as decoded and, where predictions are averaged over both, of its mirror image: the two views.
+Of the image as decoded and, where both are predicted or trained on, of its mirror image; and of the augmented views of
+the images that are trained on, each a view of its own, so that a killed process loses the one it was at.
 
 One entry of `artifacts.entries` a view and cut, `<cache>/features/<key>/`, holding `features.npy` (float32, (images,
 *shape of the cut), in the order of the dataset); the means over height and width at a cut are an entry of their own.
@@ -32,6 +33,7 @@ from tuner.backbones.backbone import Backbone
 from tuner.backends import backend
 from tuner.errors import RunError
 from tuner.images.mapped import Rows
+from tuner.images.views import FLIP, NONE, View
 
 BATCH = 32
 NAME = "features.npy"
@@ -39,6 +41,48 @@ PLAIN, MIRRORED = "plain", "mirrored"
 """Views: the image as decoded, and with its columns reversed."""
 MEAN = " mean"
 """After the name of a cut: the mean over height and width there."""
+
+Pass = Callable[[np.ndarray], list[np.ndarray]]
+
+
+class Views:
+    """Views of images at one cut. numbers: those an epoch picks among, 0 for the plain image. parts: for each number
+    the arrays that hold it, and the dataset's row that each begins at.
+    """
+
+    def __init__(self, parts: Mapping[int, Sequence[tuple[int, np.ndarray]]]) -> None:
+        self.numbers = tuple(parts)
+        # A map's own class makes each row that is taken of it slow.
+        self._parts = {n: [(first, np.asarray(array)) for first, array in arrays] for n, arrays in parts.items()}
+        self._readers = [Rows(array) for arrays in parts.values() for _, array in arrays]
+
+    def take(self, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """A copy of view `numbers` int64 (n,) of the images `rows` int64 (n,), in that order. Raises ValueError for an
+        image that has no such view.
+        """
+        every = [self._one(row, number) for row, number in zip(rows.tolist(), numbers.tolist(), strict=True)]
+        found = np.stack(every)
+        self._readers[0].touched(found.nbytes)
+        return found
+
+    def _one(self, row: int, number: int) -> np.ndarray:
+        for first, array in self._parts[number]:
+            if first <= row < first + len(array):
+                found: np.ndarray = array[row - first]
+                return found
+        raise ValueError(f"view {number} of image {row} is not stored")
+
+
+@dataclass(frozen=True)
+class Picked:
+    """One view of each image: `numbers` int64 (images,) says which."""
+
+    views: Views
+    numbers: np.ndarray
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """A copy of the picked views of `rows` int64 (n,)."""
+        return self.views.take(rows, self.numbers[rows])
 
 
 @dataclass(frozen=True)
@@ -50,11 +94,16 @@ class Features:
     rate: float | None = None  # multiply-adds a second of that computing, its trace included
     means: Mapping[str, np.ndarray] = field(default_factory=dict)  # by cut, over height and width: (images, channels)
     mirror: Features | None = None  # of the mirror images, where predictions are averaged over both
+    augmented: Mapping[tuple[str, str], Views] = field(default_factory=dict)  # by augmentation and cut
 
     @property
     def views(self) -> tuple[Features, ...]:
         """What a prediction is averaged over: the images and, where they count, their mirror images."""
         return (self,) if self.mirror is None else (self, self.mirror)
+
+    def cuts(self, augmentation: str) -> list[str]:
+        """The cuts at which images that are seen so are stored."""
+        return list(self.arrays) if augmentation == NONE else [c for name, c in self.augmented if name == augmentation]
 
     def looks(self, cut: str) -> tuple[np.ndarray, ...]:
         """The arrays of each view at a cut."""
@@ -124,17 +173,58 @@ def ensure(
     Raises RunError when the disk cannot take them, KeyboardInterrupt on request to stop; what was half-written is
     removed and what was whole stays.
     """
-    artifacts, found = Artifacts(cache / "features"), list[Features]()
+    artifacts, found, passes = Artifacts(cache / "features"), list[Features](), dict[tuple[str, ...], Pass]()
     names = [*wanted, *(cut + MEAN for cut in means)]
     for view in views(mirrored):
         seen = images if view == PLAIN else images[:, :, ::-1]
         parts = {name: _key_parts(backbone, images_key, name, view) for name in names}
-        found.append(_ensure(backbone, seen, parts, artifacts, on_progress, should_stop, said))
+        found.append(_ensure(backbone, seen, parts, artifacts, on_progress, should_stop, said, passes))
     artifacts.prune(budget)  # when all are in use: none of them goes
     plain, *others = found
     computed = tuple(dict.fromkeys(cut for one in found for cut in one.computed))
     rate = next((one.rate for one in found if one.rate), None)
     return replace(plain, computed=computed, rate=rate, mirror=others[0] if others else None)
+
+
+def with_views(
+    features: Features,
+    backbone: Backbone,
+    sets: Sequence[View],
+    wanted: Sequence[str],
+    cache: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+    should_stop: threading.Event | None = None,
+    budget: float = float("inf"),
+    said: Said = silent,
+) -> Features:
+    """`features` with those of all views at every cut of `wanted`, each view in a pass like the plain images'; the
+    views' own squares are at "image". The mirror images, where there are any, are views too.
+
+    Parameters and errors are those of `ensure`.
+    """
+    artifacts, passes = Artifacts(cache / "features"), dict[tuple[str, ...], Pass]()
+    total, done, rate, told = sum(len(v.squares) for v in sets), 0, features.rate, set[str]()
+    found: dict[tuple[str, str], dict[int, list[tuple[int, np.ndarray]]]] = {}
+    if features.mirror is not None:
+        found = {(FLIP, c): {k: [(0, look)] for k, look in enumerate(features.looks(c))} for c in features.arrays}
+
+    def progress(number: int, _: int) -> None:
+        if on_progress:
+            on_progress(done + number, total)
+
+    def say(text: str) -> None:
+        if text not in told:
+            said(text)
+        told.add(text)
+
+    for v in sets:
+        parts = {cut: _key_parts(backbone, v.key, cut, v.name) for cut in wanted}
+        here = _ensure(backbone, v.squares, parts, artifacts, progress, should_stop, say, passes)
+        done, rate = done + len(v.squares), rate or here.rate
+        for cut, array in here.arrays.items():
+            found.setdefault((v.augmentation, cut), {}).setdefault(v.number, []).append((v.first, array))
+    artifacts.prune(budget)
+    return replace(features, rate=rate, augmented={key: Views(parts) for key, parts in found.items()})
 
 
 def _ensure(
@@ -145,8 +235,9 @@ def _ensure(
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
     said: Said,
+    passes: dict[tuple[str, ...], Pass],
 ) -> Features:
-    """The features of one view under every name of `parts`, which holds their keys."""
+    """The features of one view under every name of `parts`, which holds their keys. `passes`: compiled ones, kept."""
     names = tuple(parts)
     found: dict[str, np.ndarray] = {"image": images}
     network = backbone.architecture
@@ -176,7 +267,10 @@ def _ensure(
         # Missing cuts with stored ones between them are passes of their own: no layer sees an image twice.
         for start in dict.fromkeys(begins.values()):
             group = [name for name in missing if begins[name] == start]
-            _compute(backbone, found[start], start, group, parts, artifacts, on_progress, should_stop)
+            if (start, *group) not in passes:
+                passes[start, *group] = _pass(backbone, start, group)
+            run = passes[start, *group]
+            _compute(backbone, found[start], run, group, parts, artifacts, on_progress, should_stop)
             work += len(images) * max(network.macs(start, _cut(name)) for name in group)
         if lost := missing_after_a_look():
             raise RunError(f"{artifacts.folder}: the features just written cannot be read back ({', '.join(lost)}).")
@@ -185,20 +279,24 @@ def _ensure(
     return features([name for name in missing if not name.endswith(MEAN)], rate)
 
 
+def _pass(backbone: Backbone, start: str, names: Sequence[str]) -> Pass:
+    """From the cut `start` to cuts and, after them, means."""
+    cuts = [name for name in names if not name.endswith(MEAN)]
+    means = [_cut(name) for name in names[len(cuts) :]]
+    return backend.forward(backbone.prefix_with_means(start, cuts, means) if means else backbone.prefix(start, cuts))
+
+
 def _compute(
     backbone: Backbone,
     source: np.ndarray,
-    start: str,
+    run: Pass,
     missing: Sequence[str],
     parts: Mapping[str, Any],
     artifacts: Artifacts,
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
 ) -> None:
-    network, cuts = backbone.architecture, [name for name in missing if not name.endswith(MEAN)]
-    means = [_cut(name) for name in missing[len(cuts) :]]
-    run = backend.forward(backbone.prefix_with_means(start, cuts, means) if means else backbone.prefix(start, cuts))
-    shapes = {name: (len(source), *_shape(network, name)) for name in missing}
+    shapes = {name: (len(source), *_shape(backbone.architecture, name)) for name in missing}
     need = sum(4 * math.prod(shape) for shape in shapes.values())
     cache = artifacts.folder.parent
     free = shutil.disk_usage(cache).free

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from tuner.artifacts.entries import Artifacts, Said
 from tuner.errors import DataError
@@ -31,11 +32,13 @@ from tuner.images.names import shown
 from tuner.images.records import Verdict
 
 BUDGET = 20_000_000_000  # bytes of all entries together; those unused for longest go
+THREADS = 8  # that decode, at most
 _NAME = "images.npy"
 _LARGE = 16_000_000  # pixels; larger images are decoded one at a time: 80 megapixels take about 700 MB
 _one_large = threading.Lock()
 
 Progress = Callable[[int, int], None]
+Draw = Callable[[Pixels, list[int]], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -106,9 +109,22 @@ class Cache:
             if about is not None and not set(verdicts) <= set(about["verdicts"]):
                 self._artifacts.amend(key, {**about, "verdicts": {**about["verdicts"], **verdicts}})
             return array
-        self._publish(key, files, known.rows, verdicts)
+        return self._publish(key, files, known.rows, verdicts)
+
+    def holds(self, names: list[str]) -> bool:
+        """Whether there is an entry of just these rows, by its manifest."""
+        return self._artifacts.about(self.key(names)) is not None
+
+    def made(self, names: list[str], draw: Draw, said: Said, stop: threading.Event | None) -> Pixels:
+        """The read-only array of rows that these names stand for; `draw(array, rows)` writes those that no entry holds.
+
+        One process at a time draws; another one waits, as in `alone`.
+        """
+        key = self.key(names)
         if (array := self._open(key)) is None:
-            raise OSError(f"{self._artifacts.folder / key} cannot be read back")
+            with self.alone(names, said, stop):
+                array = self._open(key)  # another process may have made it meanwhile
+                return self._publish(key, names, self.known(names).rows, {}, draw) if array is None else array
         return array
 
     def prune(self) -> None:
@@ -120,19 +136,30 @@ class Cache:
         return about and self._artifacts.map(key, _NAME, self._shape(len(about["files"])), np.uint8)
 
     def _publish(
-        self, key: str, files: list[str], rows: Mapping[str, tuple[Pixels, int]], verdicts: Mapping[str, object]
-    ) -> None:
+        self,
+        key: str,
+        files: list[str],
+        rows: Mapping[str, tuple[Pixels, int]],
+        verdicts: Mapping[str, object],
+        draw: Draw | None = None,
+    ) -> Pixels:
         with self._artifacts.staging() as staged:
             array = staged.array(_NAME, self._shape(len(files)), np.uint8)
             written, read = Rows(array), {id(source): Rows(source) for source, _ in rows.values()}
-            for row, sha in enumerate(files):
-                source, at = rows[sha]
+            missing = [] if draw is None else [row for row, sha in enumerate(files) if sha not in rows]
+            for row in sorted(set(range(len(files))).difference(missing)):
+                source, at = rows[files[row]]
                 array[row] = source[at]
                 written.touched(array[row].nbytes)
                 read[id(source)].touched(array[row].nbytes)
+            if draw is not None and missing:
+                draw(array, missing)
             array.flush()
             del array, written
             self._artifacts.publish(staged, key, {"settings": self.settings, "files": files, "verdicts": verdicts})
+        if (found := self._open(key)) is None:
+            raise OSError(f"{self._artifacts.folder / key} cannot be read back")
+        return found
 
     def _shape(self, rows: int) -> tuple[int, int, int, int]:
         return (rows, self.size, self.size, 3)
@@ -152,7 +179,7 @@ class Hashed:
 
 def hash_files(paths: Sequence[Path]) -> list[Hashed]:
     """sha256 of each file, in order; a file that cannot be read says why."""
-    hashed = dict(_in_threads(_hash, paths))
+    hashed = dict(in_threads(_hash, paths))
     return [hashed[index] for index in range(len(paths))]
 
 
@@ -175,7 +202,7 @@ def squares(
         jobs = [(*first[sha], array[row]) for row, sha in enumerate(todo)]
         written = Rows(array)
         with quiet():
-            for row, (verdict, lasting) in _in_threads(lambda job: _read_one(*job, mode), jobs):
+            for row, (verdict, lasting) in in_threads(lambda job: _read_one(*job, mode), jobs):
                 sha = todo[row]
                 (known.verdicts if lasting else known.passing)[sha] = verdict
                 if not verdict.reason:
@@ -208,6 +235,20 @@ def square(path: Path, size: int, mode: str) -> Pixels:
     """One image as uint8 (size, size, 3); large ones are decoded one at a time. Raises Unreadable."""
     with open_file(path) as stream, open_header(stream) as image, _room(image.width * image.height):
         return to_square(decode(image).pixels, size, mode)
+
+
+@contextlib.contextmanager
+def original(path: Path, sha256: str) -> Iterator[Image.Image]:
+    """A file at its full size, RGB and upright; large ones are decoded one at a time.
+
+    Raises Unreadable, also for a file of another hex SHA-256; OSError.
+    """
+    with open_file(path) as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+            raise Unreadable("another file than the study saw", lasting=False)
+        stream.seek(0)
+        with open_header(stream) as image, _room(image.width * image.height):
+            yield Image.fromarray(decode(image).pixels)
 
 
 @contextlib.contextmanager
@@ -261,9 +302,9 @@ def _room(pixels: int) -> contextlib.AbstractContextManager[object]:
     return _one_large if pixels > _LARGE else contextlib.nullcontext()
 
 
-def _in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
     """(index, result) as they are finished; on an error or an interrupt what has not begun is dropped."""
-    pool = ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 1))
+    pool = ThreadPoolExecutor(max_workers=min(THREADS, (os.cpu_count() or 1) + 1))
     try:
         futures: dict[Future[Result], int] = {pool.submit(work, item): index for index, item in enumerate(items)}
         for future in as_completed(futures):

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 
 from tuner.artifacts.files import write_atomically
 from tuner.evidence.results import Results
-from tuner.report import curves, landscape, matrices, parallel, style, words
-from tuner.report.rows import NotYet, by_role, searched
+from tuner.report import curves, landscape, matrices, parallel, sheet, style, words
+from tuner.report.rows import NotAsked, NotYet, by_role, searched
 
 DPI = 150
 
@@ -33,7 +33,7 @@ def draw_all(results: Results, folder: Path) -> Drawn:
     A figure that cannot be drawn yet is left out, and files of it from an earlier call are removed: they would show
     another state of the study.
     """
-    files, left_out = [], {}
+    files, left_out = list[Path](), dict[str, str]()
     for name, draw in FIGURES.items():
         paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
         try:
@@ -44,7 +44,7 @@ def draw_all(results: Results, folder: Path) -> Drawn:
                     write_atomically(path, lambda file, data=data: file.write(data))  # type: ignore[misc]
             files += paths
         except NotYet as reason:
-            left_out[name] = str(reason)
+            left_out |= {} if isinstance(reason, NotAsked) else {name: str(reason)}
             for path in paths:
                 path.unlink(missing_ok=True)
     return Drawn(files, left_out)
@@ -155,9 +155,26 @@ def reliability(results: Results) -> Figure:
     return made
 
 
+def views(results: Results) -> Figure:
+    """What the network saw: a few training images, plain and as augmentation has them."""
+    found = sheet.sheet(results)
+    across, down = len(found.columns), len(found.rows)
+    made = _figure(results, max(5.0, 0.95 * across + 1.2), 0.95 * down + 0.9, "What the network saw")
+    for axes, (name, squares) in zip(made.subplots(down, across, squeeze=False), found.rows, strict=True):
+        for ax, square in zip(axes, squares, strict=True):
+            ax.imshow(square)
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+            ax.spines[:].set_visible(False)
+        axes[0].set_ylabel(style.label(name, 14), rotation=0, ha="right", va="center")
+    for ax, column in zip(made.axes, found.columns, strict=False):
+        ax.set_title(column)
+    return made
+
+
 FIGURES: dict[str, Callable[[Results], Figure]] = {
     draw.__name__: draw
-    for draw in (learning_curves, depth, rate_by_depth, parallel_coordinates, brackets, confusion, reliability)
+    for draw in (learning_curves, depth, rate_by_depth, parallel_coordinates, brackets, confusion, reliability, views)
 }
 
 

@@ -7,7 +7,6 @@ file that is not the one the study saw, by its SHA-256, is not shown.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,8 @@ from tuner.artifacts.files import cache_root
 from tuner.errors import UsageError
 from tuner.evidence.results import Results
 from tuner.images.dataset import located
-from tuner.images.decode import Unreadable, decode, open_file, open_header
+from tuner.images.decode import Unreadable
+from tuner.images.reading import original
 from tuner.report.rows import wrong_images
 from tuner.report.words import Row
 from tuner.store.locate import DRAWN
@@ -75,7 +75,7 @@ def gallery(results: Results, root: Path, most: int = MOST) -> Gallery | None:
     if not set(ROLES) <= set(judged):
         return None
     judged["digest"] = [digest for _, digest in results.validation_files()]
-    wrong, folder = wrong_images(judged, ROLES), _folder(results, root)
+    wrong, folder = wrong_images(judged, ROLES), images_folder(results, root)
     groups: dict[str, list[Shown]] = {title: [] for title in GROUPS.values()}
     for row in wrong.head(most).to_dict(orient="records"):
         groups[GROUPS[bool(row["best_right"]), bool(row["baseline_right"])]].append(_shown(row, folder))
@@ -97,19 +97,14 @@ def _shown(row: Row, folder: Path | None) -> Shown:
 
 def _thumbnail(path: Path, digest: str) -> str:
     """An image as a data: URL of a small JPEG. Raises Unreadable, also for a file that is another one by now."""
-    with open_file(path) as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-            raise Unreadable("another file than the study saw")
-        stream.seek(0)
-        with open_header(stream) as opened:
-            image = Image.fromarray(decode(opened).pixels)
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=QUALITY, optimize=True)
+    with original(path, digest) as image:
+        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        image.save(out, "JPEG", quality=QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def _folder(results: Results, root: Path) -> Path | None:
+def images_folder(results: Results, root: Path) -> Path | None:
     """The folder of the images, as far as it is still there."""
     named = results.study.spec.data.path
     try:

@@ -27,6 +27,7 @@ NAME = "index.html"
 FIGURES = {
     "rate_by_depth": "Learning rate by unfrozen depth, coloured by validation loss",
     "parallel_coordinates": "Every configuration as a line across its hyperparameters to its loss and accuracy",
+    "views": "What the network saw: training images, plain and as augmentation has them",
 }
 """The figures that the page embeds as images, with what they show; the others it draws itself."""
 

@@ -81,8 +81,9 @@ def _cuts(plan: Plan) -> RenderableType:
     columns = {"cut": NAME, "for unfrozen layers": TEXT, "size": NUMBER, "state": TEXT}
     table = _table("Features of the frozen layers", columns)
     for cut in plan.cuts:
-        depths = ", ".join(map(str, cut.depths)) or "the baseline alone"
-        table.add_row(cut.cut, depths, _room(cut.bytes), _state(cut))
+        depths = ", ".join(map(str, cut.depths)) or ("-" if cut.cut == "image" else "the baseline alone")
+        views = f", {words.several(cut.views, 'view')} {cut.augmentation}" if cut.augmentation != "none" else ""
+        table.add_row(cut.cut + views, depths, _room(cut.bytes), _state(cut))
     return table
 
 
@@ -91,11 +92,13 @@ def _room(size: int) -> str:
 
 
 def _state(cut: Cut) -> str:
-    if cut.cut == "image":
+    if cut.cut == "image" and cut.augmentation == "none":
         return "the photographs themselves"
     if cut.state == "recomputed":
         return f"not stored (search.feature_budget_gb): recomputed from {cut.start} in every epoch"
-    return "in the cache already" if cut.state == "cached" else "to compute"
+    if cut.state == "cached":
+        return "in the cache already"
+    return "to draw" if cut.cut == "image" else "to compute"
 
 
 def _estimate(plan: Plan) -> list[RenderableType]:

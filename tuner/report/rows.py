@@ -17,6 +17,10 @@ class NotYet(StudyError):
     """This figure cannot be drawn from what the study has; the message says what is missing."""
 
 
+class NotAsked(NotYet):
+    """The study does not search what this figure shows: nobody misses it."""
+
+
 def by_role(results: Results, *roles: str) -> dict[str, Row]:
     """The rows of "best", "baseline" and "reference", of all or of those named, as far as there are any."""
     find = {"best": results.winner, "baseline": results.baseline, "reference": results.reference}

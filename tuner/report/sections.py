@@ -13,6 +13,7 @@ import pandas as pd
 from tuner.evidence.results import Results
 from tuner.report import facts, words
 from tuner.report.rows import best_id, by_role, searched_space
+from tuner.spec.configuration import HYPERPARAMETERS
 from tuner.spec.spec import render
 
 
@@ -72,6 +73,9 @@ AFTER: tuple[Column, ...] = (
     ("time", "in training", "seconds"),
 )
 
+ORDERS = {h.name: h.words for h in HYPERPARAMETERS if h.words}
+"""Words are sorted in their order in the space, not by the alphabet."""
+
 
 def configurations(results: Results) -> Sortable:
     """Every searched configuration, best first, then baseline and reference: what the sortable table shows."""
@@ -88,15 +92,17 @@ def configurations(results: Results) -> Sortable:
     made = []
     for place, (row, kind) in enumerate(rows):
         name = kind if kind in ("baseline", "reference") else words.visible(row["id"])
-        cells = [Cell(name, str(place)), *(Cell(words.cell(row, by), _sort(row[by])) for _, _, by in columns)]
+        cells = [Cell(name, str(place)), *(Cell(words.cell(row, by), _sort(row[by], by)) for _, _, by in columns)]
         made.append(TableRow(str(row["id"]), kind, str(row["status"]), int(row["unfrozen_layers"]), tuple(cells)))
     depths = sorted({row.depth for row in made if row.kind in ("search", "best")})
     headers = (("configuration", "in the study's order"), *((header, meaning) for header, meaning, _ in columns))
     return Sortable(headers, tuple(made), tuple(depths))
 
 
-def _sort(value: Any) -> str:
-    return "" if words.missing(value) else repr(float(value))
+def _sort(value: Any, column: str) -> str:
+    if words.missing(value):
+        return ""
+    return repr(float(ORDERS[column].index(value) if column in ORDERS else value))
 
 
 # ---- confusion ----

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from tuner.backbones.architecture import Architecture
 from tuner.features.sets import SETS
+from tuner.images.views import POLICIES
 from tuner.search import schedule
 from tuner.search.facts import Facts
 from tuner.search.plan import Plan, Trial
@@ -62,6 +63,7 @@ class CostModel:
     validation_images: int
     test_images: int = 0
     rate: float | None = None
+    views: Collection[str] = ()  # cuts whose features of drawn views are, or will be, stored
     per_trial: float = 0.0
     per_fit: float = 0.0
     per_byte: float = 0.0
@@ -76,7 +78,8 @@ class CostModel:
     def place(self, values: Configuration) -> Place:
         """Where a configuration trains."""
         depth = self.architecture.canonical(values.unfrozen_layers, self.batch_norm)
-        return self.architecture.nearest(self.cut(values), self.stored), depth
+        stored = self.views if values.augmentation in POLICIES else self.stored
+        return self.architecture.nearest(self.cut(values), stored), depth
 
     def work(self, place: Place) -> float:
         """Multiply-adds of one epoch."""

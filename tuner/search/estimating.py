@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import time
@@ -10,7 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner.backends import processor
+from tuner.images import views
+from tuner.images.decode import Unreadable
 from tuner.images.mapped import HELD
+from tuner.images.reading import THREADS, original
 from tuner.search import space as spaces
 from tuner.search.budget import Budget, foreseen
 from tuner.search.costs import FROZEN, CostModel, Left, Place, between, outstanding, unknown_sides, winners
@@ -52,7 +57,8 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
     folder.mkdir()
     dataset = work.dataset
     train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
-    every = [Configuration(unfrozen_layers=depth) for depth in spaces.depths(work.space)]
+    seen = spaces.augmentations(work.space)
+    every = [Configuration(unfrozen_layers=d, augmentation=a) for d in spaces.depths(work.space) for a in seen]
     every += [draw.values for draw in work.plan.draws]
     places = tuple(dict.fromkeys(work.cost.place(values) for values in every))
     subject = probe.Subject(
@@ -65,14 +71,15 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
         test,
         places,
         work.wanted,
-        work.missing,
+        work.passes(),
         work.means,
     )
     found = probe.run(subject, folder)
     model = _model(work, found)
+    drawing = _drawing(work)
     begin = start + _reading(work) + found.backbone
-    phases = {"start": begin + end, "features": found.features}
-    budget = Budget(work.spec.search.time_budget, work.facts.seconds, clock=lambda: begin + found.features)
+    phases = {"start": begin + end, "features": drawing + found.features}
+    budget = Budget(work.spec.search.time_budget, work.facts.seconds, clock=lambda: begin + drawing + found.features)
     expected = foreseen(work.plan, work.facts, model, budget.left())
     left = outstanding(work.plan, expected, model)
     phases |= dict.fromkeys(("baseline", "search", "confirm"), 0.0)
@@ -85,7 +92,7 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
     each = [_confirmed(work, model, place) for place in winners(work.plan, work.cost)]
     known = len([p for p in left if p.phase != "confirm"]) == 0
     low, high = (phases.get("confirm", 0.0),) * 2 if known or work.plan.confirm is None else (min(each), max(each))
-    cache = sum(len(dataset.images) * work.network.bytes(c) for view in work.missing for c in view)
+    cache = work.to_write()
     means = sum(4 * len(dataset.images) * work.network.shape(c)[-1] for c in work.means)
     cache += means * sum(bool(view) for view in work.missing)
     disk, late = _folder(work, found), expected.out_of_time
@@ -117,6 +124,28 @@ def _reading(work: Work) -> float:
     size = sum(size for size, _ in work.dataset.stamps) + 2 * work.dataset.images.nbytes
     size += sum(len(work.dataset.images) * work.network.bytes(c) for view in work.stored for c in view)
     return size * per_byte
+
+
+def _drawing(work: Work) -> float:
+    """Seconds to draw the views that are not there yet: of one image here."""
+    if not work.undrawn:
+        return 0.0
+    spec, dataset = work.spec, work.dataset
+    record = dataset.records[dataset.indices("train")[0]]
+    began = time.perf_counter()
+    with contextlib.suppress(Unreadable, OSError), original(dataset.root / record.path, record.sha256) as image:
+        for v in work.undrawn:
+            views.view(
+                image,
+                v.augmentation,
+                spec.data.image_size,
+                spec.data.resize,
+                seed=spec.search.seed,
+                sha256=record.sha256,
+                number=v.number,
+            )
+    each = (time.perf_counter() - began) / len(work.undrawn)
+    return each * sum(v.images for v in work.undrawn) / min(THREADS, processor.cores())
 
 
 def _networks(work: Work, found: Probe, left: list[Left], out_of_time: Mapping[str, int]) -> dict[str, float]:

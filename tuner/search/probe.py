@@ -63,8 +63,9 @@ class Probe:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is going to be searched: the photographs' numbers, the places, the cuts whose features are wanted, those
-    that are missing of each view, and the cuts whose means are computed with them.
+    """What is going to be searched: the photographs' numbers, the places, the cuts whose features are wanted, how
+    many squares go through the frozen layers for those that are missing, and the cuts whose means are computed with
+    them.
     """
 
     spec: Spec
@@ -76,7 +77,7 @@ class Subject:
     test: int
     places: tuple[Place, ...]
     wanted: tuple[str, ...]
-    missing: tuple[tuple[str, ...], ...]
+    passes: float
     means: tuple[str, ...] = ()
 
     @property
@@ -96,7 +97,7 @@ def run(subject: Subject, folder: Path) -> Probe:
     backbone = load(subject.network, Weights("random", "probe", None, "probe"), folder, images)
     backbone.parameters()
     found.backbone = time.perf_counter() - began
-    if any(subject.missing):
+    if subject.passes:
         found.features = _features(subject, backbone, folder)
     networks = setup.compiled(spec, subject.space, backbone, subject.classes)
     with Store(folder / "probe.db") as store:
@@ -127,11 +128,10 @@ def _ends(subject: Subject) -> list[Place]:
 
 
 def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
-    """Seconds to compute and to write the missing features of all photographs: of two batches here."""
+    """Seconds to compute and to write the missing features: of two batches here."""
     rows, side = min(subject.images, bank.BATCH + 1), subject.spec.data.image_size
     images = np.random.default_rng(1).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
     at = [time.perf_counter()]
-    network = subject.network
 
     def listen(done: int, total: int) -> None:
         at.append(time.perf_counter())
@@ -139,17 +139,9 @@ def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
     bank.ensure(backbone, images, "probe", subject.wanted, folder, listen, means=subject.means)
     at.append(time.perf_counter())
     if rows == subject.images:
-        whole = at[-1] - at[0]
-    else:
-        batch = at[2] - at[1]
-        batches = -(-subject.images // bank.BATCH)
-        whole = (at[1] - at[0] - batch) + batches * batch + (at[3] - at[2]) * subject.images / rows
-    macs = 0
-    for missing in filter(None, subject.missing):
-        below = network.cuts[network.index(missing[0]) - 1]
-        start = network.nearest(below, [c for c in subject.wanted if c not in missing])
-        macs += network.macs(start, missing[-1])
-    return whole * macs / network.macs("image", subject.wanted[-1])
+        return (at[-1] - at[0]) * subject.passes / rows
+    batch = at[2] - at[1]
+    return (at[1] - at[0] - batch) + subject.passes * (batch / bank.BATCH + (at[3] - at[2]) / rows)
 
 
 class _Bench:

@@ -187,7 +187,7 @@ def _search(
     _import_ahead("sklearn.linear_model", "pandas")
     with phases.phase("features", f"{len(dataset.images)} photographs"):
         means = setup.read_means(network, len(dataset.images), rules)
-        stored = _features(spec, network, backbone, dataset, space, means, phases, stop)
+        stored, views = _features(spec, network, backbone, dataset, space, means, phases, stop)
     plan = setup.make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
     with store.transaction():  # of a wider space, what was drawn anew stands with it
         sameness.record(spec, store, dataset, backbone, space, environment, overrides)
@@ -208,7 +208,7 @@ def _search(
     options = {"max_epochs": s.max_epochs, "factor": s.factor, "iterations": s.hyperband_iterations}
     if (sentence := draws.shrunk(space, plan.brackets, **options)) is not None:
         listen(Notice(sentence, warning=True))
-    cost = setup.cost_model(spec, network, dataset, stored.arrays, stored.rate)
+    cost = setup.cost_model(spec, network, dataset, stored.arrays, views.cuts, stored.rate)
     for values, seconds in setup.trained(plan, known):
         cost.observe(cost.place(values), seconds)
     checkpoints = Checkpoints(folder.checkpoints)
@@ -255,15 +255,22 @@ def _features(
     means: tuple[str, ...],
     phases: Phases,
     stop: threading.Event,
-) -> bank.Features:
+) -> tuple[bank.Features, setup.Views]:
     budget = spec.search.feature_budget_gb * 1e9
     needed, wanted = setup.needed_cuts(spec, network, space, len(dataset.images))
+    seen = spaces.augmentations(space)
+    views = setup.needed_views(spec, network, dataset, seen, needed, wanted)
     left_out = [c for c in needed if c not in wanted and c != "image"]
     if left_out:
         text = f"search.feature_budget_gb is too small for the features at {', '.join(left_out)}: "
         phases.listen(Notice(text + "they are recomputed from the stored cut below in every epoch."))
+    not_stored = [c for c in wanted if c not in views.cuts]
+    if views.augmentations and not_stored:
+        text = f"search.feature_budget_gb is too small for the augmented views at {', '.join(not_stored)}: they are "
+        text += "recomputed from the stored cut below in every epoch. Fewer data.views, or more room, would spare that."
+        phases.listen(Notice(text))
     try:
-        return bank.ensure(
+        features = bank.ensure(
             backbone,
             dataset.images,
             dataset.key,
@@ -274,8 +281,11 @@ def _features(
             budget=budget,
             said=phases.notice,
             means=means,
-            mirrored=spec.search.mirrored,
+            mirrored=setup.mirrored(spec, seen),
         )
+        progress, said = phases.progress("features"), phases.notice
+        found = setup.with_views(features, spec, backbone, dataset, views, on_progress=progress, said=said, stop=stop)
+        return found, views
     except KeyboardInterrupt:
         raise Interrupted("Stopped while the features were computed; what was whole is kept.") from None
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from tuner.backbones.backbone import Backbone
 from tuner.backbones.loading import load
 from tuner.features import bank, sets
 from tuner.images import demo
+from tuner.images import views as augmented
 from tuner.images.dataset import Dataset, prepare
 from tuner.images.folds import cross_validation
 from tuner.search import space as spaces
@@ -112,12 +113,13 @@ def recipe(spec: Spec, rules: Rules) -> Any:
 
 
 def cost_model(
-    spec: Spec, network: Architecture, dataset: Dataset, stored: Any, rate: float | None = None
+    spec: Spec, network: Architecture, dataset: Dataset, stored: Any, views: Sequence[str], rate: float | None = None
 ) -> CostModel:
-    """What an epoch of a configuration costs, while nothing was measured."""
+    """What an epoch of a configuration costs, while nothing was measured; `views`: the cuts that hold drawn views."""
     train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
     passes = 1 + spec.search.mirrored
-    return CostModel(network, spec.backbone.batch_norm, stored, train, passes * validation, passes * test, rate)
+    images = train, passes * validation, passes * test
+    return CostModel(network, spec.backbone.batch_norm, stored, *images, rate, views)
 
 
 def trained(plan: Plan, known: Facts) -> Iterator[tuple[Configuration, list[float]]]:
@@ -165,12 +167,100 @@ def needed_cuts(
         cut = network.cut_for(depth, spec.backbone.batch_norm)
         needed[cut] = needed.get(cut, 0) + 1
     budget = spec.search.feature_budget_gb * 1e9
-    return needed, bank.worth_storing(needed, images * (1 + spec.search.mirrored), network, budget)
+    images *= 1 + mirrored(spec, spaces.augmentations(space))
+    return needed, bank.worth_storing(needed, images, network, budget)
+
+
+def mirrored(spec: Spec, augmentations: Sequence[str]) -> bool:
+    """Whether mirror images are stored beside the images: they are predicted, or trained on."""
+    return spec.search.mirrored or augmented.FLIP in augmentations
 
 
 def read_means(network: Architecture, images: int, rules: Rules) -> tuple[str, ...]:
     """The cuts whose means the regression on several cuts reads."""
     return () if rules.pooled_alone else sets.read(sets.nested(network, images))
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views that a space can need to be drawn: of the images of `splits`, those that are trained on. `cuts`: where
+    their features are stored, of all views or none: a budget changes what is recomputed, not what is trained on.
+    """
+
+    augmentations: tuple[str, ...]
+    splits: tuple[str, ...]
+    cuts: tuple[str, ...]
+
+    def named(self, spec: Spec, dataset: Dataset) -> list[augmented.Named]:
+        """Every view of every split, drawn or not."""
+        of = spec.data, spec.search.seed
+        return [v for a in self.augmentations for split in self.splits for v in augmented.named(dataset, split, a, *of)]
+
+    def undrawn(self, spec: Spec, dataset: Dataset, cache: Path) -> list[augmented.Named]:
+        """Those whose squares the cache does not hold."""
+        found = []
+        for name in self.augmentations:
+            for split in self.splits:
+                of = dataset, split, name, spec.data, spec.search.seed
+                found += [] if augmented.kept(*of, cache) else augmented.named(*of)
+        return found
+
+
+def needed_views(
+    spec: Spec,
+    network: Architecture,
+    dataset: Dataset,
+    augmentations: Sequence[str],
+    needed: Mapping[str, int],
+    stored: Sequence[str],
+    splits: Sequence[str] | None = None,
+) -> Views:
+    """The views for `augmentations`, stored at as many of the cuts that are `needed` as the budget allows beside the
+    plain images' at `stored`. `splits`: of which images, by default those that a search trains on.
+    """
+    wanted = tuple(a for a in augmentations if a in augmented.POLICIES)
+    if not wanted:
+        return Views((), (), ())
+    splits = tuple(splits or ("train", "val")[: 1 + (spec.confirm.folds > 0)])
+    begins: dict[str, int] = {"pooled": 1}
+    for cut, times in needed.items():  # a network that begins at views is validated on plain images of the same cut
+        start = network.nearest(cut, stored)
+        begins[start] = begins.get(start, 0) + times
+    found = Views(wanted, splits, ())
+    plain = len(dataset.images) * (1 + mirrored(spec, augmentations)) * sum(map(network.bytes, stored))
+    images = sum(view.images for view in found.named(spec, dataset))
+    left = spec.search.feature_budget_gb * 1e9 - plain
+    return replace(found, cuts=bank.worth_storing(begins, images, network, left))
+
+
+def with_views(
+    features: bank.Features,
+    spec: Spec,
+    backbone: Backbone,
+    dataset: Dataset,
+    views: Views,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    said: Said = silent,
+    stop: threading.Event | None = None,
+) -> bank.Features:
+    """`features` with those of all `views`, drawn and computed where the cache has not got them. The mirror images,
+    where there are any, are views too; as `mirror` they stay only where predictions look at them.
+
+    Raises what `augmented.drawn` and `bank.ensure` raise.
+    """
+    cache, report = cache_root(), on_progress or (lambda done, total: None)
+    drawn = [
+        view
+        for name in views.augmentations
+        for split in views.splits
+        for view in augmented.drawn(
+            dataset, split, name, spec.data, spec.search.seed, cache, report, said=said, stop=stop
+        )
+    ]
+    budget = spec.search.feature_budget_gb * 1e9
+    found = bank.with_views(features, backbone, drawn, views.cuts, cache, on_progress, stop, budget, said)
+    return found if spec.search.mirrored else replace(found, mirror=None)
 
 
 def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:

@@ -112,6 +112,11 @@ def head_widths(space: Space) -> tuple[int, ...]:
     return tuple(int(w) for w in space.choices("head_width") or ())
 
 
+def augmentations(space: Space) -> tuple[str, ...]:
+    """Every augmentation that can be asked for, "none" too."""
+    return tuple(space.choices("augmentation") or ())
+
+
 def frozen_configurations(space: Space, count: int, seed: int) -> list[Configuration]:
     """`count` distinct configurations of the frozen backbone, spread over the head's part of the space.
 

@@ -9,6 +9,7 @@ from tuner.backbones.architecture import architecture
 from tuner.backbones.weights import Weights
 from tuner.features import bank
 from tuner.images.dataset import Dataset
+from tuner.images.views import Named
 from tuner.search import budget, facts, schedule, setup
 from tuner.search import space as spaces
 from tuner.search.costs import FROZEN, Left, outstanding, planned, winners
@@ -46,7 +47,8 @@ class Cut:
     are predicted, take so many bytes if they are stored.
 
     `state`: "cached", "missing", or "recomputed" from the stored cut `start` in every epoch because
-    search.feature_budget_gb is too small.
+    search.feature_budget_gb is too small. `augmentation`: of `views` drawn of each image that is trained on; "none" for
+    the images themselves.
     """
 
     cut: str
@@ -54,6 +56,8 @@ class Cut:
     bytes: int
     state: str
     start: str
+    augmentation: str = "none"
+    views: int = 1
 
 
 def searching(left: list[Left]) -> bool:
@@ -81,17 +85,49 @@ class Work:
         images = len(dataset.images)
         self.needed, self.wanted = setup.needed_cuts(spec, self.network, self.space, images)
         self.means = setup.read_means(self.network, images, rules)
+        seen = spaces.augmentations(self.space)
         # Of each view: the cuts whose features are there, and those whose are not.
         self.stored = tuple(
             bank.stored(backbone, dataset.key, self.wanted, cache_root(), view)
-            for view in bank.views(spec.search.mirrored)
+            for view in bank.views(setup.mirrored(spec, seen))
         )
         self.missing = tuple(tuple(c for c in self.wanted if c not in here) for here in self.stored)
+        self.views = setup.needed_views(spec, self.network, dataset, seen, self.needed, self.wanted)
+        self.named = self.views.named(spec, dataset)
+        self.undrawn = self.views.undrawn(spec, dataset, cache_root())
+        self.stored_views = {
+            v.key: bank.stored(backbone, v.key, self.views.cuts, cache_root(), v.name) for v in self.named
+        }
         self.plan = setup.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
         self.facts = facts.read(store, self.plan.rule)
         if budget.grew(store, spec.search.time_budget):
             self.facts.out_of_time = {}
-        self.cost = setup.cost_model(spec, self.network, dataset, ("image", *self.wanted))
+        self.cost = setup.cost_model(spec, self.network, dataset, ("image", *self.wanted), self.views.cuts)
+
+    def missing_of(self, view: Named) -> tuple[str, ...]:
+        """The cuts at which the features of a view are to be computed."""
+        return tuple(c for c in self.views.cuts if c not in self.stored_views[view.key])
+
+    def passes(self) -> float:
+        """How many squares go through the frozen layers for what is missing; those that begin higher, in part."""
+        network = self.network
+
+        def share(missing: tuple[str, ...], stored: tuple[str, ...]) -> float:
+            if not missing:
+                return 0.0
+            start = network.nearest(network.cuts[network.index(missing[0]) - 1], stored)
+            return network.macs(start, missing[-1]) / network.macs("image", self.wanted[-1])
+
+        plain = zip(self.missing, self.stored, strict=True)
+        each = [(len(self.dataset.images), share(missing, stored)) for missing, stored in plain]
+        each += [(v.images, share(self.missing_of(v), self.stored_views[v.key])) for v in self.named]
+        return sum(number * part for number, part in each)
+
+    def to_write(self) -> int:
+        """Bytes that the cache will hold more: features and squares of views."""
+        size = len(self.dataset.images) * sum(self.network.bytes(c) for missing in self.missing for c in missing)
+        size += sum(v.images * sum(map(self.network.bytes, self.missing_of(v))) for v in self.named)
+        return size + sum(v.bytes for v in self.undrawn)
 
     def outstanding(self) -> list[Left]:
         """What has not been trained yet."""
@@ -156,4 +192,20 @@ class Work:
             state = "cached" if here else "missing" if cut in self.wanted else "recomputed"
             size = len(self.stored) * len(self.dataset.images) * self.network.bytes(cut)
             found.append(Cut(cut, tuple(depths[cut]), size, state, self.network.nearest(cut, self.wanted)))
+        for name in self.views.augmentations:
+            found += [self._views(name, cut.cut, cut.depths) for cut in found if cut.augmentation == "none"]
+            if "image" not in depths:
+                found.append(self._views(name, "image", ()))
         return tuple(found)
+
+    def _views(self, augmentation: str, cut: str, depths: tuple[int, ...]) -> Cut:
+        """The same cut for the views of an augmentation; at "image" are their squares."""
+        mine, cuts = [v for v in self.named if v.augmentation == augmentation], self.views.cuts
+        size = sum(v.bytes if cut == "image" else v.images * self.network.bytes(cut) for v in mine)
+        if cut == "image":
+            here = not any(v in self.undrawn for v in mine)
+        else:
+            here = all(cut in self.stored_views[v.key] for v in mine)
+        state = "cached" if here else "missing" if cut in ("image", *cuts) else "recomputed"
+        views = len({v.number for v in mine})
+        return Cut(cut, depths, size, state, self.network.nearest(cut, cuts), augmentation, views)

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from tuner.backbones.architecture import Architecture
-from tuner.features.bank import Features
+from tuner.features.bank import Features, Picked
 from tuner.images.folds import cross_validation
+from tuner.images.mapped import Rows as Reader
+from tuner.images.views import NONE
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules
+from tuner.spec.seeds import generator
 from tuner.store.ranking import Rule
 from tuner.training.network import Network, Networks
 from tuner.training.schedules import share
@@ -81,7 +84,18 @@ class Context:
     def start(self, values: Configuration) -> str:
         """The stored cut that the network of a configuration begins at."""
         cut = self.architecture.cut_for(values.unfrozen_layers, self.recipe.batch_norm)
-        return self.architecture.nearest(cut, self.features.arrays)
+        return self.architecture.nearest(cut, self.features.cuts(values.augmentation))
+
+    def training_data(self, values: Configuration, configuration: str, epoch: int) -> Reader | Picked:
+        """What a configuration sees in an epoch by `take(rows)`: the images themselves, or of each a view, picked by
+        name.
+        """
+        start = self.start(values)
+        if values.augmentation == NONE:
+            return Reader(self.features.arrays[start])
+        views = self.features.augmented[values.augmentation, start]
+        draw = generator(self.recipe.seed, configuration, "view", epoch)
+        return Picked(views, draw.choice(views.numbers, len(self.labels)))
 
     def network(self, values: Configuration) -> Network:
         """The compiled network of a configuration; it may hold what was trained last."""

@@ -287,7 +287,7 @@ class _Trainer:
 
     def _train(self, network: Network, epoch: int) -> tuple[float, float]:
         spec, values, recipe, context = self.spec, self.spec.values, self.recipe, self.context
-        rows, data = self.rows.train, Reader(self.data)
+        rows, data = self.rows.train, context.training_data(values, spec.configuration, epoch)
         order = rows[generator(recipe.seed, spec.configuration, "shuffle", epoch).permutation(len(rows))]
         network.seed_dropout(recipe.seed, spec.configuration, "dropout", epoch)
         targets = smoothed_targets(context.labels, context.classes, float(values.label_smoothing))
