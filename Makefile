@@ -61,6 +61,7 @@ torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, a
 	$(BIN)/python tests/faults/every_write.py
 	$(BIN)/python tests/faults/every_write.py --subject "search by last epochs"
 	$(BIN)/python tests/faults/torture.py --kills $(KILLS)
+	$(BIN)/python tests/faults/torture.py --kills 60 --recipe all
 	$(BIN)/python tests/faults/torture.py --kills 20 --warm --depths 0,94
 
 simulate: $(VENV)/.dev ## count how often intervals hold the truth and verdicts are wrong (STUDIES=20000)

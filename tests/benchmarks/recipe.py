@@ -201,7 +201,7 @@ class Bench:
         phases, stop = session.Phases(lambda event: None), threading.Event()
         with phases.phase("features"):
             shared = (whole, self.architecture, self.backbone, self.dataset, space)
-            self.stored = session._features(*shared, (), phases, stop)
+            self.stored, _ = session._features(*shared, (), phases, stop)
         self.feature_seconds = phases.seconds["features"]
         self._networks: dict[str, Any] = {}
         shared = {k: v for k, v in self.base.to_dict()["search"].items() if k != "feature_budget_gb"}

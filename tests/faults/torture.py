@@ -1,6 +1,6 @@
 """Kills real searches with SIGKILL at random moments, lets them go on, and compares with one that was left alone.
 
-    python tests/faults/torture.py [--kills 300] [--seed 0] [--depths 0,10]
+    python tests/faults/torture.py [--kills 300] [--seed 0] [--depths 0,10] [--recipe all]
 
 Each study is real from the photographs to the last trial, with a cache of its own, and saves after every epoch. The
 processes are forks of one that has imported Keras, which touches no file of the study. One is killed at a moment drawn
@@ -26,6 +26,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
@@ -36,7 +37,30 @@ from tuner.store.folder import StudyFolder  # noqa: E402
 from tuner.store.store import Store  # noqa: E402
 from tuner.training import trial  # noqa: E402
 
-WARM, DEPTHS = "TORTURE_CACHE", "TORTURE_DEPTHS"
+WARM, DEPTHS, RECIPE = "TORTURE_CACHE", "TORTURE_DEPTHS", "TORTURE_RECIPE"
+RECIPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "tutorial": {
+        "space.head_init": "random",
+        "search.schedule": "constant",
+        "search.warmup_epochs": 0.0,
+        "search.checkpoint": "best",
+    },
+    "all": {
+        "space.head_init": ["linear_probe", "random"],
+        "space.layer_decay": 0.7,
+        "space.mixup": [0.0, 0.2],
+        "space.augmentation": ["none", "light", "flip"],
+        "data.views": 2,
+        "search.schedule": "cosine",
+        "search.warmup_epochs": 0.5,
+        "search.ema": 0.8,
+        "search.checkpoint": "last",
+        "search.tta": "flip",
+        "search.objective": "val_auc",
+    },
+}
+"""What a study's trials are trained by, in keys of study.toml."""
 EARLY = 0.1
 
 
@@ -70,13 +94,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--warm", action="store_true", help="one cache for all: kills fall into training")
     parser.add_argument("--depths", default="0,10", help="numbers of unfrozen layers: deep ones have a larger graph")
+    parser.add_argument("--recipe", choices=RECIPES, default="default")
     options = parser.parse_args()
     wanted = Wanted(
         options.kills,
         options.kills / 3 if options.training is None else options.training,
         options.kills / 6 if options.recovery is None else options.recovery,
     )
-    os.environ[DEPTHS] = options.depths
+    os.environ[DEPTHS], os.environ[RECIPE] = options.depths, options.recipe
     draw, count, different = random.Random(options.seed), Count(), []
     scratch = Path(tempfile.mkdtemp(prefix="torture-"))
     try:
@@ -158,7 +183,8 @@ def search(folder: StudyFolder) -> int:
     """One session, in this process; 0 when it came to its end."""
     os.environ["TLSTUDY_CACHE"] = os.environ.get(WARM) or str(folder.root / "cache")
     trial.SAVE_EVERY = 0.0
-    question = studies.spec(space__unfrozen_layers=[int(depth) for depth in os.environ[DEPTHS].split(",")])
+    depths = [int(depth) for depth in os.environ[DEPTHS].split(",")]
+    question = studies.spec(space__unfrozen_layers=depths).override(RECIPES[os.environ[RECIPE]])
     try:
         session.run(folder, question, lambda event: None, threading.Event(), command="torture")
         return 0
