@@ -132,10 +132,11 @@ class SpaceSpec:
         1.0, "the unfrozen layers' learning rate over the head's", values.searched(values.real(0.0, 100.0, above=True))
     )
     head_init: Searched = _key(
-        "random",
-        'the head before the first epoch of a trial with unfrozen layers: "random", or "linear_probe", the fitted\n'
-        "linear classifier on the frozen features, so that fine-tuning does not distort good ones (Kumar et al. 2022)",
+        "linear_probe",
+        'the head before the first epoch of a trial with unfrozen layers: "linear_probe", which is the linear\n'
+        'classifier fitted to the frozen features (LP-FT, Kumar et al. 2022), or "random"',
         values.searched(values.one_of("random", "linear_probe"), words=True),
+        before="random",
     )
     layer_decay: Searched = _key(
         1.0,
@@ -175,13 +176,14 @@ class SearchSpec:
         values.one_of("adam", "adamw", "rmsprop", "sgd"),
     )
     schedule: str = _key(
-        "constant",
-        'the learning rate over the `max_epochs` epochs: "constant", or "cosine" down to zero (Loshchilov and Hutter\n'
-        "2017); a promoted trial goes on along it",
+        "cosine",
+        'the learning rate over the `max_epochs` epochs: "cosine" down to zero (Loshchilov and Hutter 2017), or\n'
+        '"constant"; a promoted trial goes on along it',
         values.one_of("constant", "cosine"),
+        before="constant",
     )
     warmup_epochs: float = _key(
-        0.0, "epochs in which the learning rate rises from zero before that", values.real(0.0, 1000.0)
+        1.0, "epochs in which the learning rate rises from zero before that", values.real(0.0, 1000.0), before=0.0
     )
     ema: float = _key(
         0.0,
@@ -189,12 +191,10 @@ class SearchSpec:
         values.real(0.0, 0.9999),
     )
     checkpoint: str = _key(
-        "best",
-        'the epoch that counts of a trial: its "best", or its "last", so that a lucky one cannot win',
+        "last",
+        'the epoch that counts of a trial: its "last", so that a lucky one cannot win, or its "best"',
         values.one_of("best", "last"),
-    )
-    patience: int = _key(
-        0, "epochs without a better one after which a trial ends; 0: it trains all its epochs", values.whole(0, 100_000)
+        before="best",
     )
     tta: str = _key(
         "none",
