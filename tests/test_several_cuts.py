@@ -131,6 +131,10 @@ def test_a_refit_keeps_its_cuts(study: StudyFolder, tmp_path: Path) -> None:
 # ---- a search whose trials cost nothing ----
 
 
+BEFORE = costless.QUESTION.override({"space.head_init": "random"})
+"""As the studies asked that began before."""
+
+
 class Killed(BaseException):
     """As abrupt as a test can be in its own process; `make torture` does it with SIGKILL."""
 
@@ -163,7 +167,7 @@ def test_what_ends_while_it_is_fitted_costs_only_itself(
 @pytest.mark.parametrize("numerics", [3, 4, 5])
 def test_only_studies_that_begin_now_have_it(tmp_path: Path, numerics: int) -> None:
     folder = StudyFolder(tmp_path)
-    costless.run(folder.root, numerics=numerics)
+    costless.run(folder.root, question=BEFORE, numerics=numerics)
     found = rows(folder, "SELECT id FROM configurations WHERE kind = 'logistic' ORDER BY number")
     assert found == ([("log",), ("cuts",)] if numerics == 5 else [("log",)])
 
@@ -173,6 +177,6 @@ def test_a_golden_study_goes_on_to_its_end_without_it(tmp_path: Path, name: str)
     """Interrupted by the version whose format was 2."""
     shutil.copytree(Path(__file__).parent / "golden" / "interrupted" / name, tmp_path / "study")
     folder = StudyFolder(tmp_path / "study")
-    costless.run(folder.root, numerics=3)
+    costless.run(folder.root, question=BEFORE, numerics=3)
     assert rows(folder, "SELECT id FROM configurations WHERE kind = 'logistic'") == [("log",)]
     assert rows(folder, "SELECT outcome FROM sessions ORDER BY id")[-1] == ("finished",)

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from tuner.backbones.architecture import Architecture
 from tuner.images.folds import stratified_folds
+from tuner.spec.rules import Rules
 from tuner.store.ranking import Key
 from tuner.training import logistic
 from tuner.training.newton import Pair, Problem, Rows
@@ -55,6 +56,7 @@ def fit(
     balanced: bool,
     seed: int,
     *,
+    rules: Rules = logistic.NEWEST,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Fit:
     """The penalised fit to the set and at the strength that cross-validation likes best by the objective; ties go to
@@ -85,7 +87,15 @@ def fit(
             raise ValueError("no sets of cuts")
         if chosen.cuts == ("pooled",):
             same = logistic.fit(
-                means["pooled"], labels, groups, classes, objective, balanced, seed, should_stop=should_stop
+                means["pooled"],
+                labels,
+                groups,
+                classes,
+                objective,
+                balanced,
+                seed,
+                rules=rules,
+                should_stop=should_stop,
             )
             return Fit(same.kernel, same.bias, same.strength, same.folds, chosen.cuts, (len(same.kernel),))
         weights = logistic.row_weights(labels, np.full(len(labels), -1), 1, balanced)

@@ -221,6 +221,7 @@ def fit_cuts(
         recipe.rule.objective,
         recipe.balanced,
         recipe.seed,
+        rules=recipe.rules,
         should_stop=should_stop,
     )
 
