@@ -33,7 +33,9 @@ from tuner.search.events import EpochEnded, Event, TrialEnded
 from tuner.search.planning import Plan, plan
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
+from tuner.store.locate import write_study
 from tuner.store.store import Store
+from tuner.study import Study
 
 
 def question(**changes: Any) -> Spec:
@@ -67,7 +69,8 @@ class Done:
 
         patch.setattr(reading, "decode", counted)
         patch.setattr(backend, "forward", made)
-        search(self.folder, question())
+        write_study(self.folder, question(), "augmented")
+        Study(self.folder).search()
         self.after: Plan = plan(self.folder, question())
 
 

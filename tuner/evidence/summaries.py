@@ -165,8 +165,9 @@ class Times:
     """Seconds of all sessions together. An operation is a multiply-add; a head's own are too few to count.
 
     `depths`: one row a depth, all kinds of configurations together, with the epochs trained, the seconds they took and
-    the operations that they cannot do without. `prefix`: those of one pass of all images, and of the mirror images that
-    are predicted too, through the backbone. Without the backbone's costs operations are missing and `prefix` is 0.
+    the operations that they cannot do without. `prefix`: those of one pass through the backbone of all images, of the
+    mirror images that are predicted or trained on, and of drawn views. Without the backbone's costs operations are
+    missing and `prefix` is 0.
     """
 
     phases: tuple[tuple[str, float], ...]
@@ -185,10 +186,19 @@ class Times:
         return sum(seconds for name, seconds in self.phases if name in ("features", "training"))
 
 
+def _squares(study: Study) -> int:
+    """How many squares the frozen layers have to see: images, mirror images and drawn views of those trained on."""
+    spec, images = study.spec, {split: sum(counts) for split, counts in study.counts.items()}
+    seen = spec.space.augmentations
+    drawn = spec.data.views * sum(name != "flip" for name in seen)
+    trained = images.get("train", 0) + (images.get("val", 0) if spec.confirm.folds else 0)
+    return sum(images.values()) * (1 + (spec.search.mirrored or "flip" in seen)) + trained * drawn
+
+
 def times(tables: Tables, study: Study, costs: Costs | None) -> Times:
     """Where the time of all sessions went."""
     train, rate = sum(study.counts.get("train", ())), 0.0
-    images, passes = sum(map(sum, study.counts.values())), 1 + study.spec.search.mirrored
+    passes = 1 + study.spec.search.mirrored
     configurations = {id: (c.cut, int(c.hyperparameters["unfrozen_layers"])) for id, c in tables.configurations.items()}
     operations: dict[tuple[str, int], int] = {}
     if costs is not None:
@@ -207,6 +217,6 @@ def times(tables: Tables, study: Study, costs: Costs | None) -> Times:
     return Times(
         phases=tuple(study.phases.items()),
         depths=table([dict(spent[depth]) for depth in sorted(spent)], TIME_COLUMNS),
-        prefix=costs.macs("image", "pooled") * passes * images if costs is not None else 0,
+        prefix=costs.macs("image", "pooled") * _squares(study) if costs is not None else 0,
         rate=rate or None,
     )

@@ -135,7 +135,6 @@ def _features(
         wanted,
         cache_root(),
         on_progress=progress,
-        budget=budget,
         said=say,
         means=sets.read(sets.asked(values.cuts, network, images)),
         mirrored=mirrored,

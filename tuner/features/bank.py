@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import math
+import resource
 import shutil
 import threading
 import time
@@ -203,6 +204,7 @@ def with_views(
     Parameters and errors are those of `ensure`.
     """
     artifacts, passes = Artifacts(cache / "features"), dict[tuple[str, ...], Pass]()
+    _allow_files(2 * len(sets) * (1 + len(wanted)))
     total, done, rate, told = sum(len(v.squares) for v in sets), 0, features.rate, set[str]()
     found: dict[tuple[str, str], dict[int, list[tuple[int, np.ndarray]]]] = {}
     if features.mirror is not None:
@@ -225,6 +227,15 @@ def with_views(
             found.setdefault((v.augmentation, cut), {}).setdefault(v.number, []).append((v.first, array))
     artifacts.prune(budget)
     return replace(features, rate=rate, augmented={key: Views(parts) for key, parts in found.items()})
+
+
+def _allow_files(number: int) -> None:
+    """Lets this process open so many files more, as far as it may: each map holds its entry's lock and itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = soft + number if hard == resource.RLIM_INFINITY else min(soft + number, hard)
+    if wanted > soft != resource.RLIM_INFINITY:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _ensure(

@@ -35,8 +35,7 @@ def sheet(results: Results) -> Sheet:
     the reason where no image can be shown.
     """
     study = results.study
-    data, seed, asked = study.spec.data, study.spec.search.seed, study.spec.space.augmentation
-    seen = [str(a) for a in (asked if isinstance(asked, tuple) else (asked,)) if a != views.NONE]
+    data, seed, seen = study.spec.data, study.spec.search.seed, study.spec.space.augmentations
     if not seen:
         raise NotAsked("no augmentation is searched")
     files, folder = results.training_files(), images_folder(results, results.database.parent)

@@ -256,7 +256,6 @@ def _features(
     phases: Phases,
     stop: threading.Event,
 ) -> tuple[bank.Features, setup.Views]:
-    budget = spec.search.feature_budget_gb * 1e9
     needed, wanted = setup.needed_cuts(spec, network, space, len(dataset.images))
     seen = spaces.augmentations(space)
     views = setup.needed_views(spec, network, dataset, seen, needed, wanted)
@@ -278,7 +277,6 @@ def _features(
             cache_root(),
             on_progress=phases.progress("features"),
             should_stop=stop,
-            budget=budget,
             said=phases.notice,
             means=means,
             mirrored=setup.mirrored(spec, seen),

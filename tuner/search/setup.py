@@ -245,7 +245,8 @@ def with_views(
     stop: threading.Event | None = None,
 ) -> bank.Features:
     """`features` with those of all `views`, drawn and computed where the cache has not got them. The mirror images,
-    where there are any, are views too; as `mirror` they stay only where predictions look at them.
+    where there are any, are views too; as `mirror` they stay only where predictions look at them. When all of them are
+    in use the cache is pruned to its budget.
 
     Raises what `augmented.drawn` and `bank.ensure` raise.
     """

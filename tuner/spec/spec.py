@@ -155,6 +155,12 @@ class SpaceSpec:
         values.searched(values.real(0.0, 10.0)),
     )
 
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """What training images may look like besides plain."""
+        asked = self.augmentation if isinstance(self.augmentation, tuple) else (self.augmentation,)
+        return tuple(str(name) for name in asked if name != "none")
+
 
 @dataclass(frozen=True)
 class SearchSpec:
