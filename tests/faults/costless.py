@@ -43,8 +43,12 @@ QUESTION = Spec.from_dict(
             "unfrozen_layers": [0, 10],
             "learning_rate": {"min": 1e-3, "max": 1e-1, "sampling": "log"},
             "head_width": [0, 8],
+            "head_init": "random",
         },
-        "search": {"max_epochs": 4, "factor": 2, "batch_size": 4, "optimizer": "sgd"},
+        "search": {
+            **{"max_epochs": 4, "factor": 2, "batch_size": 4, "optimizer": "sgd"},
+            **{"schedule": "constant", "warmup_epochs": 0.0, "checkpoint": "best"},
+        },
         "confirm": {"seeds": 2, "folds": 2, "repeats": 1},
     }
 )

@@ -64,7 +64,7 @@ def test_a_score_that_is_not_known_is_the_worst_and_loss_breaks_its_ties(objecti
 
 
 def test_a_study_ranks_as_its_file_says() -> None:
-    assert Rule.of(SearchSpec()) == Rule() and Rule().scored is None and Rule().smaller
+    assert Rule.of(SearchSpec()) == Rule(checkpoint="last") and Rule().scored is None and Rule().smaller
     found = Rule.of(SearchSpec(objective="val_auc", checkpoint="last"))
     assert (found.objective, found.checkpoint, found.scored, found.smaller) == ("val_auc", "last", "val_auc", False)
     assert Rule("val_brier").smaller
