@@ -37,6 +37,13 @@ from tuner.spec.spec import Spec
 
 Keys = dict[str, Any]
 
+BASE: Keys = {
+    "space.head_init": "random",
+    "search.schedule": "constant",
+    "search.warmup_epochs": 0.0,
+    "search.checkpoint": "best",
+}
+"""The plain recipe, whatever the defaults are."""
 TECHNIQUES: dict[str, Keys] = {
     "linear probe first": {"space.head_init": "linear_probe"},
     "warm-up and cosine": {"search.schedule": "cosine", "search.warmup_epochs": 1.0},
@@ -187,7 +194,8 @@ class Bench:
         keys = {f"space.{name}": [kind(part) for part in text.split(",")] for name, (text, kind) in grid.items()}
         keys |= {"data.path": str(place(o.data)), "data.image_size": o.image_size, "backbone.weights": o.weights}
         keys["data.test_fraction"] = 0.0  # all images of unsplit data
-        self.base = Spec().override(from_here(keys | {"search.max_epochs": o.epochs} | assignments(o.set)))
+        keys["confirm.folds"] = o.folds  # validation images are trained on too, and need views
+        self.base = Spec().override(from_here(BASE | keys | {"search.max_epochs": o.epochs} | assignments(o.set)))
         self.recipes, self.architecture = recipes, architecture(image_size=o.image_size)
         self.cells = [Configuration(*values) for values in itertools.product(*(keys[f"space.{n}"] for n in GRID))]
         self.dataset = setup.images(self.base, here)
