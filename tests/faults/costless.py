@@ -46,8 +46,13 @@ QUESTION = Spec.from_dict(
             "head_init": "random",
         },
         "search": {
-            **{"max_epochs": 4, "factor": 2, "batch_size": 4, "optimizer": "sgd"},
-            **{"schedule": "constant", "warmup_epochs": 0.0, "checkpoint": "best"},
+            "max_epochs": 4,
+            "factor": 2,
+            "batch_size": 4,
+            "optimizer": "sgd",
+            "schedule": "constant",
+            "warmup_epochs": 0.0,
+            "checkpoint": "best",
         },
         "confirm": {"seeds": 2, "folds": 2, "repeats": 1},
     }
