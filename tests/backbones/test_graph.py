@@ -169,7 +169,7 @@ def test_another_family_is_stored_trained_and_exported_like_resnet50(images: np.
     stored = bank.ensure(ours, images, "images", (cut, "pooled"), tmp_path)
     trained = Networks(ours, 2, "frozen", "adam", "float32", (0, 8)).get(cut, depth, 8, False)
     trained.reset(1, "c000")
-    trained.set_rates(1e-3, 1.0, 0.0)
+    trained.set_rate(1e-3, 1.0)
     for _ in range(3):
         batch = np.array(stored.arrays[cut]), np.array([[0.0], [1.0]], np.float32), np.ones(2, np.float32)
         trained.stepper.train(*batch, 2, trained.decays(0.0, 1.0))

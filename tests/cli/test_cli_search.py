@@ -59,8 +59,8 @@ def test_a_search_of_photographs_writes_its_study_and_shows_the_result(finished_
     lines = done.out.splitlines()
     assert "Found 14 photographs in 2 classes." in lines
     assert lines[0] == "Study studies/photos (new: wrote studies/photos/study.toml)."
-    ended = [line for line in lines if re.match(r"trial \d+/25 ", line)]
-    assert len(ended) == 25
+    ended = [line for line in lines if re.match(r"trial \d+/26 ", line)]
+    assert len(ended) == 26
     assert "Too few images to tell" in done.out
     assert "No pretraining: the backbone's weights are random" in done.text
     assert lines[-2] == "More: tlstudy report studies/photos"
@@ -213,7 +213,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     study = work / "studies" / "photos"
 
     with start("search", "--data", "photos", *SMALL, "--verbose", cwd=work) as search:
-        until(search, "trial 2/25")
+        until(search, "trial 2/26")
         assert report(tlstudy, work)["study"]["state"] == "running"
         other = tlstudy("search", "photos", cwd=work)
         assert other.code == 2
@@ -224,18 +224,18 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     assert "Traceback" not in done.err
     assert go_on_with(done) == ["search", "studies/photos"]
     first = learnt(study)
-    assert 2 <= len(first["trials"]) < 25
+    assert 2 <= len(first["trials"]) < 26
     assert report(tlstudy, work)["study"]["state"] == "interrupted"
     assert tlstudy("best", cwd=work).code == 0
 
     with start(*go_on_with(done), cwd=work) as search:
-        until(search, "trial 12/25")
+        until(search, "trial 12/26")
         done = stopped(search, signal.SIGTERM)
     assert done.code == 143
     assert "Traceback" not in done.err
     second = learnt(study)
     assert first["predictions"][0] in second["predictions"]
-    assert len(first["trials"]) < len(second["trials"]) < 25
+    assert len(first["trials"]) < len(second["trials"]) < 26
 
     assert tlstudy(*go_on_with(done), cwd=work).code == 0
     assert learnt(study) == learnt(finished_work[0] / "studies" / "photos")

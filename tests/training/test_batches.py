@@ -46,7 +46,7 @@ def test_under_trained_batch_norm_a_batch_not_filled_up_is_stock_keras(
 
     def epoch(padded: bool) -> tuple[float, dict[str, np.ndarray]]:
         network.reset(0, "c000")
-        network.set_rates(1e-3, 1.0, 0.0)
+        network.set_rate(1e-3, 1.0)
         total = 0.0
         for rows, real in batches(order, 10, padded=padded):
             weights = (np.arange(len(rows)) < real).astype(np.float32)

@@ -31,7 +31,7 @@ def test_no_gradient_is_a_sum_of_three(backbone: Any, batch_norm: str, classes: 
 
     for depth in (0, 10, 62) if classes == 2 else (0, 10):  # the loss differs, what is below the head does not
         trained, batch = network(backbone, depth, batch_norm, classes)
-        numbers = [*batch, np.float32(4), *np.zeros(len(trained.decays(0, 1)), np.float32)]
+        numbers = [*batch, np.float32(4), *np.zeros(len(trained.decays(0, 1)) + 1, np.float32)]
         specs = [tf.TensorSpec(a.shape, tf.float32) for a in numbers]
         graph = trained.stepper._step.get_concrete_function(*specs[:4], tuple(specs[4:])).graph
         sums = {op.name: len(op.inputs) for op in graph.get_operations() if op.type == "AddN"}
@@ -44,7 +44,8 @@ def test_the_same_steps_give_the_same_bits_in_a_deep_network(backbone: Any, dept
     found = set()
     for _ in range(3):
         trained.reset(1, "c000")
-        trained.set_rates(1e-4, 1.0, 0.5)
+        trained.set_rate(1e-4, 1.0)
+        trained.set_dropout(0.5)
         trained.seed_dropout(1)
         for _ in range(3):
             trained.stepper.train(x, targets, weights, 4, trained.decays(0.0, 1.0))

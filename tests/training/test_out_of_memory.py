@@ -65,7 +65,8 @@ def test_it_is_trained_to_the_same_numbers_but_for_rounding(
     again = halves[-3:]
     assert [d.row.epoch for d in again] == [1, 2, 3], "from its beginning"
     for one, other in zip(whole, again, strict=True):
-        np.testing.assert_allclose(figures(one.row), figures(other.row), rtol=2e-3)
+        both = [[v for v in figures(done.row) if v is not None] for done in (one, other)]
+        np.testing.assert_allclose(*both, rtol=2e-3)
 
 
 def test_at_half_the_batch_too_the_trial_failed_and_says_so(

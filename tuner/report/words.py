@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tuner.spec.configuration import HYPERPARAMETERS, Configuration
+from tuner.spec.configuration import HYPERPARAMETERS
+from tuner.spec.spec import SpaceSpec
 
 Row = Mapping[Any, Any]
 """A row of the configurations' table (`Results.configurations`), or of one with some of its columns."""
@@ -30,11 +31,13 @@ NO_PRETRAINING = "no pretraining"
 JOINERS = "\u200c\u200d"  # invisible, but part of how Persian, Indic scripts and emoji are spelled
 
 DEFAULTS = {
-    h.name: getattr(Configuration(), h.name)
+    h.name: getattr(SpaceSpec(), h.name)
     for h in HYPERPARAMETERS
     if h.name not in ("unfrozen_layers", "learning_rate", "head_width")
 }
 """The hyperparameters that are only worth a word when they differ from this."""
+ABOVE = [h.name for h in HYPERPARAMETERS if not h.frozen]
+"""Those that mean nothing for a frozen backbone."""
 
 DECADES = {h.name for h in HYPERPARAMETERS if h.decades}
 
@@ -210,7 +213,8 @@ def configuration(values: Mapping[Any, Any]) -> str:
     parts = ["frozen" if depth == 0 else f"{hyperparameter('unfrozen_layers', depth)} layers unfrozen"]
     parts.append(f"rate {rate(values.get('learning_rate'))}")
     parts.append("no hidden layer" if head == 0 else f"head {hyperparameter('head_width', head)}")
-    unusual = [k for k, usual in DEFAULTS.items() if not missing(values.get(k)) and values[k] != usual]
+    told = [k for k in DEFAULTS if depth or k not in ABOVE]
+    unusual = [k for k in told if not missing(values.get(k)) and values[k] != DEFAULTS[k]]
     return ", ".join([*parts, *(f"{NAMES[k]} {hyperparameter(k, values[k])}" for k in unusual)])
 
 
