@@ -31,7 +31,7 @@ NEUTRAL = {
     "space.weight_decay": "0.0",
     "space.label_smoothing": "0.0",
     "space.backbone_lr_multiplier": "1.0",
-    "space.fitted_head": "0",
+    "space.head_init": "random",
     "space.layer_decay": "1.0",
     "space.augmentation": "none",
     "space.mixup": "0.0",
