@@ -2,6 +2,7 @@
 PYTHON ?= python3
 STUDY ?= demo
 KILLS ?= 300
+POINTS ?= 90
 STUDIES ?= 20000
 RUNS ?= 3
 SMALL := --image-size 96 --max-epochs 3 --depths 0,10,20
@@ -55,11 +56,11 @@ bench-quick: $(VENV)/.dev ## the same comparison small, and where the seconds go
 ablation: $(VENV)/.dev ## what each technique of the fine-tuning recipe is worth, on DATA= from WEIGHTS= or on drawn images (ABLATION=--quick)
 	$(BIN)/python tests/benchmarks/recipe.py $(MATERIAL) $(ABLATION) --json build/recipe.json --figure build/recipe.png
 
-torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300)
+torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300; POINTS=0: every write, hours)
 	$(BIN)/python tests/faults/every_write.py --subject cache
 	$(BIN)/python tests/faults/every_write.py --subject documents
-	$(BIN)/python tests/faults/every_write.py
-	$(BIN)/python tests/faults/every_write.py --subject "search by last epochs"
+	$(BIN)/python tests/faults/every_write.py --points $(POINTS)
+	$(BIN)/python tests/faults/every_write.py --points $(POINTS) --subject "search by last epochs"
 	$(BIN)/python tests/faults/torture.py --kills $(KILLS)
 	$(BIN)/python tests/faults/torture.py --kills 60 --recipe all
 	$(BIN)/python tests/faults/torture.py --kills 20 --warm --depths 0,94
