@@ -18,9 +18,10 @@ from cli_programs import SMALL, Outcome, Tlstudy, environment, start
 
 from tuner.cli.options import assignments
 from tuner.cli.search import _resume_command
+from tuner.errors import SpecError
 from tuner.spec.spec import Spec, load
 from tuner.store.folder import StudyFolder
-from tuner.store.options import Resolved
+from tuner.store.options import Resolved, dotted
 from tuner.store.store import Store
 
 LEARNT = {
@@ -314,3 +315,12 @@ def test_the_command_that_resumes_repeats_what_is_not_stored_yet(tmp_path: Path)
         assert shlex.split(_resume_command(folder, resolved)) == words
         store.set_meta(overrides=CHANGES)
     assert shlex.split(_resume_command(folder, resolved)) == words[:3]
+
+
+def test_earlier_names_of_keys_are_taken_by_options_too() -> None:
+    changes = assignments(["space.fitted_head=1", "space.backbone_rate=0.1"])
+    assert changes == dotted({"fitted_head": 1, "backbone_rate": 0.1})
+    found = Spec().override(changes).space
+    assert (found.head_init, found.backbone_lr_multiplier) == ("linear_probe", 0.1)
+    with pytest.raises(SpecError, match=r"space\.fitted_head: found 2, expected 0 or 1"):
+        Spec().override(assignments(["space.fitted_head=2"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,7 +67,7 @@ def _numbers(text: str, option: str) -> list[int]:
 
 def assignments(pairs: list[str]) -> dict[str, Any]:
     """--set KEY=VALUE, the value as TOML or else as text."""
-    known = {section: {field.name for field in fields(kind)} for section, kind in specs.SECTIONS.items()}
+    known = specs.keys()
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = (part.strip() for part in pair.partition("="))

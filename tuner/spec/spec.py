@@ -311,6 +311,12 @@ class Spec:
 SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Spec)}
 
 
+def keys() -> dict[str, tuple[str, ...]]:
+    """The keys of each section, earlier names too."""
+    found = {name: tuple(f.name for f in fields(kind)) for name, kind in SECTIONS.items()}
+    return found | {"space": (*found["space"], *RENAMED)}
+
+
 def load(path: Path, numerics: int = NEW_DEFAULTS) -> Spec:
     """Reads and checks a study.toml, of a study that began under `numerics`. Raises SpecError with the file and the
     line or key.

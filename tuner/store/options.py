@@ -63,7 +63,7 @@ def dotted(options: Mapping[str, Any], source: str = "option") -> dict[str, Any]
     """
     found: dict[str, Any] = {}
     for key, value in options.items():
-        sections = [name for name, kind in specs.SECTIONS.items() if key in {f.name for f in fields(kind)}]
+        sections = [name for name, known in specs.keys().items() if key in known]
         if len(sections) > 1:
             raise SpecError(f"{source}: {key} stands in several sections; say which: {', '.join(sections)}.")
         if not sections and "." not in key:
