@@ -12,7 +12,7 @@ every other image its training images. For each recipe, means over the folds of:
   loss at each rung's last epoch with that of the last epoch. Configurations that were dropped are not in it, so it is
   a lower estimate.
 
-Recipes: "plain", "all" (recipe.py's techniques together), a preset, or KEY=VALUE with + between them. Searches that
+Recipes: "plain" (the tutorial's), "all" (recipe.py's techniques together), a preset, or KEY=VALUE with + between them. Searches that
 have ended are kept in the JSON file; the same command again goes on.
 """
 
@@ -99,8 +99,10 @@ def options() -> argparse.Namespace:
 
 def keys_of(name: str) -> Keys:
     """The keys that a recipe changes."""
-    if name in ("plain", "all"):
-        return recipe.variants(recipe.TECHNIQUES, beside=False)[{"plain": recipe.PLAIN, "all": recipe.ALL}[name]]
+    if name == "plain":
+        return recipe.BASE
+    if name == "all":
+        return recipe.variants(recipe.TECHNIQUES, beside=False)[recipe.ALL]
     if name in PRESETS:
         return dict(PRESETS[name])
     return assignments(name.split("+"))
