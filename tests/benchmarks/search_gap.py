@@ -12,8 +12,8 @@ every other image its training images. For each recipe, means over the folds of:
   loss at each rung's last epoch with that of the last epoch. Configurations that were dropped are not in it, so it is
   a lower estimate.
 
-Recipes: "plain" (the tutorial's), "all" (recipe.py's techniques together), a preset, or KEY=VALUE with + between them. Searches that
-have ended are kept in the JSON file; the same command again goes on.
+Recipes: "plain" (the tutorial's), "all" (recipe.py's techniques together), a preset, or KEY=VALUE with + between them.
+Searches that have ended are kept in the JSON file; the same command again goes on.
 """
 
 from __future__ import annotations
