@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules
 from tuner.spec.seeds import generator
 from tuner.store.ranking import Rule
+from tuner.training.logistic import Fit
 from tuner.training.network import Network, Networks
 from tuner.training.schedules import share
 from tuner.training.subset import Subset
@@ -79,7 +80,7 @@ class Context:
     test: np.ndarray = field(default_factory=lambda: NO_ROWS)
     groups: np.ndarray | None = None
     _folds: dict[Subset, Rows] = field(default_factory=dict, init=False)
-    _linear: dict[Subset, Mapping[str, np.ndarray]] = field(default_factory=dict, init=False)
+    _linear: dict[Subset, Fit] = field(default_factory=dict, init=False)
 
     def start(self, values: Configuration) -> str:
         """The stored cut that the network of a configuration begins at."""
@@ -120,8 +121,8 @@ class Context:
             self._folds |= {replace(subset, fold=n): Rows(f.train, f.validation, f.out) for n, f in enumerate(found)}
         return self._folds[subset]
 
-    def linear(self, subset: Subset, fit: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
-        """The head that logistic regression fits to a subset's training images, by variable path; fitted once."""
+    def linear(self, subset: Subset, fit: Callable[[], Fit]) -> Fit:
+        """Logistic regression on the pooled features of a subset's training images; fitted once."""
         if subset not in self._linear:
             self._linear[subset] = fit()
         return self._linear[subset]

@@ -158,7 +158,7 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
         if spec.values.cuts:
             found: logistic.Fit = fit_cuts(context, rows, spec.values, should_stop)
         else:
-            found = fit_rows(context, rows, should_stop)
+            found = context.linear(spec.subset, lambda: fit_rows(context, rows, should_stop))
     except logistic.FitStopped:
         return TrialResult("STOPPED", None, None, time.perf_counter() - began, None)
     chosen = found.cuts if isinstance(found, several.Fit) else ()
@@ -245,8 +245,8 @@ class _Trainer:
             # A frozen head that began where logistic regression ends would have nothing left to learn.
             trained = self.context.start(values) != "pooled" or self.recipe.rules.fits_frozen_heads
             if values.head_init == "linear_probe" and trained:
-                fit = self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows).arrays())
-                network.begin_linear(fit)
+                fit = self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows))
+                network.begin_linear(fit.arrays())
         else:
             network.load(self._read(spec.state))
         network.set_dropout(float(values.dropout))
