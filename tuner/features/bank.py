@@ -179,7 +179,18 @@ def ensure(
     for view in views(mirrored):
         seen = images if view == PLAIN else images[:, :, ::-1]
         parts = {name: _key_parts(backbone, images_key, name, view) for name in names}
-        found.append(_ensure(backbone, seen, parts, artifacts, on_progress, should_stop, said, passes))
+        found.append(
+            _ensure(
+                backbone,
+                seen,
+                parts,
+                artifacts,
+                on_progress=on_progress,
+                should_stop=should_stop,
+                said=said,
+                passes=passes,
+            )
+        )
     artifacts.prune(budget)  # when all are in use: none of them goes
     plain, *others = found
     computed = tuple(dict.fromkeys(cut for one in found for cut in one.computed))
@@ -221,7 +232,16 @@ def with_views(
 
     for v in sets:
         parts = {cut: _key_parts(backbone, v.key, cut, v.name) for cut in wanted}
-        here = _ensure(backbone, v.squares, parts, artifacts, progress, should_stop, say, passes)
+        here = _ensure(
+            backbone,
+            v.squares,
+            parts,
+            artifacts,
+            on_progress=progress,
+            should_stop=should_stop,
+            said=say,
+            passes=passes,
+        )
         done, rate = done + len(v.squares), rate or here.rate
         for cut, array in here.arrays.items():
             found.setdefault((v.augmentation, cut), {}).setdefault(v.number, []).append((v.first, array))
@@ -243,6 +263,7 @@ def _ensure(
     images: np.ndarray,
     parts: Mapping[str, Any],
     artifacts: Artifacts,
+    *,
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
     said: Said,
