@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from made_study import (
     FINISHED,
@@ -27,6 +29,7 @@ from PIL import Image
 from tuner.evidence.results import Results
 from tuner.report import figures, style
 from tuner.report.landscape import spread
+from tuner.report.parallel import parallel
 
 NAMES = {"learning_curves", "depth", "rate_by_depth", "parallel_coordinates", "brackets", "confusion"}
 """What a search alone has to draw; reliability needs a confirmation (tests/evidence/test_confirmed.py)."""
@@ -171,3 +174,20 @@ def test_reading_and_drawing_load_no_keras_and_the_live_display_no_pandas() -> N
             cwd=Path(__file__).parents[2],
         )
         assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["many", "three", "wide"])
+def test_no_line_leaves_the_axes_of_parallel_coordinates(tmp_path: Path, name: str) -> None:
+    """The best frozen head's neither, when logistic regression is the baseline and the head's rate is beyond all."""
+    database = make_study(tmp_path, ODD[name])
+    rate = "json_set(hyperparameters, '$.learning_rate', 9.0)"
+    with sqlite3.connect(database) as rows:
+        first = Results.open(database).frozen_head()
+        assert first is not None
+        rows.execute("UPDATE configurations SET kind = 'logistic' WHERE id = ?", [first["id"]])
+        rows.execute(f"UPDATE configurations SET hyperparameters = {rate} WHERE kind = 'baseline'")
+    rows.close()
+    ax = Figure().subplots()
+    parallel(Results.open(database), ax)
+    heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    assert len(heights) and heights.min() >= 0 and heights.max() <= 1

@@ -67,7 +67,7 @@ def scales(results: Results) -> list[Scale]:
     """The axes: the searched hyperparameters, then loss, accuracy and any other objective, so turned that better is up.
     Raises NotYet.
     """
-    table, baseline, space = searched(results), results.baseline(), searched_space(results)
+    table, baseline, space = searched(results), results.frozen_head(), searched_space(results)
     if not space:
         raise NotYet("no hyperparameter is searched")
     if baseline is not None:
