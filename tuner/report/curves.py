@@ -57,7 +57,7 @@ def learning_curve(results: Results, metric: str, ax: Axes) -> list[Line2D]:
         handles.append(style.handle("best promoted to the next rung", style.WINNER, line=":", linewidth=1.2))
     if metric == "accuracy":
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.percent(value)))
-        ax.set_ylim(max(0.0, ax.get_ylim()[0]), 1.02)
+        ax.set_ylim(max(0.0, ax.get_ylim()[0]), 1.009)  # no tick above 100 %
     elif metric == "loss":
         ax.set_ylim(bottom=0)
     return handles
