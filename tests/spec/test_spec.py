@@ -104,6 +104,7 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "layer_decay": searched_real(0, 1, above=True),
         "augmentation": searched_words("none", "flip", "light", "strong"),
         "mixup": searched_real(0, 10),
+        "head_features": searched_words("pooled", "several"),
     },
     "search": {
         "objective": st.sampled_from(OBJECTIVES),
@@ -265,6 +266,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "space.layer_decay": [*searched(real(0.0, 1.0, above=True), 0.1, 0.5, 0.9), 0],
     "space.augmentation": [*NO_WORD, ["none", "none"], [], ["none", "lots"]],
     "space.mixup": searched(real(0.0, 10.0), 0.0, 0.2, 1.0),
+    "space.head_features": [*NO_WORD, ["pooled", "pooled"], [], ["pooled", 1]],
     "search.objective": NO_WORD,
     "search.max_epochs": whole(1, 100_000),
     "search.factor": [1, *whole(2, 100)],

@@ -45,6 +45,10 @@ EXACT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"schedule": "cosine", "warmup": 1.0, "epochs": 4, "ema": 0.9, "layered": True},
         {"layer_decay": 0.5, "mixup": 0.2, "head_init": "linear_probe", "weight_decay": 0.05},
     ),
+    "suffix with a head over several cuts, from the fitted head, mixup": (
+        {"cuts": ("conv5_block1", "pooled"), "schedule": "cosine", "warmup": 1.0, "epochs": 4},
+        {"unfrozen_layers": 20, "head_features": "several", "head_init": "linear_probe", "mixup": 0.2},
+    ),
 }
 
 

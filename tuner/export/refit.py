@@ -90,8 +90,7 @@ def train(
     context = setup.context(spec, rules, dataset, networks=networks, stored=stored, checkpoints=folder)
     images, tested = len(train) + len(validation), bool(len(dataset.indices("test")))
     if values.learning_rate is None:
-        rows = context.rows(ALL)
-        arrays = (trial.fit_cuts(context, rows, values) if values.cuts else trial.fit_rows(context, rows)).arrays()
+        arrays = trial.linear(context, ALL, values).arrays()
         return Refit(0, images, tested, arrays, trial.predict(values, arrays, context, validation))
     name = ids.refit(configuration)
     # Fixed: the last epoch counts, not the best; its weights are still in the network.
@@ -108,7 +107,7 @@ def train(
         )
     trained = context.network(values)
     with trained.ema_weights():
-        said = probabilities(trial.logits_of(trained, stored.looks(context.start(values)), validation))
+        said = probabilities(trial.logits_of(trained, context.looks(values), validation))
     return Refit(epochs, images, tested, trained.weights(), said)
 
 
@@ -136,7 +135,9 @@ def _features(
         cache_root(),
         on_progress=progress,
         said=say,
-        means=sets.read(sets.asked(values.cuts, network, images)),
+        means=sets.read(
+            sets.nested(network, images) if values.reads_several else sets.asked(values.cuts, network, images)
+        ),
         mirrored=mirrored,
     )
     views = setup.needed_views(spec, network, dataset, seen, needed, wanted, splits=("train", "val"))

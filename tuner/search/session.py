@@ -186,7 +186,7 @@ def _search(
         backbone = _backbone(folder, spec, store, dataset, listen)
     _import_ahead("sklearn.linear_model", "pandas")
     with phases.phase("features", f"{len(dataset.images)} photographs"):
-        means = setup.read_means(network, len(dataset.images), rules)
+        means = setup.read_means(spec, network, len(dataset.images), rules)
         stored, views = _features(spec, network, backbone, dataset, space, means, phases, stop)
     plan = setup.make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
     with store.transaction():  # of a wider space, what was drawn anew stands with it

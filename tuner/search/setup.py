@@ -176,9 +176,11 @@ def mirrored(spec: Spec, augmentations: Sequence[str]) -> bool:
     return spec.search.mirrored or augmented.FLIP in augmentations
 
 
-def read_means(network: Architecture, images: int, rules: Rules) -> tuple[str, ...]:
-    """The cuts whose means the regression on several cuts reads."""
-    return () if rules.pooled_alone else sets.read(sets.nested(network, images))
+def read_means(spec: Spec, network: Architecture, images: int, rules: Rules) -> tuple[str, ...]:
+    """The cuts whose means are read, by the regression on several cuts or by a head."""
+    features = spec.space.head_features
+    several = "several" in (features if isinstance(features, tuple) else (features,))
+    return sets.read(sets.nested(network, images)) if several or not rules.pooled_alone else ()
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Work:
         backbone = setup.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
         self.needed, self.wanted = setup.needed_cuts(spec, self.network, self.space, images)
-        self.means = setup.read_means(self.network, images, rules)
+        self.means = setup.read_means(spec, self.network, images, rules)
         seen = spaces.augmentations(self.space)
         # Of each view: the cuts whose features are there, and those whose are not.
         self.stored = tuple(
