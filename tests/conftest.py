@@ -153,7 +153,7 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
         averaged = recipe.get("ema", 0.0) > 0
         key = (classes, batch_norm, optimizer, precision, cuts, head_widths, layered, averaged)
         if key not in made:
-            stored = features.ensure(backbone, squares, "squares", cuts, cache)
+            stored = features.ensure(backbone, squares, "squares", wanted=cuts, cache=cache)
             networks = Networks(
                 backbone,
                 classes,

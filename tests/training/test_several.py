@@ -139,7 +139,7 @@ def test_the_sets_are_nested_from_the_top_and_few_and_of_a_few_channels_where_im
 def context(context_of: Any, backbone: Any, squares: np.ndarray, cache: Path, tmp_path: Path) -> Any:
     made = context_of(tmp_path, classes=3)
     means = sets.read(sets.nested(backbone.architecture, len(squares)))
-    stored = bank.ensure(backbone, squares, "squares", ("conv5_block2", "pooled"), cache, means=means)
+    stored = bank.ensure(backbone, squares, "squares", wanted=("conv5_block2", "pooled"), cache=cache, means=means)
     return replace(made, features=stored)
 
 

@@ -108,7 +108,7 @@ def train(
         )
     trained = context.network(values)
     with trained.ema_weights():
-        said = probabilities(trial.logits_of(trained, stored.looks(context.start(values)), validation))
+        said = probabilities(trial.logits_of(trained, context.features.looks(context.start(values)), validation))
     return Refit(epochs, images, tested, trained.weights(), said)
 
 
@@ -132,12 +132,12 @@ def _features(
         backbone,
         dataset.images,
         dataset.key,
-        wanted,
-        cache_root(),
-        on_progress=progress,
-        said=say,
+        wanted=wanted,
+        cache=cache_root(),
         means=sets.read(sets.asked(values.cuts, network, images)),
         mirrored=mirrored,
+        on_progress=progress,
+        said=say,
     )
     views = setup.needed_views(spec, network, dataset, seen, needed, wanted, splits=("train", "val"))
     return setup.with_views(found, spec, backbone, dataset, views, on_progress=progress, said=say)

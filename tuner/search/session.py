@@ -273,13 +273,13 @@ def _features(
             backbone,
             dataset.images,
             dataset.key,
-            wanted,
-            cache_root(),
+            wanted=wanted,
+            cache=cache_root(),
+            means=means,
+            mirrored=setup.mirrored(spec, seen),
             on_progress=phases.progress("features"),
             should_stop=stop,
             said=phases.notice,
-            means=means,
-            mirrored=setup.mirrored(spec, seen),
         )
         progress, said = phases.progress("features"), phases.notice
         found = setup.with_views(features, spec, backbone, dataset, views, on_progress=progress, said=said, stop=stop)
