@@ -155,7 +155,7 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
         key = (classes, batch_norm, optimizer, precision, cuts, head_widths, layered, averaged)
         if key not in made:
             means = sets.read(sets.nested(backbone.architecture, len(squares)))
-            stored = features.ensure(backbone, squares, "squares", cuts, cache, means=means)
+            stored = features.ensure(backbone, squares, "squares", wanted=cuts, cache=cache, means=means)
             networks = Networks(
                 backbone,
                 classes,

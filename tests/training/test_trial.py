@@ -225,7 +225,7 @@ def test_what_is_predicted_is_the_mean_over_an_image_and_its_mirror_image(
     """Of validation images and those held out, by the loss of that mean; what is trained is the same without it."""
     plain, both = (context_of(tmp_path / name, classes=classes) for name in ("plain", "both"))
     cuts = tuple(c for c in plain.features.arrays if c != "image")
-    both.features = bank.ensure(backbone, squares, "squares", cuts, cache, mirrored=True)
+    both.features = bank.ensure(backbone, squares, "squares", wanted=cuts, cache=cache, mirrored=True)
     mirror = replace(plain, features=both.features.mirror)
     last = 1 if kind == "logistic" else 2
     wanted = replace(spec(last_epoch=last, subset=FOLD, fixed=True), values=LOOKED_AT[kind])

@@ -127,18 +127,19 @@ def _features(
     mirrored = setup.mirrored(spec, seen)
     needed = {"pooled": 1, network.cut_for(values.unfrozen_layers, spec.backbone.batch_norm): 1}
     wanted = features.worth_storing(needed, images * (1 + mirrored), network, budget)
+    means = sets.read(
+        sets.nested(network, images) if values.reads_several else sets.asked(values.cuts, network, images)
+    )
     found = features.ensure(
         backbone,
         dataset.images,
         dataset.key,
-        wanted,
-        cache_root(),
+        wanted=wanted,
+        cache=cache_root(),
+        means=means,
+        mirrored=mirrored,
         on_progress=progress,
         said=say,
-        means=sets.read(
-            sets.nested(network, images) if values.reads_several else sets.asked(values.cuts, network, images)
-        ),
-        mirrored=mirrored,
     )
-    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, splits=("train", "val"))
+    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, means=means, splits=("train", "val"))
     return setup.with_views(found, spec, backbone, dataset, views, on_progress=progress, said=say)

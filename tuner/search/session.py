@@ -258,7 +258,7 @@ def _features(
 ) -> tuple[bank.Features, setup.Views]:
     needed, wanted = setup.needed_cuts(spec, network, space, len(dataset.images))
     seen = spaces.augmentations(space)
-    views = setup.needed_views(spec, network, dataset, seen, needed, wanted)
+    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, means=means)
     left_out = [c for c in needed if c not in wanted and c != "image"]
     if left_out:
         text = f"search.feature_budget_gb is too small for the features at {', '.join(left_out)}: "
@@ -273,13 +273,13 @@ def _features(
             backbone,
             dataset.images,
             dataset.key,
-            wanted,
-            cache_root(),
+            wanted=wanted,
+            cache=cache_root(),
+            means=means,
+            mirrored=setup.mirrored(spec, seen),
             on_progress=phases.progress("features"),
             should_stop=stop,
             said=phases.notice,
-            means=means,
-            mirrored=setup.mirrored(spec, seen),
         )
         progress, said = phases.progress("features"), phases.notice
         found = setup.with_views(features, spec, backbone, dataset, views, on_progress=progress, said=said, stop=stop)
