@@ -25,7 +25,7 @@ from tuner.search.events import (
     TrialStarted,
 )
 from tuner.spec.spec import Range, Spec
-from tuner.store.ranking import Rule, best_of, rank_of, value_of
+from tuner.store.ranking import Rule, best_of, out_of_patience, rank_of, value_of
 from tuner.store.store import Bracket, EpochRow
 
 Array = NDArray[np.float64]
@@ -53,6 +53,7 @@ class Made:
     pretrained: bool = True
     objective: str = "val_loss"
     checkpoint: str = "best"
+    patience: int = 0
     plan: tuple[Bracket, ...] = HYPERBAND_9
     baseline: int = 9
     space: dict[str, Any] = field(default_factory=dict)
@@ -73,12 +74,12 @@ class Made:
             "learning_rate": {"min": 1e-5, "max": 1e-2, "sampling": "log"},
             **self.space,
         }
-        search = {"max_epochs": self.max_epochs, "objective": self.objective, "checkpoint": self.checkpoint}
+        search = {name: getattr(self, name) for name in ("max_epochs", "objective", "checkpoint", "patience")}
         return Spec.from_dict({"space": space, "search": search})
 
     @property
     def rule(self) -> Rule:
-        return Rule(self.objective, self.checkpoint)
+        return Rule(self.objective, self.checkpoint, self.patience)
 
     def labels(self, n: int) -> list[int]:
         return sorted(i % len(self.classes) for i in range(n))
@@ -187,6 +188,8 @@ class _Play:
         )
         stopping = self.made.trials is not None and self.done >= self.made.trials
         for epoch in range(first + 1, last + 1):
+            if kind != "reference" and out_of_patience(self.best.get(configuration), epoch - 1, self.made.rule):
+                break
             row, share = self.learners[configuration].epoch(epoch)
             if configuration == self.made.failing:
                 row = EpochRow(epoch, math.nan, 0.5, math.nan, 0.5, 0.11, 92)

@@ -117,6 +117,7 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "warmup_epochs": reals(0, 1000),
         "ema": reals(0, 0.9999),
         "checkpoint": st.sampled_from(["best", "last"]),
+        "patience": st.integers(0, 100_000),
         "tta": st.sampled_from(["none", "flip"]),
         "time_budget": st.just("none") | DURATIONS,
         "class_weight": st.sampled_from(["none", "balanced"]),
@@ -132,7 +133,15 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
 }
 
-TABLES = st.fixed_dictionaries({}, optional={s: st.fixed_dictionaries({}, optional=VALID[s]) for s in VALID})
+
+def together(table: dict[str, Any]) -> dict[str, Any]:
+    """With what another key asks for."""
+    search = table.get("search", {})
+    return table | ({"search": search | {"checkpoint": "best"}} if search.get("patience") else {})
+
+
+OPTIONAL = {section: st.fixed_dictionaries({}, optional=keys) for section, keys in VALID.items()}
+TABLES = st.fixed_dictionaries({}, optional=OPTIONAL).map(together)
 
 
 def test_the_strategies_above_know_every_key() -> None:
@@ -277,6 +286,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "search.warmup_epochs": real(0.0, 1000.0),
     "search.ema": real(0.0, 0.9999),
     "search.checkpoint": NO_WORD,
+    "search.patience": whole(0, 100_000),
     "search.tta": NO_WORD,
     "search.time_budget": ["", "20", "min", "0 s", "-1 h", "nan s", "inf h", "5 days", 20, True, [], {}, "20  min"],
     "search.class_weight": NO_WORD,

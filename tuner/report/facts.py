@@ -146,6 +146,8 @@ def study_lines(results: Results) -> list[tuple[str, str]]:
             f"Hyperband by {_ranked_by(study.rule)}, at most {search.max_epochs} epochs, "
             f"factor {search.factor}, batch {search.batch_size}, seed {search.seed}"
         )
+        if search.patience:
+            settings += f", patience {words.several(search.patience, 'epoch')}"
         lines.append(("search", settings))
         if search.mirrored:
             lines.append(("predictions", "each the mean over an image and its mirror image, the baseline's too"))

@@ -214,7 +214,7 @@ class _Bench:
             np.arange(train, rows) % some,
             self.networks,
             s.classes,
-            setup.recipe(s.spec, rules_of(NUMERICS)),
+            setup.recipe(s.spec.override({"search.patience": 0}), rules_of(NUMERICS)),
             s.network,
             self.folder,
         )

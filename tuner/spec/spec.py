@@ -209,6 +209,12 @@ class SearchSpec:
         values.one_of("best", "last"),
         before="best",
     )
+    patience: int = _key(
+        0,
+        "a trial ends early when none of its last so many epochs was a new best one, as Keras's EarlyStopping counts;\n"
+        'needs checkpoint = "best"; 0: never',
+        values.whole(0, 100_000),
+    )
     tta: str = _key(
         "none",
         '"flip": every prediction, the baseline\'s too, is the mean over an image and its mirror image',
@@ -313,6 +319,12 @@ class Spec:
             )
         if self.confirm.folds == 1:
             raise SpecError(f"{source}: confirm.folds: found 1, expected 0 for none or at least 2.")
+        if self.search.patience and self.search.checkpoint != "best":
+            raise SpecError(
+                f"{source}: search.patience: found {self.search.patience} with search.checkpoint = "
+                f'"{self.search.checkpoint}", expected search.checkpoint = "best": where the last epoch counts, every '
+                "trial is trained to its last one. Set that too, or search.patience = 0."
+            )
 
 
 SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Spec)}

@@ -22,7 +22,7 @@ from tuner.evidence.metrics import score
 from tuner.features import sets
 from tuner.spec.configuration import LOGISTIC, SEVERAL_CUTS, Configuration
 from tuner.spec.seeds import generator
-from tuner.store.ranking import Key, best_of, rank_of
+from tuner.store.ranking import Key, best_of, out_of_patience, rank_of
 from tuner.store.store import EpochRow, Saved
 from tuner.training import logistic, several
 from tuner.training.batches import Source, batches, mix
@@ -120,7 +120,9 @@ def train(spec: TrialSpec, context: Context, should_stop: Callable[[], bool] = l
             network = context.network(spec.values)
             trained = network.trained_parameters
             trainer.prepare(network)
-            for epoch in range(spec.start_epoch + 1, spec.last_epoch + 1):
+            epoch = spec.start_epoch
+            while not trainer.ends(epoch):
+                epoch += 1
                 done, leaving = trainer.epoch(network, epoch, should_stop)
                 yield done
                 if leaving:
@@ -265,6 +267,14 @@ class _Trainer:
         missing = np.zeros((width - len(fit.kernel), fit.kernel.shape[1]), np.float32)
         return dict(zip(logistic.NAMES, (np.concatenate([fit.kernel, missing]), fit.bias), strict=True))
 
+    def ends(self, epoch: int) -> bool:
+        """Whether nothing is trained after this epoch: it is the last, or the patience ran out. That holds for a
+        promoted trial from its beginning too. The tutorial has no patience, nor a fixed number of epochs (no best one).
+        """
+        if epoch >= self.spec.last_epoch:
+            return True
+        return not self.spec.tutorial and out_of_patience(self.best, epoch, self.context.recipe.rule)
+
     def epoch(self, network: Network, epoch: int, should_stop: Callable[[], bool]) -> tuple[EpochFinished, bool]:
         """Trains one epoch. True when the trial is to end here before its last epoch, its state saved."""
         spec, rule = self.spec, self.context.recipe.rule
@@ -296,7 +306,7 @@ class _Trainer:
             wanted = last or rule.checkpoint == "best"
             self.best, self._best_weights = row, network.weights(copied=not last) if wanted else None
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
-        leaving = should_stop() and epoch < spec.last_epoch
+        leaving = should_stop() and not self.ends(epoch)
         saved = self._save(network, epoch, leaving)
         return EpochFinished(row, is_best, chances if is_best else None, saved), leaving
 
@@ -352,7 +362,7 @@ class _Trainer:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
         spec = self.spec
         rank = rank_of(self.best, self.context.recipe.rule)
-        if epoch == spec.last_epoch:
+        if self.ends(epoch):
             last = spec.keep_last and _not_worse(rank, spec.last_bar)
             best = last or _not_worse(rank, spec.best_bar)
         else:
