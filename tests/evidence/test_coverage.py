@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evidence.fake_trainer import (
+    HARD,
     SEED_VARIANCES,
     World,
     every_outcome,
@@ -112,8 +113,14 @@ def test_twenty_points_at_a_hundred_images_are_seen(winner: float, baseline: flo
         assert ((found.low > 0) & (found.difference >= MARGIN)).mean() >= 0.8
 
 
+def test_a_hard_worlds_accuracies_are_those_asked_for() -> None:
+    for world in HARD.values():
+        winner, baseline = pairs(np.random.default_rng(0), world, 400, 300, 5, 0.87, 0.8)
+        assert (winner.mean(), baseline.mean()) == pytest.approx((0.87, 0.8), abs=0.008)
+
+
 def test_the_long_version_prints_its_table() -> None:
-    program = [sys.executable, str(Path(__file__).with_name("simulate.py")), "--studies", "50"]
+    program = [sys.executable, str(Path(__file__).with_name("simulate.py")), "--studies", "20"]
     lines = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0].split()[:2] == ["procedure", "world"]
     assert len(lines) > 80 and max(map(len, lines)) <= 100
