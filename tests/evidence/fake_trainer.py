@@ -131,14 +131,14 @@ def _luck(rng: np.random.Generator, world: World, side: int, studies: int, seeds
 def _edges(world: World, side: int, accuracy: float, baseline: float) -> tuple[float, float]:
     """Under which number an image is right, for most images and for the minority's, so that `accuracy` is the truth.
 
-    By the normal quantile where all is normal, else counted on two million numbers.
+    By the normal quantile where all is normal, else counted on a million numbers.
     """
     chance = 1 - (1 - 2 * world.flips) * (1 - (0.0 if side else world.collapse))  # a flip is half a guess
     accuracy = (accuracy - chance / 2) / (1 - chance)
     if not world.tail and not world.minority and not (world.skewed and not side):
         edge = NormalDist().inv_cdf(accuracy)
         return edge, edge
-    rng, many = np.random.default_rng(0), 2_000_000
+    rng, many = np.random.default_rng(0), 1_000_000
     number = _difficulty(rng, replace(world, scene=1), many, 1).ravel()
     number = number + _luck(rng, world, side, many, 1).ravel()
     number += normals(rng, world.configuration + world.noise, many)

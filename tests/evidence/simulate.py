@@ -192,7 +192,7 @@ def pipeline(rng: np.random.Generator, studies: int) -> None:
     """75 looks at 100 validation images among equals, then the verdict: on 100 test images, on the validation images
     with fresh seeds, or on the predictions stored there; against the best of 8 baselines, or one that was not chosen.
     """
-    world, studies = fake.World(0.4, 0.4, 0.003), max(studies // 2, 50)
+    world, studies = fake.World(0.4, 0.4, 0.003), max(studies // 2, 10)
     for baselines in (8, 1):
         for images in ("test", "validation", "stored"):
             found = fake.gains(rng, studies, images, world, baselines=baselines)
@@ -207,7 +207,7 @@ def selection(rng: np.random.Generator, studies: int) -> None:
     Where seeds make a difference the best of 25 trained models has a lucky one, and is better on other images too: that
     is left, rightly, and only training again shows it.
     """
-    studies = max(studies // 20, 50)
+    studies = max(studies // 20, 5)
     for n, variance in ((n, v) for v in (0.0, 0.003) for n in (20, 100, 500)):
         world = fake.World(0.4, 0.4, variance)
         said, corrected = [], []
