@@ -28,9 +28,10 @@ from evidence import fake_trainer as fake  # noqa: E402
 from tuner.evidence.paired import Estimate, estimate  # noqa: E402
 from tuner.evidence.power import smallest_difference  # noqa: E402
 from tuner.evidence.selection import selection_cost  # noqa: E402
-from tuner.evidence.verdict import MARGIN, verdict  # noqa: E402
+from tuner.evidence.verdict import FEWEST, MARGIN, verdict  # noqa: E402
 
 CHUNK = 500
+FAILS = 0.15
 Procedure = Callable[[fake.Right, fake.Right], Estimate]
 NAIVE: dict[str, Procedure] = {"s2(d)/n + s2(D)/S, plain": fake.plain_sum, "mean +- t over seeds": fake.seeds_only}
 NAMES = ("procedure", "world", "n", "seeds", "true", "holds", "gain", "loss", "same", "figure", "+-")
@@ -160,13 +161,37 @@ def seeds(rng: np.random.Generator, studies: int) -> None:
 
 
 def failures(rng: np.random.Generator, studies: int) -> None:
-    """Some of the winner's five seeds fail, and the rest are taken for all there are."""
+    """The winner's seeds fail 15 times in 100, or many of them: a failed one as chance, or left out as if not begun.
+
+    "figure": the share of studies with too few seeds to tell. What is true is the mean over seeds that fail and that
+    do not; where a number of them is given, the mean over those that do not.
+    """
+    for name, n in ((name, n) for name in ("usual", "lucky") for n in (50, 100, 300)):
+        for how in ("as chance", "left out"):
+            counted, refused = Counted(), 0
+            # equal with the failed ones in, at 80 %
+            for winner, baseline in studies_of(
+                rng, fake.HARD[name], studies, n, 5, (0.8 - FAILS / 2) / (1 - FAILS), 0.8
+            ):
+                fails = rng.random(winner.shape[:2]) < FAILS
+                for left in range(6):
+                    at = fails.sum(axis=1) == 5 - left
+                    ended, other = winner[at, :left], baseline[at]
+                    if left < FEWEST:
+                        refused += int(at.sum())
+                    if not at.any() or left < (FEWEST if how == "as chance" else 1):
+                        continue
+                    chance = np.full((len(ended), 5 - left, n), 0.5)
+                    counted.add(estimate(np.hstack([ended, chance]) if how == "as chance" else ended, other), 0.0)
+            cells = counted.cells() | ({"figure": f"{100 * refused / studies:.1f}"} if how == "as chance" else {})
+            row(f"15 % fail, {how}", name, n, 5, 0.0, cells)
     for name in ("usual", "lucky"):
         for left in (1, 2, 3):
             counted = Counted()
             for winner, baseline in studies_of(rng, fake.HARD[name], studies, 300, 5, 0.8, 0.8):
                 counted.add(estimate(winner[:, :left], baseline), 0.0)
-            row(f"{left} of 5 winner seeds left", name, 300, 5, 0.0, counted.cells())
+            refuses = ", refused" if left < FEWEST else ""
+            row(f"{left} of 5 seeds end{refuses}", name, 300, 5, 0.0, counted.cells())
 
 
 # ---- what is foretold ----
