@@ -3,13 +3,14 @@
 A model is right on an image when a normal number lies under the quantile of its true accuracy. The number is the sum of
 the image's difficulty, shared by all models; what this configuration finds hard in it; its seed's luck; and noise of
 image by seed. Their variances, a `World`, add up to one, so every model's true accuracy over all images and seeds is
-exactly the one asked for, and the differences between models on the images at hand are luck.
+the one asked for, and the differences between models on the images at hand are luck.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -24,11 +25,23 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class World:
-    """Parts of the variance; the rest of 1 is noise of image by seed."""
+    """Parts of the variance; the rest of 1 is noise of image by seed. What else makes a world hard is off by default.
+
+    `tail`: difficulty is Student's t with so many degrees of freedom, so that most images are easy and some hopeless;
+    0: normal. `minority`: the share of images that are of a harder class, where the whole lead lies. `scene`: so many
+    images in a row share most of what makes them hard. `skewed`: the winner's seeds are mostly good and now and then
+    bad. `collapse`: the share of the winner's seeds that guess. `flips`: the share of answers that turn for no reason.
+    """
 
     difficulty: float = 0.55
     configuration: float = 0.25
     seed: float = 0.0
+    tail: float = 0.0
+    minority: float = 0.0
+    scene: int = 1
+    skewed: bool = False
+    collapse: float = 0.0
+    flips: float = 0.0
 
     @property
     def noise(self) -> float:
@@ -46,8 +59,26 @@ WORLDS = {
     "noisy": World(difficulty=0.3, configuration=0.05),
 }
 """Models that agree on most images, on nearly all, and ones that change their mind with every seed."""
+HARD = {
+    **{name: replace(world, seed=0.003) for name, world in WORLDS.items()},
+    "fixes": World(difficulty=1.0, configuration=0.0, flips=0.005),
+    "lucky": World(seed=0.027),
+    "heavy": World(difficulty=0.8, configuration=0.05, seed=0.003, tail=2.0),
+    "minority": World(seed=0.003, minority=0.2),
+    "skewed": World(seed=0.027, skewed=True),
+    "collapsing": World(seed=0.003, collapse=0.15),
+    "scenes": World(seed=0.003, scene=5),
+}
+"""The same with seeds that differ by 1.5 points; a winner that is right wherever the baseline is, but
+for 5 answers in 1,000; seeds that differ by
+4.5 points; and what makes a world hard besides.
+"""
 SEED_VARIANCES = {0.0: 0.0, 0.015: 0.003, 0.045: 0.027}
 """Seed deviation of accuracy (near 0.8) to the variance that gives it: none, 1.5 points, 4.5 points."""
+HARDER = 1.5
+"""By how many standard deviations a minority's images are harder."""
+SHARED = 0.7
+"""The part of an image's difficulty, and of a configuration's own, that its scene has in common."""
 
 
 def normals(rng: np.random.Generator, variance: float, *shape: int) -> NDArray[np.float32]:
@@ -58,13 +89,66 @@ def pairs(
     rng: np.random.Generator, world: World, studies: int, n: int, seeds: int, winner: float, baseline: float
 ) -> tuple[Right, Right]:
     """Winner and baseline of these true accuracies on fresh images, bool (studies, seeds, images) each."""
-    difficulty = normals(rng, world.difficulty, studies, 1, n)
+    difficulty = _difficulty(rng, world, studies, n)
+    minority = rng.random((studies, 1, n)) < world.minority if world.minority else np.zeros((1, 1, 1), bool)
+    difficulty = difficulty + HARDER * minority
     made = []
-    for accuracy in (winner, baseline):
-        number = difficulty + normals(rng, world.configuration, studies, 1, n)
-        number = number + normals(rng, world.seed, studies, seeds, 1) + normals(rng, world.noise, studies, seeds, n)
-        made.append(number < NormalDist().inv_cdf(accuracy))
+    for side, accuracy in enumerate((winner, baseline)):
+        number = difficulty + _in_scenes(rng, world, world.configuration, studies, n)
+        number = number + _luck(rng, world, side, studies, seeds) + normals(rng, world.noise, studies, seeds, n)
+        edges = _edges(world, side, accuracy, baseline)
+        right = number < np.where(minority, edges[1], edges[0])
+        if world.flips:
+            right = right ^ (rng.random((studies, seeds, n), dtype=np.float32) < world.flips)
+        if world.collapse and not side:
+            guessed = rng.random((studies, seeds, n), dtype=np.float32) < 0.5
+            right = np.where(rng.random((studies, seeds, 1)) < world.collapse, guessed, right)
+        made.append(right)
     return made[0], made[1]
+
+
+def _in_scenes(rng: np.random.Generator, world: World, variance: float, studies: int, n: int) -> NDArray[np.float32]:
+    if world.scene == 1:
+        return normals(rng, variance, studies, 1, n)
+    scenes = normals(rng, SHARED * variance, studies, 1, -(-n // world.scene))
+    return np.repeat(scenes, world.scene, axis=2)[..., :n] + normals(rng, (1 - SHARED) * variance, studies, 1, n)
+
+
+def _difficulty(rng: np.random.Generator, world: World, studies: int, n: int) -> NDArray[np.float32]:
+    if world.tail:
+        return (math.sqrt(world.difficulty) * rng.standard_t(world.tail, (studies, 1, n))).astype(np.float32)
+    return _in_scenes(rng, world, world.difficulty, studies, n)
+
+
+def _luck(rng: np.random.Generator, world: World, side: int, studies: int, seeds: int) -> NDArray[np.float32]:
+    """Of each seed; large numbers are errors, so that the exponential's tail is a bad seed's."""
+    if world.skewed and not side:
+        return math.sqrt(world.seed) * (rng.standard_exponential((studies, seeds, 1), dtype=np.float32) - 1)
+    return normals(rng, world.seed, studies, seeds, 1)
+
+
+@cache
+def _edges(world: World, side: int, accuracy: float, baseline: float) -> tuple[float, float]:
+    """Under which number an image is right, for most images and for the minority's, so that `accuracy` is the truth.
+
+    By the normal quantile where all is normal, else counted on a million numbers.
+    """
+    chance = 1 - (1 - 2 * world.flips) * (1 - (0.0 if side else world.collapse))  # a flip is half a guess
+    accuracy = (accuracy - chance / 2) / (1 - chance)
+    if not world.tail and not world.minority and not (world.skewed and not side):
+        edge = NormalDist().inv_cdf(accuracy)
+        return edge, edge
+    rng, many = np.random.default_rng(0), 1_000_000
+    number = _difficulty(rng, replace(world, scene=1), many, 1).ravel()
+    number = number + _luck(rng, world, side, many, 1).ravel()
+    number += normals(rng, world.configuration + world.noise, many)
+    if not world.minority:
+        edge = float(np.quantile(number, accuracy))
+        return edge, edge
+    harder = rng.random(many) < world.minority
+    edge = float(np.quantile(number + HARDER * harder, baseline))
+    there = float((number + HARDER < edge).mean()) + (accuracy - baseline) / world.minority
+    return edge, float(np.quantile(number + HARDER, there))
 
 
 @dataclass(frozen=True)

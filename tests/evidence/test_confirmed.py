@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_study import FINISHED, make_study
+from rich.console import Console
 
 from tuner.evidence.findings import OPEN
 from tuner.evidence.paired import compare, corrected_resampled
 from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
-from tuner.report import figures, style
+from tuner.report import figures, page, style, tables
+from tuner.report.verdict import sides as tables_of
 from tuner.store import held_out
 from tuner.store.store import Confirms, EpochRow, Store, TrialRow
 
@@ -49,7 +52,7 @@ def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opene
             for seed in range(len(correct) + failed):
                 id = f"{row['id']}-s{seed + 1:02d}"
                 before = len(store.rows("SELECT 1 FROM configurations WHERE kind = 'seed'"))
-                store.add_configuration(id, "seed", before, {"head_width": 0}, "pooled", 1)
+                store.add_configuration(id, "seed", before, dict(results.hyperparameters(row["id"])), "pooled", 1)
                 held_out.confirms(store, id, Confirms(str(row["id"]), side, seed + 1))
                 store.begin_trial(TrialRow(id, id, None, None, None, 0, 3, None))
                 store.record_epoch(id, id, EpochRow(3, 0.1, 1.0, 0.2, 0.9, 0.1, 92), None, ())
@@ -114,11 +117,43 @@ def test_failed_seeds_are_counted_and_missing_ones_leave_it_open(tmp_path: Path)
     confirm(database, {"winner": right(0.9, 4, draw), "baseline": right(0.8, 4, draw)}, failed=1)
     found = Results.open(database).findings()
     assert found.kind != "open" and found.winner is not None and found.winner.failed == 1
-    assert any("1 seed failed" in line for line in found.evidence)
+    assert any("1 seed failed and counted as 50 %" in line for line in found.evidence)
     (tmp_path / "b").mkdir()
     database = make_study(tmp_path / "b", FINISHED)
     confirm(database, {"winner": right(0.9, 4, draw), "baseline": right(0.8, 5, draw)})
     assert Results.open(database).findings().kind == "open"
+
+
+def test_a_failed_seed_counts_as_chance_and_what_ended_stands_beside(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    sides = {"winner": right(0.9, 3, draw), "baseline": right(0.85, 5, draw)}
+    confirm(database, sides, failed=2)
+    results = Results.open(database)
+    found, wanted = results.findings(), compare(sides["winner"], sides["baseline"], failed=(2, 2), chance=0.5)
+    ended = sides["winner"].mean()
+    assert found.compared is not None and found.winner is not None and found.winner.mean is not None
+    assert found.winner.mean == pytest.approx((3 * ended + 2 * 0.5) / 5)
+    assert (found.compared.difference, found.compared.low) == (wanted.difference, wanted.low)
+    assert "failed and counted as chance" in found.sentence
+    said = next(side.seeds for side in tables_of(results, found) if side.role == "winner")
+    assert f"mean {100 * found.winner.mean:.1f}% with 2 failed" in said and f"{100 * ended:.1f}% without" in said
+
+
+@pytest.mark.parametrize(("ended", "failed"), [(0, 5), (1, 4)])
+def test_where_hardly_a_seed_ended_nothing_is_concluded(tmp_path: Path, ended: int, failed: int) -> None:
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    confirm(database, {"winner": right(0.99, ended, draw), "baseline": right(0.6, 5, draw)}, failed=failed)
+    results = Results.open(database)
+    found = results.findings()
+    assert (found.kind, found.compared, found.mcnemar, found.images) == ("too few seeds", None, None, TEST)
+    assert f"of the winner's 5 fresh seeds {failed} failed" in found.sentence
+    assert any(f"{failed} seeds failed" in line for line in found.evidence)
+    out = StringIO()
+    Console(file=out, width=200).print(tables.report(results, findings=found))
+    assert "Too few seeds to tell: of the winner's" in out.getvalue()
+    assert "Too few seeds to tell" in page.page(results, tmp_path, findings=found)
 
 
 def test_seeds_too_many_on_one_side_do_not_stand_for_those_that_the_other_lacks(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evidence.fake_trainer import (
+    HARD,
     SEED_VARIANCES,
     World,
     every_outcome,
@@ -54,6 +55,17 @@ def test_the_exact_count_is_that_of_simulated_images() -> None:
     winner, baseline = drawn < 0.1, (drawn >= 0.1) & (drawn < 0.15)
     exact = exact_holds(50, estimate(*every_outcome(50)), [(0.1, 0.05)])[0]
     assert holds(estimate(winner, baseline), 0.05) == pytest.approx(exact, abs=0.015)
+
+
+@pytest.mark.parametrize(("n", "seeds"), [(20, 10), (50, 5), (50, 10), (100, 10)])
+def test_a_winner_that_always_fixes_a_few_images_is_not_the_same(n: int, seeds: int) -> None:
+    """3 % of all images in every seed, of which few images may show none, and a seed's answer turns now and then."""
+    for fair in (0.77, 0.8):
+        winner, baseline = pairs(np.random.default_rng(3), HARD["fixes"], STUDIES, n, seeds, fair + 0.03, fair)
+        for other in (baseline, baseline[:, :1]):
+            found = estimate(winner, other)
+            assert holds(found, 0.03) >= 0.949
+            assert not ((found.low > -MARGIN) & (found.high < MARGIN)).any(), "no difference"
 
 
 @cache
@@ -112,8 +124,14 @@ def test_twenty_points_at_a_hundred_images_are_seen(winner: float, baseline: flo
         assert ((found.low > 0) & (found.difference >= MARGIN)).mean() >= 0.8
 
 
+def test_a_hard_worlds_accuracies_are_those_asked_for() -> None:
+    for world in HARD.values():
+        winner, baseline = pairs(np.random.default_rng(0), world, 400, 300, 5, 0.87, 0.8)
+        assert (winner.mean(), baseline.mean()) == pytest.approx((0.87, 0.8), abs=0.008)
+
+
 def test_the_long_version_prints_its_table() -> None:
-    program = [sys.executable, str(Path(__file__).with_name("simulate.py")), "--studies", "50"]
+    program = [sys.executable, str(Path(__file__).with_name("simulate.py")), "--studies", "20"]
     lines = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0].split()[:2] == ["procedure", "world"]
     assert len(lines) > 80 and max(map(len, lines)) <= 100

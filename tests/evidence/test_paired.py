@@ -59,7 +59,7 @@ def test_the_parts_are_those_of_the_two_way_table() -> None:
         (cells[s, i] - by_seed[s] - by_image[i] + mean) ** 2 for s, i in itertools.product(range(seeds), range(n))
     )
     rest /= (seeds - 1) * (n - 1) * seeds * n
-    pseudo = math.sqrt((by_image**4).sum() / (by_image**2).sum())
+    pseudo = math.sqrt((1 + (by_image**4).sum()) / (1 + (by_image**2).sum()))
     images = np.append(by_image, [pseudo, -pseudo]).var() / (n + 2)
     part = by_seed.var(ddof=1) / seeds
     square = part + images - rest

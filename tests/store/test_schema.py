@@ -25,10 +25,15 @@ def test_there_is_a_golden_study_of_every_format() -> None:
     assert [int(p.name) for p in GOLDEN] == list(range(1, schema.FORMAT + 1))
 
 
+ESTIMATED = {"sentence", "evidence", "compared", "selection"}
+"""What is computed anew by today's statistics from the predictions that are stored, as they are."""
+
+
 def says(found: Any, wanted: Any) -> bool:
     """Whether everything wanted is there, by today's names; there may be more by now."""
     if isinstance(wanted, dict):
-        return all(key in found and says(found[key], value) for key, value in renamed(wanted).items())
+        wanted = renamed(wanted)
+        return all(key in found and (key in ESTIMATED or says(found[key], wanted[key])) for key in wanted)
     if isinstance(wanted, list):
         return len(found) == len(wanted) and all(says(a, b) for a, b in zip(found, wanted, strict=True))
     return bool(found == wanted)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tuner.evidence.calibration import Calibration, calibration
 from tuner.evidence.configurations import usable
 from tuner.evidence.findings import (
-    FAILED,
     OPEN,
     Findings,
     Interval,
@@ -29,7 +28,7 @@ from tuner.evidence.paired import Comparison, compare, corrected_resampled
 from tuner.evidence.selection import expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
-from tuner.evidence.verdict import Verdict, verdict
+from tuner.evidence.verdict import Verdict, too_few_seeds, verdict
 from tuner.spec.seeds import generator
 from tuner.store.ranking import Rule, best_of, value_of
 from tuner.store.tables import Confirmation, Epoch, HeldOut, Tables
@@ -61,24 +60,27 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     if not _is_current(plan, ranking, baselines):
         return Findings("open", OPEN, tuple(selection_sentences(chosen)), ground, 0, 0, margin, selection=chosen)
     judged = [_judged(tables, study, side["name"], side["source"]) for side in plan["sides"]]
-    rows = [ranking.iloc[0].to_dict(), baselines[0]]
-    sides = [_side(s, j, r) for s, j, r in zip(plan["sides"], judged, rows, strict=True)]
+    rows, chance = [ranking.iloc[0].to_dict(), baselines[0]], 1 / max(len(study.classes), 1)
+    sides = [_side(s, j, r, chance) for s, j, r in zip(plan["sides"], judged, rows, strict=True)]
     expected = [plan["seeds"], 1 if plan["sides"][1]["kind"] == "logistic" else plan["seeds"]]
-    complete = all(side.ended >= wanted for side, wanted in zip(judged, expected, strict=True))
     other = _other(baselines)
-    if not complete or not all(len(side.right) for side in judged):
-        text, lines = FAILED if complete else OPEN, tuple(selection_sentences(chosen))
-        seeds = min(side.ended for side in judged)
-        return Findings("open", text, lines, ground, 0, seeds, margin, sides[0], sides[1], other, selection=chosen)
-    compared = compare(judged[0].right, judged[1].right)
-    reached = verdict(compared, margin, exploratory=ground != "test")
+    if any(side.ended < wanted for side, wanted in zip(judged, expected, strict=True)):
+        lines, seeds = tuple(selection_sentences(chosen)), min(side.ended for side in judged)
+        return Findings("open", OPEN, lines, ground, 0, seeds, margin, sides[0], sides[1], other, selection=chosen)
+    exploratory = ground != "test"
+    counts = [(side["name"], len(j.right), j.failed) for side, j in zip(plan["sides"], judged, strict=True)]
+    if (refused := too_few_seeds(counts, margin, exploratory)) is not None:
+        return _filled(tables, study, None, refused, (sides[0], sides[1]), other, chosen)
+    failed = (judged[0].failed, judged[1].failed)
+    compared = compare(judged[0].right, judged[1].right, failed=failed, chance=chance)
+    reached = verdict(compared, margin, exploratory)
     return _filled(tables, study, compared, reached, (sides[0], sides[1]), other, chosen)
 
 
 def _filled(
     tables: Tables,
     study: Study,
-    compared: Comparison,
+    compared: Comparison | None,
     reached: Verdict,
     sides: tuple[Side, Side],
     other: Side | None,
@@ -90,13 +92,13 @@ def _filled(
         reached.sentence,
         (),
         study.ground,
-        compared.n,
-        compared.seeds,
+        sum(study.counts["test"]) if study.ground == "test" else study.validation,
+        max(len(side.accuracies) + side.failed for side in sides),
         reached.margin,
         *sides,
         other,
-        Interval(compared.difference, compared.low, compared.high, compared.method),
-        compared.mcnemar,
+        None if compared is None else Interval(compared.difference, compared.low, compared.high, compared.method),
+        None if compared is None else compared.mcnemar,
         len(tables.openings),
         folds,
         made,
@@ -124,7 +126,7 @@ def _judged(tables: Tables, study: Study, side: str, source: str) -> Judged:
             failed += 1
         elif (seen := _on_ground(tables, study, row, status)) is not None:
             right.append(_right(*seen))
-    return Judged(np.array(right, dtype=bool).reshape(len(right), -1), failed)
+    return Judged(np.array(right, dtype=bool) if right else np.empty((0, 0), dtype=bool), failed)
 
 
 def calibrated(tables: Tables, study: Study, winner: str) -> Calibration | None:
@@ -168,11 +170,11 @@ def _right(chances: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np
     return np.asarray(chances.argmax(axis=1) == truth)
 
 
-def _side(planned: Mapping[str, Any], judged: Judged, row: Any) -> Side:
+def _side(planned: Mapping[str, Any], judged: Judged, row: Any, chance: float) -> Side:
     accuracies = tuple(float(a) for a in judged.right.mean(axis=1)) if judged.right.size else ()
     first = _rate(int(judged.right[0].sum()), judged.right.shape[1]) if judged.right.size else None
     epochs = 0 if planned["kind"] == "logistic" else int(planned["epochs"])
-    return Side(str(row["id"]), str(row["kind"]), epochs, accuracies, judged.failed, _searched(row), first)
+    return Side(str(row["id"]), str(row["kind"]), epochs, accuracies, judged.failed, _searched(row), first, chance)
 
 
 def _other(baselines: list[Any]) -> Side | None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from tuner.store.ranking import Rule
 
 OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy confirm` trains it again."
-FAILED = "Not confirmed: trained again from fresh seeds, one side failed every time."
 
 GROUNDS = {
     "test": "test images that no trial ever saw",
@@ -46,6 +45,18 @@ class Side:
     failed: int  # seeds whose training failed: counted, not dropped
     searched: Rate | None  # what the search said on the validation images
     confirmed: Rate | None  # the first fresh seed on the images of the verdict
+    chance: float = 0.0  # the accuracy that a failed seed counts as
+
+    @property
+    def ended(self) -> float | None:
+        """Mean accuracy of the seeds that ended; None where none did."""
+        return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean accuracy of all seeds, a failed one counted as chance; None while there is none."""
+        seeds = len(self.accuracies) + self.failed
+        return (sum(self.accuracies) + self.failed * self.chance) / seeds if seeds else None
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class Findings:
-    """The verdict: `kind` is "gain", "loss", "no difference", "too few images", or "open" while not confirmed."""
+    """The verdict: `kind` is "gain", "loss", "no difference", "too few images", "too few seeds" where so many failed
+    that nothing is concluded, or "open" while not confirmed.
+    """
 
     kind: str
     sentence: str  # the verdict in one plain sentence
@@ -99,14 +112,15 @@ class Findings:
 
 def sentences(found: Findings, rule: Rule) -> Iterator[str]:
     """In the order they are to be read; the verdict's own sentence is not repeated. `rule`: the study's."""
-    if found.winner is None or found.baseline is None or found.compared is None:
+    if found.winner is None or found.baseline is None:
         return
     for name, side in (("The winner", found.winner), ("The baseline", found.baseline)):
         yield _side(name, side, found)
-    yield (
-        f"Difference {_points(found.compared.difference)} points, 95 % interval {_points(found.compared.low)} to "
-        f"{_points(found.compared.high)} ({found.compared.method})."
-    )
+    if found.compared is not None:
+        yield (
+            f"Difference {_points(found.compared.difference)} points, 95 % interval {_points(found.compared.low)} to "
+            f"{_points(found.compared.high)} ({found.compared.method})."
+        )
     if found.ground == "test":
         times = "once" if found.openings == 1 else f"{found.openings} times: each further look makes it less of a test"
         yield f"The test set was sealed before the search and opened {times}."
@@ -144,8 +158,8 @@ def _side(name: str, side: Side, found: Findings) -> str:
     text = f"{name} {side.configuration} ({what})"
     if side.searched is not None:
         text += f": search said {side.searched.correct}/{side.searched.n}"
-    share = sum(side.accuracies) / len(side.accuracies) if side.accuracies else 0.0
-    text += f", confirmed {100 * share:.1f} %"
+    if side.mean is not None:
+        text += f", confirmed {100 * side.mean:.1f} %"
     if len(side.accuracies) > 1:
         low, high = (round(a * found.images) for a in (min(side.accuracies), max(side.accuracies)))
         text += f" over {len(side.accuracies)} seeds ({low} to {high} of {found.images})"
@@ -154,7 +168,10 @@ def _side(name: str, side: Side, found: Findings) -> str:
             f"; first seed {side.confirmed.correct}/{side.confirmed.n}, interval {100 * side.confirmed.low:.0f} to "
             f"{100 * side.confirmed.high:.0f} %"
         )
-    return text + (f"; {_seeds(side.failed)} failed" if side.failed else "") + "."
+    if side.failed:
+        text += f"; {_seeds(side.failed)} failed and counted as {100 * side.chance:.0f} %, which is chance"
+        text += f": without {100 * side.ended:.1f} %" if side.ended is not None else ""
+    return text + "."
 
 
 def _points(share: float) -> str:

@@ -1,17 +1,21 @@
-"""The study's verdict on its winner: one of four kinds and one sentence that says no more than the data show."""
+"""The study's verdict on its winner: one of five kinds and one sentence that says no more than the data show."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tuner.evidence.paired import Comparison
 from tuner.evidence.power import images_needed
 
-Kind = Literal["gain", "loss", "no difference", "too few images"]
+Kind = Literal["gain", "loss", "no difference", "too few images", "too few seeds"]
 
 MARGIN = 0.02
 """The smallest difference that is worth having, fixed before the test set is opened: 2 points."""
+
+FEWEST = 2
+"""Seeds that have to end on each side where some failed."""
 
 COUNTLESS = 1_000_000
 """From here on a number of images is no advice."""
@@ -50,6 +54,28 @@ def verdict(found: Comparison, margin: float = MARGIN, exploratory: bool = False
     return Verdict(kind, sentence + ".", margin, exploratory, needed)
 
 
+def too_few_seeds(sides: Sequence[tuple[str, int, int]], margin: float, exploratory: bool) -> Verdict | None:
+    """The refusal to conclude, where so many seeds of a side failed that under `FEWEST` are left; else None. `sides`:
+    (name, seeds that ended, seeds that failed); a side of which none failed has as many as were asked for.
+
+    What is left is no sample: one lucky seed would pass for a model that no seed changes, and its interval would hold
+    the truth 74 to 92 times in 100.
+    """
+    short = [
+        f"of the {name}'s {ok + failed} fresh seeds {failed} failed"
+        for name, ok, failed in sides
+        if failed and ok < FEWEST
+    ]
+    if not short:
+        return None
+    sentence = (
+        f"Too few seeds to tell: {' and '.join(short)}, and a verdict needs {FEWEST} that end; a configuration that "
+        "fails so often cannot be relied on: see the warnings for the reasons, and search lower learning rates "
+        "(space.learning_rate) in a study of its own."
+    )
+    return Verdict("too few seeds", sentence, margin, exploratory)
+
+
 def _kind(found: Comparison, margin: float) -> Kind:
     if found.low > 0 and found.difference >= margin:
         return "gain"
@@ -81,6 +107,8 @@ def _evidence(found: Comparison, exploratory: bool) -> str:
         said = f"the winner has {_points(abs(found.difference))} {way} of the images right than the baseline"
     interval = f"{100 * found.confidence:.3g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed, which says nothing of other seeds"
+    if found.failed:
+        seeds += f", {found.failed} of them failed and counted as chance"
     name = "validation" if exploratory else "test"
     return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)} with {seeds}"
 

@@ -30,8 +30,9 @@ def _seeds(findings: Findings) -> Panel | None:
     panel = Panel("Accuracy, a dot a fresh seed", about, x, y, LEFT, height, grid="x")
     for row, (name, side) in enumerate(sides):
         css = "best" if name == "winner" else name
-        mean = sum(side.accuracies) / len(side.accuracies)
+        mean = side.mean or 0.0
         panel.line([(mean, -row + 0.22), (mean, -row - 0.22)], f"mean {css}")
+        failed = f", {side.failed} failed as chance" if side.failed and findings.kind != "open" else ""
         stacked: Counter[float] = Counter()
         step = min(0.11, 0.8 / max(Counter(side.accuracies).values()))  # a tall stack is squeezed into its row
         for seed, accuracy in enumerate(side.accuracies, 1):
@@ -39,7 +40,9 @@ def _seeds(findings: Findings) -> Panel | None:
             level = stacked[accuracy] // 2 * (-1) ** stacked[accuracy]  # in the middle, above, below, ...
             text = f"{name}, seed {seed} of {len(side.accuracies)} · {words.percent(accuracy)} right"
             panel.mark(accuracy, -row + step * level, "dot", css, text)
-        panel.notes.append(Note(panel.px(mean), panel.py(-row - 0.46), f"mean {100 * mean:.1f}%", css, "middle"))
+        panel.notes.append(
+            Note(panel.px(mean), panel.py(-row - 0.46), f"mean {100 * mean:.1f}%{failed}", css, "middle")
+        )
     return panel
 
 

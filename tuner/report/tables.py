@@ -88,7 +88,13 @@ def _list(heading: Text, rows: Sequence[tuple[str, str]], *, style: str = "", ga
 
 # ---- the verdict ----
 
-STYLES = {"gain": "bold green", "loss": "bold red", "no difference": "bold cyan", "too few images": "bold yellow"}
+STYLES = {
+    "gain": "bold green",
+    "loss": "bold red",
+    "no difference": "bold cyan",
+    "too few images": "bold yellow",
+    "too few seeds": "bold yellow",
+}
 
 
 def verdict_block(results: Results, findings: Findings | None) -> Group:

@@ -17,6 +17,7 @@ KINDS = {
     "loss": "Loss shown",
     "no difference": "No difference",
     "too few images": "Too few images to tell",
+    "too few seeds": "Too few seeds to tell",
     "open": "Not confirmed",
 }
 NOT_CONFIRMED = (
@@ -99,13 +100,14 @@ def _trained(row: Row) -> str:
 
 
 def _seeds(side: Side) -> str:
-    if not side.accuracies:
+    if side.mean is None or side.ended is None:
         return "no seed ended" if side.failed else "-"
-    mean = sum(side.accuracies) / len(side.accuracies)
-    text = f"mean {100 * mean:.1f}%"
+    text = f"mean {100 * side.mean:.1f}%"
+    if side.failed:
+        text += f" with {side.failed} failed, as chance; {100 * side.ended:.1f}% without"
     if len(side.accuracies) > 1:
         text += f", {100 * min(side.accuracies):.1f} to {100 * max(side.accuracies):.1f}%"
-    return text + (f"; {side.failed} failed" if side.failed else "")
+    return text
 
 
 LABELS = {
