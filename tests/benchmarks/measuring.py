@@ -37,6 +37,8 @@ NEUTRAL = {
     "space.mixup": "0.0",
     "search.schedule": "constant",
     "search.warmup_epochs": "0.0",
+    "space.head_features": "pooled",
+    "search.patience": "0",
     "search.ema": "0.0",
     "search.checkpoint": "best",
     "search.tta": "none",
