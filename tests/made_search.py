@@ -175,6 +175,7 @@ class _Play:
         self.all = {c[0]: c for c in configurations(made)}
         self.learners = {c[0]: _Learner(made, i, c[3]) for i, c in enumerate(self.all.values())}
         self.best: dict[str, EpochRow] = {}
+        self.trained: dict[str, int] = {}
         self.done = 0
         self.total = made.baseline + 1 + sum(sum(b.sizes) for b in made.plan)
 
@@ -193,6 +194,7 @@ class _Play:
             row, share = self.learners[configuration].epoch(epoch)
             if configuration == self.made.failing:
                 row = EpochRow(epoch, math.nan, 0.5, math.nan, 0.5, 0.11, 92)
+            self.trained[configuration] = epoch
             best = self.best.get(configuration, row)
             is_best = math.isfinite(row.val_loss) and best_of((best, row), self.made.rule) is row
             if is_best:
@@ -213,6 +215,7 @@ class _Play:
                 None if failed else best,
                 self.made.reason if failed else None,
                 1.3 * (self.total - self.done),
+                self.trained[configuration],
             ),
             None,
         )

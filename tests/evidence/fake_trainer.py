@@ -62,6 +62,7 @@ WORLDS = {
 HARD = {
     **{name: replace(world, seed=0.003) for name, world in WORLDS.items()},
     "fixes": World(difficulty=1.0, configuration=0.0, flips=0.005),
+    "noise": World(difficulty=0.0, configuration=0.0),
     "lucky": World(seed=0.027),
     "heavy": World(difficulty=0.8, configuration=0.05, seed=0.003, tail=2.0),
     "minority": World(seed=0.003, minority=0.2),
@@ -69,9 +70,8 @@ HARD = {
     "collapsing": World(seed=0.003, collapse=0.15),
     "scenes": World(seed=0.003, scene=5),
 }
-"""The same with seeds that differ by 1.5 points; a winner that is right wherever the baseline is, but
-for 5 answers in 1,000; seeds that differ by
-4.5 points; and what makes a world hard besides.
+"""The same with seeds that differ by 1.5 points; a winner that is right wherever the baseline is, but for 5 answers in
+1,000; answers that are nothing but noise of image by seed; seeds that differ by 4.5 points; what makes a world hard.
 """
 SEED_VARIANCES = {0.0: 0.0, 0.015: 0.003, 0.045: 0.027}
 """Seed deviation of accuracy (near 0.8) to the variance that gives it: none, 1.5 points, 4.5 points."""

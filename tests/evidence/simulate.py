@@ -145,7 +145,12 @@ def worlds(rng: np.random.Generator, studies: int) -> None:
 def seeds(rng: np.random.Generator, studies: int) -> None:
     """Other numbers of seeds; a baseline without one; and the naive ways at five."""
     for name, n, count, lead in (
-        *((name, n, s, 0.0) for name in ("noisy", "lucky", "usual") for n in (50, 100) for s in (2, 3, 10)),
+        *(
+            (name, n, s, 0.0)
+            for name in ("noise", "noisy", "lucky", "usual")
+            for n in (20, 50, 100)
+            for s in (2, 3, 10)
+        ),
         *(("fixes", n, s, lead) for n in (20, 50, 100) for s in (1, 5, 10) for lead in (0.03, 0.04)),
     ):
         counted, world = Counted(), fake.HARD[name]
@@ -163,16 +168,14 @@ def seeds(rng: np.random.Generator, studies: int) -> None:
 def failures(rng: np.random.Generator, studies: int) -> None:
     """The winner's seeds fail 15 times in 100, or many of them: a failed one as chance, or left out as if not begun.
 
-    "figure": the share of studies with too few seeds to tell. What is true is the mean over seeds that fail and that
-    do not; where a number of them is given, the mean over those that do not.
+    "figure": the share of studies with too few seeds to tell. The truth is the mean over seeds that fail and seeds that
+    end; where it is said how many end, over those alone.
     """
     for name, n in ((name, n) for name in ("usual", "lucky") for n in (50, 100, 300)):
         for how in ("as chance", "left out"):
             counted, refused = Counted(), 0
-            # equal with the failed ones in, at 80 %
-            for winner, baseline in studies_of(
-                rng, fake.HARD[name], studies, n, 5, (0.8 - FAILS / 2) / (1 - FAILS), 0.8
-            ):
+            ends = (0.8 - FAILS / 2) / (1 - FAILS)  # with the failed ones in it is as good as the baseline
+            for winner, baseline in studies_of(rng, fake.HARD[name], studies, n, 5, ends, 0.8):
                 fails = rng.random(winner.shape[:2]) < FAILS
                 for left in range(6):
                     at = fails.sum(axis=1) == 5 - left

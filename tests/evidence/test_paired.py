@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from evidence.fake_trainer import World, pairs, plain_sum
+from evidence.fake_trainer import World, holds, pairs, plain_sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 from scipy.stats import binomtest
 
-from tuner.evidence.paired import compare, estimate, mcnemar
+from tuner.evidence.paired import FEW, compare, estimate, mcnemar
 
 
 def counted(only_winner: int, only_baseline: int, both: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +122,16 @@ def test_seeds_that_are_right_as_often_on_other_images_still_have_an_interval(ti
     winner = np.tile(np.array([[1, 1, 0, 0], [0, 0, 1, 1]], bool), times)
     found = compare(winner, np.tile(np.array([[1, 1, 1, 0]], bool), times))
     assert found.low < found.difference == -0.25 < found.high
+
+
+@pytest.mark.parametrize("n", [20, 50, 100])
+def test_two_seeds_of_nothing_but_noise_leave_an_error_to_reckon_with(n: int) -> None:
+    """Images and seeds without the noise in both then come to zero or less in a study of thirty."""
+    winner, baseline = pairs(np.random.default_rng(8), World(0.0, 0.0, 0.0), 2000, n, 2, 0.8, 0.8)
+    found = estimate(winner, baseline)
+    assert (found.standard_error**2 >= found.image_variance / (n + 2) / 2.001).all()
+    assert found.df.min() >= 1
+    assert holds(found, 0.0) < (0.985 if n >= FEW else 1)
 
 
 def test_noise_of_image_by_seed_is_counted_once() -> None:

@@ -14,16 +14,21 @@ from faults import costless
 from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from rich.console import Console
 from search.slots import Slots
 from search.studies import facts as held
 
 from tuner.backends import backend
 from tuner.errors import SpecError
 from tuner.evidence.results import Results
+from tuner.report import planned
 from tuner.search.costs import epochs_left
+from tuner.search.estimating import Estimate
 from tuner.search.executors import Ended, Epoch, Event
 from tuner.search.facts import Facts
 from tuner.search.plan import Trial
+from tuner.search.planning import Plan
+from tuner.search.work import Kind
 from tuner.spec.configuration import Configuration
 from tuner.spec.spec import Spec, load
 from tuner.store import ids
@@ -205,6 +210,17 @@ def test_what_has_nothing_left_to_train_takes_no_time() -> None:
         facts.add_epoch("c000", EpochRow(epoch, loss, 0.5, loss, 0.5, 0.1, 9))
     promoted, further = (Trial("search", name, 0, values, 9, first_epoch=3, rung=1) for name in ("c000", "c001"))
     assert epochs_left([promoted], facts) == 0 and epochs_left([further], facts) == 6
+
+
+def test_the_plan_counts_at_most_so_many_epochs() -> None:
+    kinds = (Kind("search", configurations=3, trials=4, epochs=12, trials_done=0, epochs_done=0),)
+    estimate = Estimate((("search", 60.0),), low=0.0, high=0.0, memory=10**9, cache=0, folder=10**6)
+    for patience, titles in ((0, 0), (2, 2)):
+        plan = Plan({"train": 9}, kinds, (), (), (), False, False, "none", patience, estimate)
+        console = Console(width=100)
+        with console.capture() as capture:
+            console.print(planned.report(plan))
+        assert capture.get().count(", at most: trials can end early (search.patience)") == titles
 
 
 # ---- what is asked ----

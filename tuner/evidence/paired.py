@@ -115,12 +115,14 @@ def estimate(winner: Right | Floats, baseline: Right | Floats, confidence: float
       or 1, so c is 1, and this is Bonett and Price's interval (J. Educ. Behav. Stat. 37, 2012). Without the one image
       more, a few answers that turn by seed alone are taken for the size of all differences: a winner that is right on
       3 % of images more in every seed, not met with among 50, then is "no difference" up to 18 times in 100.
-    - Seeds: s^2(D by seed) / S. Noise of image by seed is in both terms, so MS(rest) / (n S) is taken off the images'
-      (never below zero), as in the two-way analysis of readers and cases (Obuchowski and Rockette, Commun. Stat. Simul.
-      24, 1995; Hillis, Stat. Med. 26, 2007). The plain sum counts it twice: 98 to 99.5 % for 95 %.
-    - The sum with Student's t at Satterthwaite's (Biometrics Bull. 2, 1946) degrees of freedom, from all three terms.
-    - Under `FEW` images, and where the noise of image by seed takes all of the images' term and the seeds' is zero,
-      each end is the wider of this one's and of the plain sum's without pseudo-images.
+    - Seeds: s^2(D by seed) / S. Noise of image by seed is in both terms, so MS(rest) / (n S) is taken off, as in the
+      two-way analysis of readers and cases (Obuchowski and Rockette, Commun. Stat. Simul. 24, 1995; Hillis, Stat. Med.
+      26, 2007). The plain sum counts it twice: 98 to 99.5 % for 95 %.
+    - error^2 = max(A + B - C, A / 2), A the images' term, B the seeds', C the rest's: with two or three noisy seeds
+      A + B - C falls to zero and below by chance, and an error of half the images' term is the least to be believed.
+    - Student's t at Satterthwaite's (Biometrics Bull. 2, 1946) degrees of freedom, from all three terms; since one is
+      taken off they can come out below those of any term, and are then the fewest of a term.
+    - Under `FEW` images each end is the wider of this one's and of the plain sum's without pseudo-images.
     - Where no image differs, the ends are at least the exact one-sided 1 - (alpha / 2) ** (1 / n) (Clopper and Pearson,
       Biometrika 26, 1934): Bonett and Price's stop at 2.8 / n, a true difference that shows nothing 6 times in 100.
 
@@ -138,16 +140,16 @@ def estimate(winner: Right | Floats, baseline: Right | Floats, confidence: float
     seeds = [_seed_part(x) for x in _seed_rows(winner, baseline)]
     by_seeds = sum((by_seed for by_seed, _, _ in seeds), np.zeros_like(difference))
     twice = sum((rest for _, rest, _ in seeds), np.zeros_like(difference))
-    error = np.sqrt(by_seeds + np.maximum(variance / (n + 2) - twice, 0))
+    images = variance / (n + 2)
+    error = np.sqrt(np.maximum(images + by_seeds - twice, images / 2))
     loose = sum((by_seed**2 + rest**2 / max(n - 1, 1)) / (s - 1) for by_seed, rest, s in seeds)
-    df = error**4 / ((variance / (n + 2)) ** 2 / max(n - 1, 1) + loose)
-    half = np.where(error > 0, _student(df, confidence) * error, 0.0)
+    df = error**4 / (images**2 / max(n - 1, 1) + loose)
+    df = np.maximum(df, min([max(n - 1, 1), *(s - 1 for _, _, s in seeds)]))
+    half = _student(df, confidence) * error
     low, high = middle - half, middle + half
-    wider = (error == 0) | (n < FEW)
-    if wider.any():
+    if n < FEW:
         half = _plain_half(d, seeds, confidence)
-        low = np.where(wider, np.minimum(low, difference - half), low)
-        high = np.where(wider, np.maximum(high, difference + half), high)
+        low, high = np.minimum(low, difference - half), np.maximum(high, difference + half)
     end = 1 - ((1 - confidence) / 2) ** (1 / n)
     low, high = np.where(squares > 0, low, np.minimum(low, -end)), np.where(squares > 0, high, np.maximum(high, end))
     beyond = np.maximum(by_seeds - twice, 0)  # what more images would not shrink

@@ -232,7 +232,7 @@ def importance_line(importance: pd.DataFrame) -> str:
     groups = int(importance["groups"].max())
     within = f" in {groups} groups" if groups > 1 else ""
     return (
-        f"Share of the differences between {counted}{within}, compared at equal epochs only. By luck: what a "
+        f"Share of the differences between {counted}{within}, compared at equal budgets only. By luck: what a "
         "hyperparameter without any effect would get; p: how often luck makes any of them stand out as much."
     )
 
