@@ -127,7 +127,7 @@ class CostlessNetworks:
     def __init__(self) -> None:
         self.one = Costless()
 
-    def get(self, *values: Any) -> Costless:
+    def get(self, *values: Any, **cuts: Any) -> Costless:
         return self.one
 
 
