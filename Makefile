@@ -41,9 +41,10 @@ check: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev ## measure against KerasTuner, plain and informed, and the floor; 1 to 2 hours (DATA=, WEIGHTS=, RUNS=3)
+bench: $(VENV)/.dev ## measure against KerasTuner, plain, informed and augmenting, and the floor; 1 to 2 hours (DATA=, WEIGHTS=, RUNS=3)
 	@mkdir -p build
 	$(BIN)/python tests/benchmarks/bench.py --runs $(RUNS) --again $(MATERIAL) --json build/bench.json
+	$(BIN)/python tests/benchmarks/bench.py --runs 1 --only tlstudy,augmented $(MATERIAL) --json build/bench.json
 	$(BIN)/python tests/benchmarks/phases.py --runs $(RUNS) $(MATERIAL) --json build/bench.json
 	$(BIN)/python tests/benchmarks/ablation.py $(MATERIAL) --json build/bench.json
 	$(BIN)/python tests/benchmarks/scaling.py $(and $(WEIGHTS),--weights $(WEIGHTS)) --json build/bench.json

@@ -145,6 +145,7 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
         **recipe: Any,
     ) -> Any:
         from tuner.features import bank as features
+        from tuner.features import sets
         from tuner.spec.rules import NUMERICS, rules_of
         from tuner.store.ranking import Rule
         from tuner.training.context import Context, Recipe
@@ -153,7 +154,8 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
         averaged = recipe.get("ema", 0.0) > 0
         key = (classes, batch_norm, optimizer, precision, cuts, head_widths, layered, averaged)
         if key not in made:
-            stored = features.ensure(backbone, squares, "squares", cuts, cache)
+            means = sets.read(sets.nested(backbone.architecture, len(squares)))
+            stored = features.ensure(backbone, squares, "squares", wanted=cuts, cache=cache, means=means)
             networks = Networks(
                 backbone,
                 classes,

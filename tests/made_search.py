@@ -25,7 +25,7 @@ from tuner.search.events import (
     TrialStarted,
 )
 from tuner.spec.spec import Range, Spec
-from tuner.store.ranking import Rule, best_of, rank_of, value_of
+from tuner.store.ranking import Rule, best_of, out_of_patience, rank_of, value_of
 from tuner.store.store import Bracket, EpochRow
 
 Array = NDArray[np.float64]
@@ -53,6 +53,7 @@ class Made:
     pretrained: bool = True
     objective: str = "val_loss"
     checkpoint: str = "best"
+    patience: int = 0
     plan: tuple[Bracket, ...] = HYPERBAND_9
     baseline: int = 9
     space: dict[str, Any] = field(default_factory=dict)
@@ -73,12 +74,12 @@ class Made:
             "learning_rate": {"min": 1e-5, "max": 1e-2, "sampling": "log"},
             **self.space,
         }
-        search = {"max_epochs": self.max_epochs, "objective": self.objective, "checkpoint": self.checkpoint}
+        search = {name: getattr(self, name) for name in ("max_epochs", "objective", "checkpoint", "patience")}
         return Spec.from_dict({"space": space, "search": search})
 
     @property
     def rule(self) -> Rule:
-        return Rule(self.objective, self.checkpoint)
+        return Rule(self.objective, self.checkpoint, self.patience)
 
     def labels(self, n: int) -> list[int]:
         return sorted(i % len(self.classes) for i in range(n))
@@ -174,6 +175,7 @@ class _Play:
         self.all = {c[0]: c for c in configurations(made)}
         self.learners = {c[0]: _Learner(made, i, c[3]) for i, c in enumerate(self.all.values())}
         self.best: dict[str, EpochRow] = {}
+        self.trained: dict[str, int] = {}
         self.done = 0
         self.total = made.baseline + 1 + sum(sum(b.sizes) for b in made.plan)
 
@@ -187,9 +189,12 @@ class _Play:
         )
         stopping = self.made.trials is not None and self.done >= self.made.trials
         for epoch in range(first + 1, last + 1):
+            if kind != "reference" and out_of_patience(self.best.get(configuration), epoch - 1, self.made.rule):
+                break
             row, share = self.learners[configuration].epoch(epoch)
             if configuration == self.made.failing:
                 row = EpochRow(epoch, math.nan, 0.5, math.nan, 0.5, 0.11, 92)
+            self.trained[configuration] = epoch
             best = self.best.get(configuration, row)
             is_best = math.isfinite(row.val_loss) and best_of((best, row), self.made.rule) is row
             if is_best:
@@ -210,6 +215,7 @@ class _Play:
                 None if failed else best,
                 self.made.reason if failed else None,
                 1.3 * (self.total - self.done),
+                self.trained[configuration],
             ),
             None,
         )

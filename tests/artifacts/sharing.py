@@ -76,7 +76,7 @@ def main() -> None:
             at_work("images", 1)
 
     found = prepare(spec, meeting, cache_root(), 0, progress, said=say)
-    stored = bank.ensure(backbone, found.images, found.key, caching.WANTED, cache_root(), said=say)
+    stored = bank.ensure(backbone, found.images, found.key, wanted=caching.WANTED, cache=cache_root(), said=say)
     arrays = {"images": found.images, **{cut: stored.arrays[cut] for cut in caching.WANTED}}
     digests = {key: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for key, a in arrays.items()}
     empty = sum(int((~np.any(a.reshape(len(a), -1), axis=1)).sum()) for a in arrays.values())

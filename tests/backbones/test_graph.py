@@ -166,7 +166,7 @@ def test_another_family_is_stored_trained_and_exported_like_resnet50(images: np.
     network = keras.applications.MobileNetV3Small(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3))
     ours, depth = Backbone(Graph(network, name="mobilenetv3small"), RANDOM), 18
     cut = ours.architecture.cut_for(depth, "frozen")
-    stored = bank.ensure(ours, images, "images", (cut, "pooled"), tmp_path)
+    stored = bank.ensure(ours, images, "images", wanted=(cut, "pooled"), cache=tmp_path)
     trained = Networks(ours, 2, "frozen", "adam", "float32", (0, 8)).get(cut, depth, 8, False)
     trained.reset(1, "c000")
     trained.set_rate(1e-3, 1.0)

@@ -132,3 +132,25 @@ def test_the_means_are_those_of_what_is_stored_from_every_start_and_by_stock_lay
     assert close(joined, np.concatenate([wanted[cut] for cut in cuts], axis=1))
     (alone,) = backend.forward(backbone.stock_means(["pooled"]))(squares[:6])
     assert close(alone, wanted["pooled"])
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "trained"])
+def test_the_means_in_what_is_trained_are_the_stock_networks_and_so_are_their_gradients(
+    batch_norm: str, backbone: Any, squares: np.ndarray
+) -> None:
+    """Through an end of a stage, of which every second pixel counts. Nothing is kept of trained BatchNorm's pass, whose
+    moments come from six images here and are not stable enough to be compared behind many layers."""
+    import keras
+
+    depth, start, cuts = 62, "conv4_block3", ["conv4_block6", "conv4_block4", "conv5_block2"]
+    (at,) = backend.forward(backbone.stock_prefix("image", [start]))(squares[:6])
+    found, wanted = (of(start, depth, batch_norm, "float32", cuts) for of in (backbone.suffix, backbone.stock_suffix))
+    for mine, theirs in zip(found(at, training=False), wanted(at, training=False), strict=True):
+        assert close(np.asarray(mine), np.asarray(theirs))
+    if batch_norm == "frozen":
+        joined = [keras.Model(m.inputs, keras.layers.Concatenate()(m.outputs)) for m in (found, wanted)]
+        direction = np.random.default_rng(5).normal(size=(6, 2048 + 1024 + 1024 + 2048)).astype(np.float32)
+        mine, theirs = (gradients(model, at, direction) for model in joined)
+        assert mine.keys() == theirs.keys()
+        assert all(np.linalg.norm(mine[n] - theirs[n]) <= 1e-3 * np.linalg.norm(theirs[n]) for n in theirs)
+    backbone.pretrain(found)

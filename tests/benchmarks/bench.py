@@ -1,4 +1,4 @@
-"""tlstudy search beside two KerasTuner peers: whole commands, in turn, on the very same list of trials.
+"""tlstudy search beside its KerasTuner peers: whole commands, in turn, on the very same list of trials.
 
     python tests/benchmarks/bench.py [--runs 3] [--data DIR --weights FILE] [--image-size 224] [--json FILE] [--own]
 
@@ -7,7 +7,8 @@ Without --data it draws 72 + 20 photographs, without --weights it makes random o
 reads the list of its Hyperband trials out of study.db, and lets plain_kerastuner.py and informed_kerastuner.py run that
 list. tlstudy's figures also hold the frozen baseline, the reference and logistic regression, which the peers do not
 have. `--own`: each peer runs what its own Hyperband draws, as a user would see it. `--only tlstudy,informed` leaves a
-peer out.
+peer out. `--only tlstudy,augmented` asks whether augmentation helps too, of tlstudy and of augmented_kerastuner.py; as
+plain and informed have none, it is a question of its own.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ from typing import Any
 
 import floor
 import measuring
+from measuring import SEARCHED
 
 from tuner.backbones.architecture import architecture
 
-PEERS = {"plain": "plain_kerastuner.py", "informed": "informed_kerastuner.py"}
+PEERS = {
+    "plain": "plain_kerastuner.py",
+    "informed": "informed_kerastuner.py",
+    "augmented": "augmented_kerastuner.py",
+}
 FIGURES = {
     "wall s": "wall",
     "CPU s": "cpu",
@@ -44,6 +50,10 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also a second search on the same photographs")
     o = parser.parse_args()
     names = [n for n in ("tlstudy", *PEERS) if n in o.only.split(",")]
+    if "augmented" in names:
+        if {"plain", "informed"} & set(names):
+            parser.error("plain and informed do not augment: run them without the augmented peer")
+        o.set.append(f"space.augmentation={measuring.AUGMENTATIONS}")
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names} | {"floor": []}
     again = None
     with measuring.material(o) as scratch:
@@ -55,7 +65,8 @@ def main() -> None:
     show(o, names, results)
     if again is not None:
         print(f"\nA second search on the same photographs, features in the cache: {again['wall']:.1f} s")
-    measuring.write_json(o.json, o, peers={"runs": results, "again": again, "own": o.own})
+    part = "augmented" if "augmented" in names else "peers"
+    measuring.write_json(o.json, o, **{part: {"runs": results, "again": again, "own": o.own}})
 
 
 def one_run(
@@ -116,8 +127,8 @@ def check(name: str, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
     if len(mine) != len(theirs):
         sys.exit(f"{name} ran {len(theirs)} trials, the list has {len(mine)}.")
     for ours, other in zip(mine, theirs, strict=True):
-        for key in ("unfrozen_layers", "head_width", "learning_rate", "trained_epochs"):
-            if abs(ours[key] - other[key]) > 1e-9:
+        for key in (*SEARCHED, "trained_epochs"):
+            if ours[key] != other[key]:
                 sys.exit(f"{name}: trial {ours['id']}: {key} is {other[key]}, in the list {ours[key]}.")
 
 

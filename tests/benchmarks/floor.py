@@ -3,8 +3,9 @@
     python tests/benchmarks/floor.py STUDY.db [--rate 1.2e11]
 
 A trial costs, for every epoch, each training photograph once forward and backward through what is trained and each
-validation photograph once forward, from its cut; one pass of the frozen layers over all photographs comes on top.
-Heads are left out: a thousandth of it. Divided by the rate that rate.py measures, these are seconds nothing can beat.
+validation photograph once forward, from its cut; one pass of the frozen layers over all photographs, and over augmented
+views where there are any, comes on top. Heads are left out: a thousandth of it. Divided by the rate that rate.py
+measures, these are seconds nothing can beat.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tuner.backbones.architecture import architecture  # noqa: E402
+from tuner.images.views import numbers  # noqa: E402
 
 HYPERBAND = "c.kind = 'search'"
 EVERYTHING = "c.kind <> 'logistic'"
@@ -73,19 +75,21 @@ def trained(database: Path, which: str = HYPERBAND) -> list[dict[str, Any]]:
 
 
 def multiply_adds(database: Path, which: str = HYPERBAND) -> float:
-    """Of all epochs trained, and of one pass of the frozen layers over the photographs."""
+    """Of all epochs trained, and of one pass of the frozen layers over the photographs and their augmented views."""
     counts = {r["split"]: r["n"] for r in rows(database, "SELECT split, COUNT(*) AS n FROM images GROUP BY 1")}
     spec = json.loads(rows(database, "SELECT value FROM meta WHERE key = 'spec'")[0][0])
     side, batch_norm = spec["data"]["image_size"], spec["backbone"]["batch_norm"]
     of = architecture(image_size=side)
-    work, highest = 0.0, "image"
+    work, highest, seen = 0.0, "image", set[tuple[str, int]]()
     for trial in trained(database, which):
+        augmentation = trial.get("augmentation", "none")
+        seen |= {(augmentation, view) for view in numbers(augmentation, spec["data"].get("views", 0)) if view}
         depth = int(trial["unfrozen_layers"])
         cut = of.cut_for(depth, batch_norm)
         highest = max(highest, cut, key=of.index)
         train, val = of.step_macs(cut, depth, batch_norm)
         work += trial["trained_epochs"] * (counts["train"] * train + counts["val"] * val)
-    return work + (counts["train"] + counts["val"]) * of.macs("image", highest)
+    return work + (counts["train"] * (1 + len(seen)) + counts["val"]) * of.macs("image", highest)
 
 
 def sessions(database: Path) -> dict[str, float]:

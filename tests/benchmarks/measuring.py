@@ -37,6 +37,8 @@ NEUTRAL = {
     "space.mixup": "0.0",
     "search.schedule": "constant",
     "search.warmup_epochs": "0.0",
+    "space.head_features": "pooled",
+    "search.patience": "0",
     "search.ema": "0.0",
     "search.checkpoint": "best",
     "search.tta": "none",
@@ -48,6 +50,12 @@ NEUTRAL = {
     "data.resize": "squash",
 }
 """What the peers do not have is off, and what they have is the same: then a trial's numerics are equal in all."""
+
+AUGMENTATIONS = ["none", "light"]
+"""What is searched beside the peer that augments."""
+
+SEARCHED = ("unfrozen_layers", "learning_rate", "head_width", "augmentation")
+"""What a trial of the peers takes from the list."""
 
 PEER_OPTIONS = ("data", "weights", "image_size", "max_epochs", "factor", "depths", "widths", "batch_size", "seed")
 
@@ -199,7 +207,7 @@ def heading(o: argparse.Namespace) -> str:
         f"backend {os.environ.get('KERAS_BACKEND', 'default')}\n"
         f"{Path(o.data or 'drawn').name}, {o.image_size} px, {Path(o.weights or 'random').name}, "
         f"depths {o.depths}, widths {o.widths}, max_epochs {o.max_epochs}, factor {o.factor}, iterations "
-        f"{o.iterations}, batch {o.batch_size}, float32\n"
+        f"{o.iterations}, batch {o.batch_size}, float32{''.join(f', {pair}' for pair in o.set)}\n"
     )
 
 

@@ -39,6 +39,7 @@ Keys = dict[str, Any]
 
 BASE: Keys = {
     "space.head_init": "random",
+    "space.head_features": "pooled",
     "search.schedule": "constant",
     "search.warmup_epochs": 0.0,
     "search.checkpoint": "best",
@@ -46,6 +47,7 @@ BASE: Keys = {
 """The plain recipe, whatever the defaults are."""
 TECHNIQUES: dict[str, Keys] = {
     "linear probe first": {"space.head_init": "linear_probe"},
+    "head over several cuts": {"space.head_features": "several"},
     "warm-up and cosine": {"search.schedule": "cosine", "search.warmup_epochs": 1.0},
     "averaged weights 0.9": {"search.ema": 0.9},
     "last epoch counts": {"search.checkpoint": "last"},

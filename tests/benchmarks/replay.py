@@ -1,4 +1,4 @@
-"""What both KerasTuner peers share: their options, KerasTuner's Hyperband, and a Hyperband that replays a given list.
+"""What the KerasTuner peers share: their options, KerasTuner's Hyperband, and a Hyperband that replays a given list.
 
 Without --trials a peer searches what its own Hyperband draws. With --trials FILE its oracle hands out exactly the
 trials of the list, in its order; everything else stays KerasTuner's: a model built and compiled for each trial,
@@ -22,8 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import keras_tuner
 from keras_tuner.src.tuners.hyperband import HyperbandOracle
-
-SEARCHED = ("unfrozen_layers", "learning_rate", "head_width")
+from measuring import SEARCHED
 
 
 def options() -> argparse.Namespace:

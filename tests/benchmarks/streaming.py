@@ -69,7 +69,12 @@ def inside(count: int, side: int, folder: Path) -> None:
     wanted = [backbone.architecture.cut_for(depth, "frozen") for depth in (32, 20, 10, 0)]
     at: list[tuple[float, int]] = []
     stored = features.ensure(
-        backbone, images, "benchmark", wanted, folder, lambda done, _: at.append((time.perf_counter(), done))
+        backbone,
+        images,
+        "benchmark",
+        wanted=wanted,
+        cache=folder,
+        on_progress=lambda done, _: at.append((time.perf_counter(), done)),
     )
     (began, first), (ended, last) = at[0], at[-1]  # without the trace in the first batch
     numbers = [count, 1e3 * (ended - began) / (last - first), peak()]

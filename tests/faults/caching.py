@@ -27,7 +27,7 @@ def run(root: Path, data: Path) -> dict[str, Any]:
     """Decodes and computes what is not in `root`'s cache; digests of what comes out, and what was left half-done."""
     backbone = stubbed(forward)
     found = prepare(DataSpec(path=str(data), image_size=SIDE), root, root / "cache", 0)
-    stored = features.ensure(backbone, found.images, found.key, WANTED, root / "cache")
+    stored = features.ensure(backbone, found.images, found.key, wanted=WANTED, cache=root / "cache")
     arrays = {"images": found.images, **{cut: stored.arrays[cut] for cut in WANTED}}
     left = [p.name for p in (root / "cache" / "features").iterdir() if p.name.startswith(".")]
     return {name: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in arrays.items()} | {

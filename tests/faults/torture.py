@@ -46,6 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "search.warmup_epochs": 0.0,
         "search.checkpoint": "best",
     },
+    "patient": {"search.checkpoint": "best", "search.patience": 1},
     "all": {
         "space.head_init": ["linear_probe", "random"],
         "space.layer_decay": 0.7,

@@ -63,7 +63,7 @@ class Canary:
 
 
 def ensure(backbone: Any, squares: np.ndarray, cache: Path, wanted: tuple[str, ...] = WANTED) -> features.Features:
-    return features.ensure(backbone, squares, "squares", wanted, cache)
+    return features.ensure(backbone, squares, "squares", wanted=wanted, cache=cache)
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +135,11 @@ def test_the_cache_keeps_to_its_budget_by_letting_the_longest_unused_go(
 
     pooled = 37 * OF.bytes("pooled")
     budget = size() + pooled // 2  # not enough for another one
-    features.ensure(backbone, squares, "others", ("pooled",), filled, budget=budget)
+    features.ensure(backbone, squares, "others", wanted=("pooled",), cache=filled, budget=budget)
     assert found["pooled"].exists() and found["conv4_block2"].exists() and not found["conv5_block2"].exists()
-    used = features.ensure(backbone, squares, "squares", ("conv4_block2", "conv5_block2"), filled, budget=0)
+    used = features.ensure(
+        backbone, squares, "squares", wanted=("conv4_block2", "conv5_block2"), cache=filled, budget=0
+    )
     assert used.computed == ("conv5_block2",)
     assert set(entries(filled)) == {"conv4_block2", "conv5_block2"}, "what is in use stays, whatever the budget"
 
@@ -237,11 +239,11 @@ def test_mirror_images_have_features_of_their_own_when_they_are_asked_for(
     assert ensure(backbone, squares, filled).mirror is None
     canary = Canary(monkeypatch, mirrored)
     for computed in (WANTED, ()):
-        found = features.ensure(backbone, squares, "squares", WANTED, filled, mirrored=True)
+        found = features.ensure(backbone, squares, "squares", wanted=WANTED, cache=filled, mirrored=True)
         assert found.computed == computed
         assert canary.seen and set(canary.seen.values()) == {1}
     assert len(set((filled / "features").iterdir()) - before) == len(WANTED)
-    assert features.stored(backbone, "squares", WANTED, filled, "mirrored") == WANTED
+    assert features.stored(backbone, "squares", WANTED, cache=filled, view="mirrored") == WANTED
     assert found.mirror is not None and np.array_equal(found.mirror.arrays["image"], mirrored)
     others = ensure(backbone, np.ascontiguousarray(mirrored), filled.with_name("others")).arrays
     for cut in WANTED:
@@ -265,7 +267,13 @@ def test_stopping_leaves_what_was_whole_and_nothing_half(filled: Path, backbone:
     stop = threading.Event()
     with pytest.raises(KeyboardInterrupt):
         features.ensure(
-            backbone, squares, "squares", WANTED, filled, on_progress=lambda done, total: stop.set(), should_stop=stop
+            backbone,
+            squares,
+            "squares",
+            wanted=WANTED,
+            cache=filled,
+            on_progress=lambda done, total: stop.set(),
+            should_stop=stop,
         )
     assert set(entries(filled)) == kept == {"conv4_block2", "conv5_block2"}
     assert not list((filled / "features").glob(".*")), "the half-written one is removed"
@@ -274,7 +282,7 @@ def test_stopping_leaves_what_was_whole_and_nothing_half(filled: Path, backbone:
 def test_another_question_has_another_entry(filled: Path, backbone: Any, squares: np.ndarray) -> None:
     """The same numbers under another key of the images are not taken."""
     before = set(entries(filled).values())
-    found = features.ensure(backbone, squares, "other images", ("pooled",), filled)
+    found = features.ensure(backbone, squares, "other images", wanted=("pooled",), cache=filled)
     assert found.computed == ("pooled",)
     assert len(set((filled / "features").iterdir()) - before) == 1
 
@@ -282,14 +290,19 @@ def test_another_question_has_another_entry(filled: Path, backbone: Any, squares
 def test_another_architecture_has_another_entry(filled: Path, backbone: Any, squares: np.ndarray) -> None:
     other = copy.copy(backbone)
     other.architecture = dataclasses.replace(backbone.architecture, name="resnet50-b")
-    assert features.ensure(other, squares, "squares", ("pooled",), filled).computed == ("pooled",)
+    assert features.ensure(other, squares, "squares", wanted=("pooled",), cache=filled).computed == ("pooled",)
     assert ensure(backbone, squares, filled).computed == ()
 
 
 def test_progress_counts_images(backbone: Any, squares: np.ndarray, tmp_path: Path) -> None:
     said: list[tuple[int, int]] = []
     features.ensure(
-        backbone, squares, "squares", ("stem",), tmp_path, on_progress=lambda done, total: said.append((done, total))
+        backbone,
+        squares,
+        "squares",
+        wanted=("stem",),
+        cache=tmp_path,
+        on_progress=lambda done, total: said.append((done, total)),
     )
     assert said == [(32, 37), (37, 37)]
 
@@ -331,7 +344,7 @@ def test_means_are_computed_in_the_pass_of_the_cuts_or_from_what_is_stored_and_k
     means = ("conv5_block2", "conv5_block1", "conv4_block6")
 
     def ensure() -> features.Features:
-        return features.ensure(backbone, squares, "squares", WANTED, tmp_path, means=means)
+        return features.ensure(backbone, squares, "squares", wanted=WANTED, cache=tmp_path, means=means)
 
     canary = Canary(monkeypatch, squares)
     found = ensure()

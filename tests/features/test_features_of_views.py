@@ -30,8 +30,8 @@ def sets(squares: np.ndarray) -> list[View]:
 
 
 def with_views(backbone: Any, squares: np.ndarray, cache: Path, **options: Any) -> bank.Features:
-    plain = bank.ensure(backbone, squares, "squares", CUTS, cache)
-    return bank.with_views(plain, backbone, sets(squares), CUTS, cache, **options)
+    plain = bank.ensure(backbone, squares, "squares", wanted=CUTS, cache=cache)
+    return bank.with_views(plain, backbone, sets(squares), wanted=CUTS, cache=cache, **options)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,38 @@ def entries_of(cache: Path, view: str) -> list[Path]:
     return [artifacts.folder / k for k in artifacts.listed() if artifacts._body(k)["about"]["view"] == view]
 
 
+def test_means_of_views_are_those_of_their_features_mirror_images_too_and_are_computed_once(
+    backbone: Any, squares: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the pass of the cuts, whether they are stored at that cut too or not."""
+    cuts, means = ("pooled",), ("conv5_block2", "conv5_block1")
+
+    def both(wanted: tuple[str, ...] = cuts) -> bank.Features:
+        plain = bank.ensure(backbone, squares, "squares", wanted=wanted, cache=tmp_path, means=means, mirrored=True)
+        return bank.with_views(plain, backbone, sets(squares), wanted=wanted, cache=tmp_path, means=means)
+
+    canary = Canary(monkeypatch, np.concatenate([squares, squares[:, :, ::-1], squares[:, ::-1]]))
+    found, passes = both(), canary.passes
+    assert set(canary.seen.values()) == {1, 2}, "the mirror images are a view of their own too"
+    assert np.array_equal(
+        both().mean_views("flip", "conv5_block1").take(np.array([4]), np.array([1])),
+        found.mirror.means["conv5_block1"][[4]],
+    )
+    assert canary.passes == passes, "both are stored"
+    assert found.cuts("light") == ["image", "pooled"] == found.cuts("flip")
+    squares_and_cuts = both(("conv5_block2", "pooled"))
+    for seen, numbers in (("light", np.array([1, 2, 1])), ("flip", np.array([0, 1, 1]))):
+        rows = np.array([3, 17, 0])
+        whole = squares_and_cuts.augmented[seen, "conv5_block2"].take(rows, numbers)
+        ours = found.mean_views(seen, "conv5_block2").take(rows, numbers)
+        np.testing.assert_allclose(ours, whole.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+        assert found.mean_views(seen, "conv5_block1").take(rows, numbers).shape == (3, 2048)
+        assert found.mean_views(seen, "pooled") is found.augmented[seen, "pooled"]
+
+
 def test_of_flip_the_plain_and_the_mirror_image_are_the_views(backbone: Any, squares: np.ndarray, cache: Path) -> None:
-    both = bank.ensure(backbone, squares, "squares", CUTS, cache, mirrored=True)
-    found = bank.with_views(both, backbone, [], (), cache)
+    both = bank.ensure(backbone, squares, "squares", wanted=CUTS, cache=cache, mirrored=True)
+    found = bank.with_views(both, backbone, [], wanted=(), cache=cache)
     assert found.cuts("flip") == found.cuts("none") == list(both.arrays)
     views = found.augmented["flip", "pooled"]
     assert views.numbers == (0, 1) and both.mirror is not None
@@ -109,7 +138,7 @@ def test_views_of_an_image_that_has_none_are_an_error(stored: tuple[Path, bank.F
 
 
 def test_without_views_nothing_is_made(backbone: Any, squares: np.ndarray, tmp_path: Path) -> None:
-    plain = bank.ensure(backbone, squares, "squares", ("pooled",), tmp_path)
+    plain = bank.ensure(backbone, squares, "squares", wanted=("pooled",), cache=tmp_path)
     before = entries(tmp_path)
-    found = bank.with_views(plain, backbone, [], (), tmp_path)
+    found = bank.with_views(plain, backbone, [], wanted=(), cache=tmp_path)
     assert found.augmented == {} and entries(tmp_path) == before and found.arrays is plain.arrays

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tuner.search.events import Counted, Event, Notice, Phase, Planned, TrialEnd
 from tuner.store.store import Bracket, Store
 
 DEFAULT = Made(plan=HYPERBAND_27, baseline=10)
+PATIENT = replace(MANY, patience=1)
 
 
 def events(made: Made = FINISHED) -> list[Event]:
@@ -80,7 +82,7 @@ def test_it_shows_phase_rungs_trial_best_baseline_rate_and_time_left() -> None:
     assert f"about {round(left - 5)} s left" in text, "the time left runs down between trials"
 
 
-@pytest.mark.parametrize("made", [FINISHED, MANY, THREE_CLASSES, INTERRUPTED])
+@pytest.mark.parametrize("made", [FINISHED, MANY, THREE_CLASSES, INTERRUPTED, PATIENT])
 def test_it_names_the_same_best_and_baseline_as_the_report(tmp_path: Path, made: Made) -> None:
     live = Live(clock=lambda: 0.0)
     for event in events(made):
@@ -90,6 +92,7 @@ def test_it_names_the_same_best_and_baseline_as_the_report(tmp_path: Path, made:
         best = live.state.best(kind)
         assert best is not None and expected is not None
         assert (best.start.configuration, best.row.epoch) == (expected["id"], expected["best_epoch"])
+        assert made is INTERRUPTED or best.epochs == expected["epochs"]
 
 
 def test_a_session_that_goes_on_shows_the_best_of_the_earlier_one_and_counts_nothing_twice() -> None:
@@ -156,8 +159,17 @@ def test_plain_lines_are_one_for_each_trial_and_few_besides() -> None:
     assert [line for line in trials if "FAILED: the loss became NaN in epoch 1" in line]
 
 
-def test_the_earlier_sessions_of_a_study_can_be_replayed_from_its_database(tmp_path: Path) -> None:
-    made = Made(trials=20, outcome=None)
+def test_a_line_says_the_epochs_that_a_trial_was_trained_for() -> None:
+    plain = PlainLines()
+    lines = {e: line for e in events(PATIENT) if (line := plain.on(e)) is not None and isinstance(e, TrialEnded)}
+    rungs = {e.trial: e.last_epoch for e in events(PATIENT) if isinstance(e, TrialStarted)}
+    early = [e for e in lines if e.status == "COMPLETED" and (e.epochs or 0) < rungs[e.trial]]
+    assert early and all(f"epoch {e.epochs}; " in lines[e] for e in early)
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_the_earlier_sessions_of_a_study_can_be_replayed_from_its_database(tmp_path: Path, patience: int) -> None:
+    made = Made(trials=20, outcome=None, patience=patience)
     live, replayed = Live(clock=lambda: 0.0), Live(clock=lambda: 0.0)
     stream = [e for e in events(made) if isinstance(e, (Planned, TrialStarted, TrialEnded))]
     begun = stream[-1]

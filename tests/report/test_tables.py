@@ -140,6 +140,16 @@ def test_the_wrong_photographs_are_named(tmp_path: Path) -> None:
     assert len(wrong) and all(name in text for name in wrong)
 
 
+def test_trials_that_ended_early_are_said_and_show_the_epochs_they_were_trained_for(tmp_path: Path) -> None:
+    found = Results.open(make_study(tmp_path, replace(FINISHED, patience=1)))
+    ranking = found.ranking()
+    full = ranking[ranking["full"]]
+    assert len(full) == sum(bracket.sizes[-1] for bracket in found.study.plan) and (full["epochs"] < 9).any()
+    text = " ".join(drawn(found, 100).split())
+    assert f"the {len(full)} that reached 9 epochs, or ended early on their way there, come first" in text
+    assert "at most 9 epochs, factor 3, batch 24, seed 0, patience 1 epoch" in text
+
+
 def test_what_was_trained_otherwise_is_a_warning(tmp_path: Path) -> None:
     database = make_study(tmp_path)
     with Store(database) as store, store.transaction():

@@ -16,8 +16,10 @@ from tuner.spec.spec import Spec, refused_by_extension
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
-MORE = costless.QUESTION.override({"search.hyperband_iterations": 2})
+TWICE = {"search.hyperband_iterations": 2}
+MORE = costless.QUESTION.override(TWICE)
 WIDER = MORE.override({"space.unfrozen_layers": [0, 10, 20], "space.head_width": [0, 8, 16]})
+PATIENT = costless.QUESTION.override({"search.patience": 1, "space.learning_rate": [0.1, 0.5, 1.0, 2.0]})
 
 
 def kept(before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -26,10 +28,16 @@ def kept(before: dict[str, Any], after: dict[str, Any]) -> None:
         assert set(before[name]) <= set(after[name]), name
 
 
-@pytest.mark.parametrize("question", [MORE, WIDER], ids=["more iterations", "a wider space too"])
-def test_an_extension_keeps_what_was_done_and_adds_the_new_brackets(tmp_path: Path, question: Spec) -> None:
+@pytest.mark.parametrize(
+    ("first", "question"),
+    [(costless.QUESTION, MORE), (costless.QUESTION, WIDER), (PATIENT, PATIENT.override(TWICE))],
+    ids=["more iterations", "a wider space too", "trials that end early"],
+)
+def test_an_extension_keeps_what_was_done_and_adds_the_new_brackets(
+    tmp_path: Path, first: Spec, question: Spec
+) -> None:
     folder = StudyFolder(tmp_path)
-    costless.run(tmp_path)
+    costless.run(tmp_path, question=first)
     before = facts(folder)
     costless.run(tmp_path, question=question)
     after = facts(folder)

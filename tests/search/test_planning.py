@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from search.studies import make, search, spec
 
+from tuner.artifacts.entries import Artifacts
 from tuner.backbones.architecture import architecture
 from tuner.errors import Interrupted, RunError, StudyError
+from tuner.features import bank
 from tuner.search import draws, planning, setup
 from tuner.search import space as spaces
 from tuner.search.costs import FROZEN, HEAD_MULTIPLY_ADDS
@@ -20,6 +22,7 @@ from tuner.search.events import EpochEnded, Event, TrialEnded
 from tuner.search.planning import Plan, plan
 from tuner.search.work import Kind, Work
 from tuner.spec.rules import NUMERICS
+from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
@@ -124,19 +127,38 @@ def test_the_features_take_what_was_told(done: Done) -> None:
     assert {cut.bytes for cut in done.before.cuts} <= {size - header for size in files}
 
 
+def work(folder: StudyFolder, room: Path, question: Spec) -> Work:
+    """Of this study's images, for a study not begun."""
+    dataset = setup.images(question, folder)
+    with Store(room / f"{question.search.tta}.db") as store:
+        weights, _ = planning._weights(folder, question, store, dataset)
+        return Work(question, dataset, store, weights, NUMERICS, True)
+
+
+def test_where_only_means_are_missing_their_passes_and_bytes_are_foretold(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the images to the highest cut whose features are not stored either."""
+    shutil.copytree(done.cache, tmp_path / "cache")
+    monkeypatch.setenv("TLSTUDY_CACHE", str(tmp_path / "cache"))
+    artifacts, lost = Artifacts(tmp_path / "cache" / "features"), 0
+    for key in artifacts.listed():
+        if str(artifacts.about(key)["cut"]).endswith(bank.MEAN):
+            lost += (artifacts.folder / key / bank.NAME).stat().st_size - 128  # the header of an .npy file
+            shutil.rmtree(artifacts.folder / key)
+    found = work(done.folder, tmp_path, spec())
+    assert found.missing == (bank.names((), found.means),)
+    assert found.to_write() == lost > 0
+    images = len(found.dataset.images)
+    assert 0.8 * images < found.passes() < images, "conv5_block2's own is made of what is stored there"
+
+
 def test_mirror_images_are_counted(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a study that predicts them too, of photographs whose plain features are stored already."""
     monkeypatch.setenv("TLSTUDY_CACHE", str(done.cache))
-
-    def work(tta: str) -> Work:
-        question = spec(search__tta=tta)
-        dataset = setup.images(question, done.folder)
-        with Store(tmp_path / f"{tta}.db") as store:
-            weights, _ = planning._weights(done.folder, question, store, dataset)
-            return Work(question, dataset, store, weights, NUMERICS, True)
-
-    plain, both = work("none"), work("flip")
-    assert plain.missing == ((),) and both.missing == ((), plain.wanted) and plain.wanted
+    plain, both = (work(done.folder, tmp_path, spec(search__tta=tta)) for tta in ("none", "flip"))
+    assert plain.missing == ((),) and both.missing == ((), bank.names(plain.wanted, plain.means)) and plain.wanted
+    assert plain.passes() == 0 and both.passes() == len(both.dataset.images)
     assert {cut.state for cut in both.cuts()} == {"missing"}
     assert [cut.bytes for cut in both.cuts()] == [2 * cut.bytes for cut in plain.cuts()]
     for place in (FROZEN, ("conv5_block2", 10)):

@@ -195,6 +195,7 @@ def test_a_trial_is_data() -> None:
 # ---- who leads ----
 
 VARIANTS = {"finished": FINISHED, "many": MANY, "six": SIX_CLASSES, "untrained": UNTRAINED, "cut off": INTERRUPTED}
+VARIANTS["patient"] = replace(MANY, patience=1)
 
 
 def agree(database: Path, kind: str) -> None:

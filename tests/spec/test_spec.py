@@ -104,6 +104,7 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "layer_decay": searched_real(0, 1, above=True),
         "augmentation": searched_words("none", "flip", "light", "strong"),
         "mixup": searched_real(0, 10),
+        "head_features": searched_words("pooled", "several"),
     },
     "search": {
         "objective": st.sampled_from(OBJECTIVES),
@@ -116,6 +117,7 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "warmup_epochs": reals(0, 1000),
         "ema": reals(0, 0.9999),
         "checkpoint": st.sampled_from(["best", "last"]),
+        "patience": st.integers(0, 100_000),
         "tta": st.sampled_from(["none", "flip"]),
         "time_budget": st.just("none") | DURATIONS,
         "class_weight": st.sampled_from(["none", "balanced"]),
@@ -131,7 +133,15 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     },
 }
 
-TABLES = st.fixed_dictionaries({}, optional={s: st.fixed_dictionaries({}, optional=VALID[s]) for s in VALID})
+
+def together(table: dict[str, Any]) -> dict[str, Any]:
+    """With what another key asks for."""
+    search = table.get("search", {})
+    return table | ({"search": search | {"checkpoint": "best"}} if search.get("patience") else {})
+
+
+OPTIONAL = {section: st.fixed_dictionaries({}, optional=keys) for section, keys in VALID.items()}
+TABLES = st.fixed_dictionaries({}, optional=OPTIONAL).map(together)
 
 
 def test_the_strategies_above_know_every_key() -> None:
@@ -265,6 +275,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "space.layer_decay": [*searched(real(0.0, 1.0, above=True), 0.1, 0.5, 0.9), 0],
     "space.augmentation": [*NO_WORD, ["none", "none"], [], ["none", "lots"]],
     "space.mixup": searched(real(0.0, 10.0), 0.0, 0.2, 1.0),
+    "space.head_features": [*NO_WORD, ["pooled", "pooled"], [], ["pooled", 1]],
     "search.objective": NO_WORD,
     "search.max_epochs": whole(1, 100_000),
     "search.factor": [1, *whole(2, 100)],
@@ -275,6 +286,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "search.warmup_epochs": real(0.0, 1000.0),
     "search.ema": real(0.0, 0.9999),
     "search.checkpoint": NO_WORD,
+    "search.patience": whole(0, 100_000),
     "search.tta": NO_WORD,
     "search.time_budget": ["", "20", "min", "0 s", "-1 h", "nan s", "inf h", "5 days", 20, True, [], {}, "20  min"],
     "search.class_weight": NO_WORD,

@@ -29,7 +29,7 @@ def context(context_of: Callable[..., Any], backbone: Any, squares: np.ndarray, 
 def augmented(plain: Any, backbone: Any, squares: np.ndarray, cache: Path, cuts: tuple[str, ...] = CUTS) -> Any:
     made = [squares[:26, ::-1], squares[:26, ::-1, ::-1]]
     sets = [View("light", k, 26, f"turned {k}", 0, 0, array) for k, array in enumerate(made, 1)]
-    return replace(plain, features=bank.with_views(plain.features, backbone, sets, cuts, cache))
+    return replace(plain, features=bank.with_views(plain.features, backbone, sets, wanted=cuts, cache=cache))
 
 
 def seen(context: Any, values: Configuration, name: str, epoch: int) -> list[int]:

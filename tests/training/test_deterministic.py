@@ -8,39 +8,52 @@ import numpy as np
 import pytest
 
 from tuner.backends import backend
+from tuner.features import sets
 
 
-def network(backbone: Any, depth: int, batch_norm: str, classes: int) -> tuple[Any, tuple[np.ndarray, ...]]:
+def network(
+    backbone: Any, depth: int, batch_norm: str, classes: int, several: bool = False
+) -> tuple[Any, tuple[Any, ...]]:
     """A network that begins at its own cut, and inputs, targets and weights of a batch of four for it."""
     from tuner.training.network import Networks
 
-    start = backbone.architecture.cut_for(depth, batch_norm)
-    found = Networks(backbone, classes, batch_norm, "adam", "float32", (0, 8)).get(start, depth, 8, True)
+    of = backbone.architecture
+    start, cuts = of.cut_for(depth, batch_norm), sets.widest(of, 4) if several else ("pooled",)
+    networks = Networks(backbone, classes, batch_norm, "adam", "float32", (0, 8))
+    found = networks.get(start, depth, 8, True, cuts=cuts)
     draw = np.random.default_rng(0)
-    x = draw.random((4, *backbone.architecture.shape(start)), np.float32)
+    x: Any = draw.random((4, *of.shape(start)), np.float32)
+    if several:
+        beside = sets.beside(cuts, start, of)
+        x = x, draw.random((4, sum(of.shape(cut)[-1] for cut in beside)), np.float32)
     targets = np.eye(classes, dtype=np.float32)[np.arange(4) % classes]
     return found, (x, targets if classes > 2 else targets[:, 1:], np.ones(4, np.float32))
 
 
 @pytest.mark.skipif(backend.start() != "tensorflow", reason="of TensorFlow's graphs; XLA adds in a fixed order")
 @pytest.mark.parametrize("batch_norm", ["frozen", "trained"])
-@pytest.mark.parametrize("classes", [2, 3])
-def test_no_gradient_is_a_sum_of_three(backbone: Any, batch_norm: str, classes: int) -> None:
+@pytest.mark.parametrize(("classes", "several"), [(2, False), (3, False), (2, True)])
+def test_no_gradient_is_a_sum_of_three(backbone: Any, batch_norm: str, classes: int, several: bool) -> None:
     """TensorFlow may add three and more in the order in which they arrive; two are the same in either."""
     import tensorflow as tf
 
-    for depth in (0, 10, 62) if classes == 2 else (0, 10):  # the loss differs, what is below the head does not
-        trained, batch = network(backbone, depth, batch_norm, classes)
-        numbers = [*batch, np.float32(4), *np.zeros(len(trained.decays(0, 1)) + 1, np.float32)]
-        specs = [tf.TensorSpec(a.shape, tf.float32) for a in numbers]
-        graph = trained.stepper._step.get_concrete_function(*specs[:4], tuple(specs[4:])).graph
+    depths = (62,) if several else (0, 10, 62) if classes == 2 else (0, 10)
+    for depth in depths:  # the loss differs, what is below the head does not
+        trained, batch = network(backbone, depth, batch_norm, classes, several)
+        numbers = [*batch, np.float32(4), tuple(np.zeros(len(trained.decays(0, 1)) + 1, np.float32))]
+        specs = tf.nest.map_structure(lambda a: tf.TensorSpec(np.shape(a), tf.float32), numbers)
+        graph = trained.stepper._step.get_concrete_function(*specs).graph
         sums = {op.name: len(op.inputs) for op in graph.get_operations() if op.type == "AddN"}
         assert all(terms == 2 for terms in sums.values()), (depth, sums)
 
 
-@pytest.mark.parametrize(("depth", "batch_norm"), [(94, "frozen"), (62, "trained")])
-def test_the_same_steps_give_the_same_bits_in_a_deep_network(backbone: Any, depth: int, batch_norm: str) -> None:
-    trained, (x, targets, weights) = network(backbone, depth, batch_norm, 2)
+@pytest.mark.parametrize(
+    ("depth", "batch_norm", "several"), [(94, "frozen", False), (62, "trained", False), (94, "frozen", True)]
+)
+def test_the_same_steps_give_the_same_bits_in_a_deep_network(
+    backbone: Any, depth: int, batch_norm: str, several: bool
+) -> None:
+    trained, (x, targets, weights) = network(backbone, depth, batch_norm, 2, several)
     found = set()
     for _ in range(3):
         trained.reset(1, "c000")

@@ -13,7 +13,7 @@ from training.test_logistic import made
 from training.trials import equal, numbers, run, saved, spec
 
 from tuner.backbones.architecture import architecture
-from tuner.features import bank, sets
+from tuner.features import sets
 from tuner.spec.configuration import LOGISTIC, SEVERAL_CUTS
 from tuner.training import logistic, several, trial
 from tuner.training.subset import SPLIT, Subset
@@ -136,11 +136,8 @@ def test_the_sets_are_nested_from_the_top_and_few_and_of_a_few_channels_where_im
 
 
 @pytest.fixture
-def context(context_of: Any, backbone: Any, squares: np.ndarray, cache: Path, tmp_path: Path) -> Any:
-    made = context_of(tmp_path, classes=3)
-    means = sets.read(sets.nested(backbone.architecture, len(squares)))
-    stored = bank.ensure(backbone, squares, "squares", ("conv5_block2", "pooled"), cache, means=means)
-    return replace(made, features=stored)
+def context(context_of: Any, tmp_path: Path) -> Any:
+    return context_of(tmp_path, classes=3)
 
 
 @pytest.mark.parametrize("subset", [SPLIT, FOLD])

@@ -45,6 +45,10 @@ EXACT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"schedule": "cosine", "warmup": 1.0, "epochs": 4, "ema": 0.9, "layered": True},
         {"layer_decay": 0.5, "mixup": 0.2, "head_init": "linear_probe", "weight_decay": 0.05},
     ),
+    "suffix with a head over several cuts, from the fitted head, mixup": (
+        {"cuts": ("conv5_block1", "pooled"), "schedule": "cosine", "warmup": 1.0, "epochs": 4},
+        {"unfrozen_layers": 20, "head_features": "several", "head_init": "linear_probe", "mixup": 0.2},
+    ),
 }
 
 
@@ -221,7 +225,7 @@ def test_what_is_predicted_is_the_mean_over_an_image_and_its_mirror_image(
     """Of validation images and those held out, by the loss of that mean; what is trained is the same without it."""
     plain, both = (context_of(tmp_path / name, classes=classes) for name in ("plain", "both"))
     cuts = tuple(c for c in plain.features.arrays if c != "image")
-    both.features = bank.ensure(backbone, squares, "squares", cuts, cache, mirrored=True)
+    both.features = bank.ensure(backbone, squares, "squares", wanted=cuts, cache=cache, mirrored=True)
     mirror = replace(plain, features=both.features.mirror)
     last = 1 if kind == "logistic" else 2
     wanted = replace(spec(last_epoch=last, subset=FOLD, fixed=True), values=LOOKED_AT[kind])

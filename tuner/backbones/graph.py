@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -84,8 +84,18 @@ class Graph:
         outputs = [at[cut] for cut in wanted]
         return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name="prefix")
 
-    def suffix(self, start: str, unfrozen_layers: int, batch_norm: str, precision: str, *, stock: bool = False) -> Any:
-        """Copies of the layers above `start`, the trained ones trainable: (b, *shape at start) to (b, width) pooled.
+    def suffix(
+        self,
+        start: str,
+        unfrozen_layers: int,
+        batch_norm: str,
+        precision: str,
+        *,
+        also: Sequence[str] = (),
+        stock: bool = False,
+    ) -> Any:
+        """Copies of the layers above `start`, the trained ones trainable: (b, *shape at start) to (b, width) pooled,
+        then what is at each cut of `also`.
 
         Frozen BatchNorm stays in inference mode whatever mode the model is called in (Keras: `trainable = False`), and
         the network's own dropout does nothing, as when Keras's guide calls a base model with `training=False`. `stock`:
@@ -100,11 +110,12 @@ class Graph:
                 copies[name] = operation = _copy(operation, name, precision, name in trained, batch_norm, stock)
             return operation
 
-        inputs, at = self._replay(start, ["pooled"], precision, copy)
+        inputs, at = self._replay(start, ["pooled", *also], precision, copy)
         for name, layer in copies.items():
             if layer.weights:
                 layer.set_weights(self.layer(name).get_weights())
-        return keras.Model(inputs, at["pooled"], name=f"suffix_{unfrozen_layers}")
+        outputs = [at["pooled"], *(at[cut] for cut in also)]
+        return keras.Model(inputs, outputs if also else outputs[0], name=f"suffix_{unfrozen_layers}")
 
     def _replay(
         self, start: str, wanted: Collection[str], precision: str, use: Callable[[int], Any]

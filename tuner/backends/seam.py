@@ -46,7 +46,7 @@ class Stepper(ABC):
 
     def train(
         self,
-        x: np.ndarray,
+        x: Any,
         y: np.ndarray,
         weights: np.ndarray,
         rows: int,
@@ -54,29 +54,30 @@ class Stepper(ABC):
         parts: int = 1,
         momentum: float = 0.0,
     ) -> tuple[Any, Any]:
-        """One step. Inputs (b, ...), targets (b, k), row weights (b,) with 0 for padding rows, all float32; the number
-        of real rows; one weight-decay amount per group (decay times learning rate; it shrinks kernels only); what the
-        averages keep of themselves, 0 in the first step. Gives the sum over real rows of the weighted loss and the
-        number of rows predicted correctly, both float.
+        """One step. Inputs (b, ...) or a tuple of them, targets (b, k), row weights (b,) with 0 for padding rows, all
+        float32; the number of real rows; one weight-decay amount per group (decay times learning rate; it shrinks
+        kernels only); what the averages keep of themselves, 0 in the first step. Gives the sum over real rows of the
+        weighted loss and the number of rows predicted correctly, both float.
         """
         args = (x, y, weights, np.float32(rows), (*(np.float32(d) for d in decays), np.float32(momentum)))
         return self._train_in_parts(*args, parts) if parts > 1 else self._step(*args)
 
-    def logits(self, x: np.ndarray) -> np.ndarray:
+    def logits(self, x: Any) -> np.ndarray:
         """Inference: float32 (b, k)."""
         return np.asarray(self._forward(x), dtype=np.float32)
 
     def _train_in_parts(
-        self, x: np.ndarray, y: np.ndarray, weights: np.ndarray, rows: np.float32, decays: Any, parts: int
+        self, x: Any, y: np.ndarray, weights: np.ndarray, rows: np.float32, decays: Any, parts: int
     ) -> tuple[float, float]:
-        size = -(-len(x) // parts)
+        size = -(-len(y) // parts)
         gradients: list[Any] | None = None
         total = right = 0.0
-        for first in range(0, len(x), size):
+        for first in range(0, len(y), size):
             # The last piece is filled up with rows that weigh nothing: one shape, one trace.
             at = np.arange(first, first + size)
-            piece, weight = np.minimum(at, len(x) - 1), np.where(at < len(x), weights[np.minimum(at, len(x) - 1)], 0)
-            found, loss, correct = self._gradients(x[piece], y[piece], weight.astype(np.float32), rows)
+            piece, weight = np.minimum(at, len(y) - 1), np.where(at < len(y), weights[np.minimum(at, len(y) - 1)], 0)
+            taken = tuple(one[piece] for one in x) if isinstance(x, tuple) else x[piece]
+            found, loss, correct = self._gradients(taken, y[piece], weight.astype(np.float32), rows)
             gradients = found if gradients is None else [a + b for a, b in zip(gradients, found, strict=True)]
             total, right = total + float(loss), right + float(correct)
         self._move(gradients, decays)

@@ -11,7 +11,7 @@ import pandas as pd
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
 from tuner.spec.configuration import HYPERPARAMETERS
-from tuner.store.ranking import Key, Rule, best_of, metric_key, place
+from tuner.store.ranking import Key, Rule, best_of, metric_key, out_of_patience, place
 from tuner.store.tables import Configuration, Epoch, Tables, Trial
 
 NAMES = tuple(h.name for h in HYPERPARAMETERS)
@@ -172,7 +172,8 @@ def _merged(study: Study, configuration: Configuration, trials: list[Trial], epo
     n = study.validation
     row: dict[str, Any] = {k: getattr(configuration, k) for k in ("id", "kind", "number", "cut", "trained_parameters")}
     row |= configuration.hyperparameters
-    row |= {"epochs": len(epochs), "full": len(epochs) >= study.spec.search.max_epochs, "validation": n}
+    most = study.spec.search.max_epochs
+    row |= {"epochs": len(epochs), "full": len(epochs) >= most, "validation": n}
     row["full"] |= configuration.kind == "logistic" and bool(epochs)  # it has no more than one
     row |= {"seconds": _seconds(trials, epochs), "status": "not started"}
     if trials:
@@ -181,6 +182,8 @@ def _merged(study: Study, configuration: Configuration, trials: list[Trial], epo
     # Of a fresh seed the number of epochs was fixed before.
     rule = replace(study.rule, checkpoint="last") if configuration.kind == "seed" else study.rule
     best = best_epoch(epochs, rule)
+    if trials and trials[-1].last_epoch >= most:
+        row["full"] |= out_of_patience(best, len(epochs), rule)
     if best is not None:
         row |= figures(best, rule)
         row["best_epoch"] = best.epoch

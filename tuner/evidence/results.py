@@ -63,7 +63,8 @@ class Results:
         """One row a configuration, merged along its rungs, with the metrics of its epoch that counts.
 
         `correct` of `validation` images, `low` and `high` their 95 % Wilson interval; `*_over_baseline` is the
-        configuration's figure minus the baseline's; `full`: trained to max_epochs; `rung`: the last one begun.
+        configuration's figure minus the baseline's; `full`: trained to max_epochs, or ended early on the way
+        there; `rung`: the last one begun.
         """
         return self._configurations.copy()
 

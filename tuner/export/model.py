@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tuner.backbones.backbone import Backbone
+from tuner.features import sets
 
 
 def build(
@@ -53,12 +54,23 @@ def build(
         fit = several.Fit.of(checkpoint, architecture)
         x = _named(backbone.stock_means(fit.cuts), f"{architecture.name}_frozen")(x)
         checkpoint, features = dict(zip(logistic.NAMES, (fit.kernel, fit.bias), strict=True)), len(fit.kernel)
-    elif cut != "image":
+    elif cut == "pooled":
         x = _named(backbone.stock_prefix("image", [cut]), f"{architecture.name}_frozen")(x)
-    if cut != "pooled":
-        suffix = backbone.stock_suffix(cut, depth, batch_norm, precision)
+    else:
+        first = "head_hidden/kernel" if head_width else "head_logits/kernel"
+        cuts = sets.of_width(architecture, features := len(checkpoint[first]))
+        beside = sets.beside(cuts, cut, architecture)
+        joined = []
+        if beside:
+            x, *joined = _named(backbone.stock_prefix_with_means(cut, beside), f"{architecture.name}_frozen")(x)
+        elif cut != "image":
+            x = _named(backbone.stock_prefix("image", [cut]), f"{architecture.name}_frozen")(x)
+        above = [name for name in cuts if name != "pooled" and name not in beside]
+        suffix = backbone.stock_suffix(cut, depth, batch_norm, precision, above)
         _assign(suffix, checkpoint)
-        x = _named(suffix, f"{architecture.name}_trained")(x)
+        found = _named(suffix, f"{architecture.name}_trained")(x)
+        joined = [*(found if above else [found]), *joined]
+        x = keras.layers.Concatenate(name="head_features", dtype="float32")(joined) if len(joined) > 1 else joined[0]
     for layer in head_layers(head_width, classes=len(classes), features=features, precision=precision):
         for variable in layer.weights:
             variable.assign(checkpoint[variable.path])

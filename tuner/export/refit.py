@@ -90,8 +90,7 @@ def train(
     context = setup.context(spec, rules, dataset, networks=networks, stored=stored, checkpoints=folder)
     images, tested = len(train) + len(validation), bool(len(dataset.indices("test")))
     if values.learning_rate is None:
-        rows = context.rows(ALL)
-        arrays = (trial.fit_cuts(context, rows, values) if values.cuts else trial.fit_rows(context, rows)).arrays()
+        arrays = trial.linear(context, ALL, values).arrays()
         return Refit(0, images, tested, arrays, trial.predict(values, arrays, context, validation))
     name = ids.refit(configuration)
     # Fixed: the last epoch counts, not the best; its weights are still in the network.
@@ -108,7 +107,7 @@ def train(
         )
     trained = context.network(values)
     with trained.ema_weights():
-        said = probabilities(trial.logits_of(trained, stored.looks(context.start(values)), validation))
+        said = probabilities(trial.logits_of(trained, context.looks(values), validation))
     return Refit(epochs, images, tested, trained.weights(), said)
 
 
@@ -128,16 +127,19 @@ def _features(
     mirrored = setup.mirrored(spec, seen)
     needed = {"pooled": 1, network.cut_for(values.unfrozen_layers, spec.backbone.batch_norm): 1}
     wanted = features.worth_storing(needed, images * (1 + mirrored), network, budget)
+    means = sets.read(
+        sets.nested(network, images) if values.reads_several else sets.asked(values.cuts, network, images)
+    )
     found = features.ensure(
         backbone,
         dataset.images,
         dataset.key,
-        wanted,
-        cache_root(),
+        wanted=wanted,
+        cache=cache_root(),
+        means=means,
+        mirrored=mirrored,
         on_progress=progress,
         said=say,
-        means=sets.read(sets.asked(values.cuts, network, images)),
-        mirrored=mirrored,
     )
-    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, splits=("train", "val"))
+    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, means=means, splits=("train", "val"))
     return setup.with_views(found, spec, backbone, dataset, views, on_progress=progress, said=say)

@@ -20,7 +20,7 @@ import resource
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,8 @@ class Features:
     rate: float | None = None  # multiply-adds a second of that computing, its trace included
     means: Mapping[str, np.ndarray] = field(default_factory=dict)  # by cut, over height and width: (images, channels)
     mirror: Features | None = None  # of the mirror images, where predictions are averaged over both
-    augmented: Mapping[tuple[str, str], Views] = field(default_factory=dict)  # by augmentation and cut
+    # By augmentation and cut, or cut + MEAN for the means over height and width there.
+    augmented: Mapping[tuple[str, str], Views] = field(default_factory=dict)
 
     @property
     def views(self) -> tuple[Features, ...]:
@@ -104,7 +105,9 @@ class Features:
 
     def cuts(self, augmentation: str) -> list[str]:
         """The cuts at which images that are seen so are stored."""
-        return list(self.arrays) if augmentation == NONE else [c for name, c in self.augmented if name == augmentation]
+        if augmentation == NONE:
+            return list(self.arrays)
+        return [name for seen, name in self.augmented if seen == augmentation and not name.endswith(MEAN)]
 
     def looks(self, cut: str) -> tuple[np.ndarray, ...]:
         """The arrays of each view at a cut."""
@@ -114,6 +117,15 @@ class Features:
         """float32 (rows, sum of channels): the means at these cuts, "pooled" among them, of images `rows` int64."""
         each = [np.asarray((self.arrays if cut == "pooled" else self.means)[cut][rows]) for cut in cuts]
         return np.concatenate(each, axis=1) if len(each) > 1 else each[0]
+
+    def mean_views(self, augmentation: str, cut: str) -> Views:
+        """The means over height and width of the views at a cut, which may be "pooled"."""
+        return self.augmented[augmentation, cut if cut == "pooled" else cut + MEAN]
+
+    @property
+    def _named(self) -> dict[str, np.ndarray]:
+        """What is stored by the name it is stored under."""
+        return {**self.arrays, **{cut + MEAN: array for cut, array in self.means.items()}}
 
 
 def worth_storing(needed: Mapping[str, int], images: int, of: Architecture, budget: float) -> tuple[str, ...]:
@@ -143,28 +155,52 @@ def views(mirrored: bool) -> tuple[str, ...]:
     return (PLAIN, MIRRORED) if mirrored else (PLAIN,)
 
 
+def names(cuts: Sequence[str], means: Sequence[str]) -> tuple[str, ...]:
+    """The names under which features at `cuts` and means at the cuts `means` are stored."""
+    return (*cuts, *(cut + MEAN for cut in means))
+
+
+def bytes_of(of: Architecture, name: str) -> int:
+    """Bytes that one image takes under a name."""
+    return 4 * of.shape(_cut(name))[-1] if name.endswith(MEAN) else of.bytes(name)
+
+
+def macs(of: Architecture, missing: Sequence[str], found: Collection[str]) -> int:
+    """Multiply-adds of one image's passes to the names `missing`, from the nearest cuts below that are `found`."""
+    return sum(max(of.macs(start, _cut(name)) for name in to) for start, to in _passes(of, missing, found).items())
+
+
+def _passes(of: Architecture, missing: Sequence[str], found: Collection[str]) -> dict[str, list[str]]:
+    """By the cut that each pass begins at, where it goes: missing cuts with stored ones between them are passes of
+    their own, so that no layer sees an image twice.
+    """
+    starts = [of.nearest(_cut(name), found) for name in missing]
+    return {start: [n for n, s in zip(missing, starts, strict=True) if s == start] for start in dict.fromkeys(starts)}
+
+
 def stored(
-    backbone: Backbone, images_key: str, wanted: Sequence[str], cache: Path, view: str = PLAIN
+    backbone: Backbone, images_key: str, wanted: Sequence[str], *, cache: Path, view: str = PLAIN
 ) -> tuple[str, ...]:
-    """The cuts of `wanted` whose features of these images are there, by their manifests and sizes. A search checks them
-    closer.
+    """The names of `wanted` under which features of these images are there, by their manifests and sizes. A search
+    checks them closer.
     """
     artifacts = Artifacts(cache / "features")
-    return tuple(c for c in wanted if artifacts.about(_digest(_key_parts(backbone, images_key, c, view))) is not None)
+    return tuple(n for n in wanted if artifacts.about(_digest(_key_parts(backbone, images_key, n, view))) is not None)
 
 
 def ensure(
     backbone: Backbone,
     images: np.ndarray,
     images_key: str,
+    *,
     wanted: Sequence[str],
     cache: Path,
+    means: Sequence[str] = (),
+    mirrored: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: threading.Event | None = None,
     budget: float = float("inf"),
     said: Said = silent,
-    means: Sequence[str] = (),
-    mirrored: bool = False,
 ) -> Features:
     """The features at every cut of `wanted` and the means at every cut of `means`, read from the cache where they are
     whole, else computed in one pass; `mirrored`: those of the mirror images too, in a pass of their own.
@@ -175,10 +211,9 @@ def ensure(
     removed and what was whole stays.
     """
     artifacts, found, passes = Artifacts(cache / "features"), list[Features](), dict[tuple[str, ...], Pass]()
-    names = [*wanted, *(cut + MEAN for cut in means)]
     for view in views(mirrored):
         seen = images if view == PLAIN else images[:, :, ::-1]
-        parts = {name: _key_parts(backbone, images_key, name, view) for name in names}
+        parts = {name: _key_parts(backbone, images_key, name, view) for name in names(wanted, means)}
         found.append(
             _ensure(
                 backbone,
@@ -202,24 +237,28 @@ def with_views(
     features: Features,
     backbone: Backbone,
     sets: Sequence[View],
+    *,
     wanted: Sequence[str],
     cache: Path,
+    means: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: threading.Event | None = None,
     budget: float = float("inf"),
     said: Said = silent,
 ) -> Features:
-    """`features` with those of all views at every cut of `wanted`, each view in a pass like the plain images'; the
-    views' own squares are at "image". The mirror images, where there are any, are views too.
+    """`features` with those of all views at every cut of `wanted` and their means at every cut of `means`, each view
+    in a pass like the plain images'; the views' own squares are at "image". The mirror images, where there are any, are
+    views too, at the cuts and means that `features` has.
 
     Parameters and errors are those of `ensure`.
     """
     artifacts, passes = Artifacts(cache / "features"), dict[tuple[str, ...], Pass]()
-    _allow_files(2 * len(sets) * (1 + len(wanted)))
+    _allow_files(2 * len(sets) * (1 + len(wanted) + len(means)))
     total, done, rate, told = sum(len(v.squares) for v in sets), 0, features.rate, set[str]()
     found: dict[tuple[str, str], dict[int, list[tuple[int, np.ndarray]]]] = {}
     if features.mirror is not None:
-        found = {(FLIP, c): {k: [(0, look)] for k, look in enumerate(features.looks(c))} for c in features.arrays}
+        looks = [view._named for view in features.views]
+        found = {(FLIP, name): {k: [(0, look[name])] for k, look in enumerate(looks)} for name in looks[0]}
 
     def progress(number: int, _: int) -> None:
         if on_progress:
@@ -231,7 +270,7 @@ def with_views(
         told.add(text)
 
     for v in sets:
-        parts = {cut: _key_parts(backbone, v.key, cut, v.name) for cut in wanted}
+        parts = {name: _key_parts(backbone, v.key, name, v.name) for name in names(wanted, means)}
         here = _ensure(
             backbone,
             v.squares,
@@ -243,8 +282,8 @@ def with_views(
             passes=passes,
         )
         done, rate = done + len(v.squares), rate or here.rate
-        for cut, array in here.arrays.items():
-            found.setdefault((v.augmentation, cut), {}).setdefault(v.number, []).append((v.first, array))
+        for name, array in here._named.items():
+            found.setdefault((v.augmentation, name), {}).setdefault(v.number, []).append((v.first, array))
     artifacts.prune(budget)
     return replace(features, rate=rate, augmented={key: Views(parts) for key, parts in found.items()})
 
@@ -270,7 +309,6 @@ def _ensure(
     passes: dict[tuple[str, ...], Pass],
 ) -> Features:
     """The features of one view under every name of `parts`, which holds their keys. `passes`: compiled ones, kept."""
-    names = tuple(parts)
     found: dict[str, np.ndarray] = {"image": images}
     network = backbone.architecture
 
@@ -281,29 +319,31 @@ def _ensure(
 
     def missing_after_a_look() -> list[str]:
         """What is still not there, the cuts from the lowest up, then the means; what is there by now is mapped."""
-        for name in names:
+        for name in parts:
             if name not in found:
                 shape = (len(images), *_shape(network, name))
                 if (array := artifacts.map(_digest(parts[name]), NAME, shape, np.float32)) is not None:
                     found[name] = array
-        ordered = [*network.cuts, *(cut + MEAN for cut in network.cuts)]
-        return [name for name in ordered if name in names and name not in found]
+        return [name for name in names(network.cuts, network.cuts) if name in parts and name not in found]
 
     if not missing_after_a_look():
         return features()
-    same = _digest({name: part for name, part in parts[names[0]].items() if name != "cut"})
+    same = _digest({name: part for name, part in next(iter(parts.values())).items() if name != "cut"})
     with artifacts.alone(same, "computing features of the same photographs", said, should_stop):
         missing, rate = missing_after_a_look(), None
-        began, work = time.perf_counter(), 0
-        begins = {name: network.nearest(_cut(name), found) for name in missing}
-        # Missing cuts with stored ones between them are passes of their own: no layer sees an image twice.
-        for start in dict.fromkeys(begins.values()):
-            group = [name for name in missing if begins[name] == start]
+        began, work = time.perf_counter(), len(images) * macs(network, missing, found)
+        for start, group in _passes(network, missing, found).items():
             if (start, *group) not in passes:
                 passes[start, *group] = _pass(backbone, start, group)
-            run = passes[start, *group]
-            _compute(backbone, found[start], run, group, parts, artifacts, on_progress, should_stop)
-            work += len(images) * max(network.macs(start, _cut(name)) for name in group)
+            _compute(
+                found[start],
+                passes[start, *group],
+                keys={name: parts[name] for name in group},
+                shapes={name: (len(images), *_shape(network, name)) for name in group},
+                artifacts=artifacts,
+                on_progress=on_progress,
+                should_stop=should_stop,
+            )
         if lost := missing_after_a_look():
             raise RunError(f"{artifacts.folder}: the features just written cannot be read back ({', '.join(lost)}).")
         if work:
@@ -319,16 +359,16 @@ def _pass(backbone: Backbone, start: str, names: Sequence[str]) -> Pass:
 
 
 def _compute(
-    backbone: Backbone,
     source: np.ndarray,
     run: Pass,
-    missing: Sequence[str],
-    parts: Mapping[str, Any],
+    *,
+    keys: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
     artifacts: Artifacts,
     on_progress: Callable[[int, int], None] | None,
     should_stop: threading.Event | None,
 ) -> None:
-    shapes = {name: (len(source), *_shape(backbone.architecture, name)) for name in missing}
+    """Writes what `run` makes of `source` under every name of `keys` and `shapes`, in their order."""
     need = sum(4 * math.prod(shape) for shape in shapes.values())
     cache = artifacts.folder.parent
     free = shutil.disk_usage(cache).free
@@ -339,9 +379,9 @@ def _compute(
         )
     try:
         with contextlib.ExitStack() as made:
-            staged = {cut: made.enter_context(artifacts.staging()) for cut in missing}
-            maps = {cut: staged[cut].array(NAME, shapes[cut], np.float32) for cut in missing}
-            reading, writing = Rows(source), {cut: Rows(array) for cut, array in maps.items()}
+            staged = {name: made.enter_context(artifacts.staging()) for name in keys}
+            maps = {name: staged[name].array(NAME, shapes[name], np.float32) for name in keys}
+            reading, writing = Rows(source), {name: Rows(array) for name, array in maps.items()}
             for first in range(0, len(source), BATCH):
                 if should_stop is not None and should_stop.is_set():
                     raise KeyboardInterrupt
@@ -350,14 +390,14 @@ def _compute(
                 if rows < BATCH and len(source) > BATCH:
                     # The same batch size throughout: one trace, and the same rounding for every image.
                     batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - rows, axis=0)])
-                for cut, values in zip(missing, run(batch), strict=True):
-                    maps[cut][first : first + rows] = values[:rows]
-                    writing[cut].touched(values[:rows].nbytes)
+                for name, values in zip(keys, run(batch), strict=True):
+                    maps[name][first : first + rows] = values[:rows]
+                    writing[name].touched(values[:rows].nbytes)
                 if on_progress:
                     on_progress(first + rows, len(source))
-            for cut in missing:
-                maps[cut].flush()
-                artifacts.publish(staged[cut], _digest(parts[cut]), parts[cut])
+            for name, parts in keys.items():
+                maps[name].flush()
+                artifacts.publish(staged[name], _digest(parts), parts)
     except OSError as error:
         raise RunError(
             f"{cache}: features cannot be written ({error.strerror}); they need {room(need)}. Free some disk, set "

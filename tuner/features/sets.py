@@ -1,4 +1,4 @@
-"""The sets of cuts that logistic regression on the means at several of them is tried with."""
+"""The sets of cuts whose means are read together: by logistic regression, and by the head of a network."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ def nested(of: Architecture, images: int) -> tuple[tuple[str, ...], ...]:
 def read(sets: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     """The cuts below "pooled" that any of these sets reads."""
     return tuple(dict.fromkeys(cut for cuts in sets for cut in cuts if cut != "pooled"))
+
+
+def widest(of: Architecture, images: int) -> tuple[str, ...]:
+    """The cuts that a head over several reads in a study of so many images, "pooled" first: all that the regression
+    could choose, so that its network does not depend on what it chose.
+    """
+    return nested(of, images)[-1]
+
+
+def of_width(of: Architecture, features: int) -> tuple[str, ...]:
+    """The cuts of a head that reads so many numbers. Raises ValueError where there is none."""
+    for cuts in (("pooled",), widest(of, 0), widest(of, MANY + 1)):
+        if sum(of.shape(cut)[-1] for cut in cuts) == features:
+            return cuts
+    raise ValueError(f"no head over cuts of {of.name} reads {features} features")
+
+
+def beside(cuts: tuple[str, ...], start: str, of: Architecture) -> tuple[str, ...]:
+    """Those of `cuts` that no layer above the cut `start` changes: their means are stored."""
+    return tuple(cut for cut in cuts if of.index(cut) <= of.index(start))
 
 
 def asked(cuts: str, of: Architecture, images: int) -> tuple[tuple[str, ...], ...]:

@@ -84,10 +84,11 @@ def brackets(results: Results, plan: Sequence[Bracket], axes: Sequence[Axes]) ->
     tables = [at[bracket.iteration, bracket.bracket] for bracket in plan]
     for ax, bracket, table in zip(axes, plan, tables, strict=True):
         _bracket(table, bracket.epochs, winner, ax, apart=not rule.smaller)
+        ax.set_xlabel("epochs at most" if rule.patience else "epochs")
     _score_axis(axes, pd.concat(tables)["score"], rule, baseline)
     handles = [
         style.handle("went no further than its first rung", style.OTHER, marker="o", markersize=4, line=""),
-        style.handle("promoted, or trained to the last epoch", marker="o", markersize=4),
+        style.handle("promoted, or trained to the end", marker="o", markersize=4),
     ]
     if winner is not None:
         handles.append(style.handle("best", style.WINNER, marker="*", markersize=11, linewidth=2.4))
@@ -121,7 +122,6 @@ def _bracket(trials: pd.DataFrame, epochs: Sequence[int], winner: str | None, ax
         ax.annotate(text, (rung, 1.0), **place, ha="center", fontsize=8, color="#555555")
     ax.set_xticks(range(len(epochs)), [str(e) for e in epochs])
     ax.set_xlim(-0.35, len(epochs) - 1 + 0.35)
-    ax.set_xlabel("epochs")
 
 
 def _score_axis(axes: Sequence[Axes], scores: pd.Series, rule: Rule, baseline: float | None) -> None:

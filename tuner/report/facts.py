@@ -146,6 +146,8 @@ def study_lines(results: Results) -> list[tuple[str, str]]:
             f"Hyperband by {_ranked_by(study.rule)}, at most {search.max_epochs} epochs, "
             f"factor {search.factor}, batch {search.batch_size}, seed {search.seed}"
         )
+        if search.patience:
+            settings += f", patience {words.several(search.patience, 'epoch')}"
         lines.append(("search", settings))
         if search.mirrored:
             lines.append(("predictions", "each the mean over an image and its mirror image, the baseline's too"))
@@ -230,7 +232,7 @@ def importance_line(importance: pd.DataFrame) -> str:
     groups = int(importance["groups"].max())
     within = f" in {groups} groups" if groups > 1 else ""
     return (
-        f"Share of the differences between {counted}{within}, compared at equal epochs only. By luck: what a "
+        f"Share of the differences between {counted}{within}, compared at equal budgets only. By luck: what a "
         "hyperparameter without any effect would get; p: how often luck makes any of them stand out as much."
     )
 

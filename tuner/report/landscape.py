@@ -66,7 +66,7 @@ def _near(ordered: Sequence[float], height: float, near: float) -> int:
 def by_depth(results: Results, metric: str, ax: Axes) -> list[Line2D]:
     """A metric against unfrozen depth, baseline and reference as lines; returns the legend's handles.
 
-    `metric`: "correct", "val_loss" or the objective. Filled points trained to the last epoch, hollow ones for fewer
+    `metric`: "correct", "val_loss" or the objective. Filled points trained to the end, hollow ones for fewer
     epochs and are not comparable. Raises NotYet.
     """
     table, best, lines = searched(results), best_id(results), by_role(results, "baseline", "reference")
@@ -112,7 +112,7 @@ def by_depth(results: Results, metric: str, ax: Axes) -> list[Line2D]:
 def _depth_legend(best: str | None, lines: Collection[str], counted: bool) -> list[Line2D]:
     dot: dict[str, Any] = {"marker": "o", "markersize": 5, "line": ""}
     handles = [] if best is None else [style.handle(f"best ({best})", style.WINNER, marker="*", markersize=11, line="")]
-    handles.append(style.handle("trained to the last epoch", **dot))
+    handles.append(style.handle("trained to the end", **dot))
     handles.append(style.handle("trained for fewer epochs", **dot, markerfacecolor="white"))
     if "baseline" in lines:
         label = "frozen baseline" + (", shaded: its 95% interval" if counted else "")
@@ -161,5 +161,5 @@ def _rate_legend(best: str | None, baseline: bool) -> list[Line2D]:
     handles = [style.handle(f"best ({best})", style.WINNER, marker="*", markersize=12, **hollow)] if best else []
     if baseline:
         handles.append(style.handle("best frozen head", style.BASELINE, marker="s", markersize=8, **hollow))
-    handles.append(style.handle("trained to the last epoch", "#777777", markersize=9, **dot))
+    handles.append(style.handle("trained to the end", "#777777", markersize=9, **dot))
     return [*handles, style.handle("trained for fewer epochs", "#777777", markersize=5, **dot)]

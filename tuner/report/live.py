@@ -135,7 +135,7 @@ class Live:
             held = self.state.best(kind)
             if held is not None:
                 start, full = held.start, self.state.is_full(held)
-                so_far = "" if full else f" after {_epochs(start.last_epoch)}"
+                so_far = "" if full else f" after {_epochs(held.epochs)}"
                 lines += [
                     (name, f"{_score(held.row, self.state.objective)}{so_far} ({words.visible(start.configuration)})"),
                     ("", words.configuration(start.hyperparameters)),
@@ -234,7 +234,8 @@ class PlainLines:
         parts = [f"{number} {words.visible(event.configuration)}"]
         if start is not None:
             rung = "" if start.bracket is None else f"bracket {start.bracket} rung {start.rung}, "
-            parts.append(f"{rung}epoch {start.last_epoch}")
+            known = event.status == "COMPLETED" and event.epochs is not None
+            parts.append(f"{rung}epoch {event.epochs if known else start.last_epoch}")
         if event.status == "FAILED":
             parts.append("FAILED: " + words.visible(event.reason or "no reason given"))
         elif event.best is not None:

@@ -128,7 +128,7 @@ def parallel(results: Results, ax: Axes) -> list[Line2D]:
     handles = [] if best is None else [style.handle(f"best ({best})", **BEST, markersize=10)]
     if baseline is not None:
         handles.append(style.handle("best frozen head", **FROZEN, line=(0, (6, 2))))
-    handles.append(style.handle("trained to the last epoch", linewidth=1.2))
+    handles.append(style.handle("trained to the end", linewidth=1.2))
     return [*handles, style.handle("trained for fewer epochs", style.OTHER, linewidth=1.2, alpha=0.6)]
 
 

@@ -48,10 +48,11 @@ def can_show(counted: Counted) -> str:
 
 @dataclass
 class Standing:
-    """A configuration at its epoch that counts so far; `start` is its latest trial."""
+    """A configuration at its epoch that counts so far, of `epochs` that were trained; `start` is its latest trial."""
 
     start: TrialStarted
     row: EpochRow
+    epochs: int
 
 
 @dataclass
@@ -111,7 +112,8 @@ class Progressed:
             self.failed += 1
             standings.pop(event.configuration, None)
         elif event.best is not None:
-            standings[event.configuration] = Standing(start, event.best)
+            epochs = start.last_epoch if event.epochs is None else event.epochs
+            standings[event.configuration] = Standing(start, event.best, epochs)
 
     def best(self, kind: str) -> Standing | None:
         """The best configuration of a kind by the study's rule, as `Results.ranking` has it."""
@@ -132,7 +134,7 @@ class Progressed:
         row, name = standing.row, standing.start.configuration
         key = rank_of(row, Rule(self.objective))
         number = int("".join(c for c in name if c.isdigit()) or 0)
-        return place(key, failed=False, full=self.is_full(standing), epochs=standing.start.last_epoch, number=number)
+        return place(key, failed=False, full=self.is_full(standing), epochs=standing.epochs, number=number)
 
     def rung(self, bracket: Bracket, rung: int) -> tuple[str, int]:
         """A rung's state and how many configurations ended there."""
@@ -146,14 +148,18 @@ class Progressed:
 def earlier(store: Store) -> Iterator[TrialStarted | TrialEnded]:
     """Two events for each ended trial, as they were started; for a display before `Planned`, which counts them."""
     configurations = {row.id: row for row in rows(store, Configuration)}
-    epochs = {(row.configuration, row.epoch): row for row in rows(store, Epoch)}
+    epochs: dict[str, dict[int, Epoch]] = {}
+    for row in rows(store, Epoch):
+        epochs.setdefault(row.configuration, {})[row.epoch] = row
     for t in rows(store, Trial):
         if t.status == "RUNNING":
             continue
         c, at = configurations[t.configuration], (t.iteration, t.bracket, t.rung)
         yield TrialStarted(t.id, c.id, c.kind, c.hyperparameters, *at, t.first_epoch, t.last_epoch, c.cut)
-        best = None if t.best_epoch is None else epochs.get((c.id, t.best_epoch))
-        yield TrialEnded(t.id, c.id, c.kind, t.status, t.score, None if best is None else _row(best), t.reason, None)
+        mine = epochs.get(c.id, {})
+        best, trained = mine.get(t.best_epoch or 0), sum(epoch <= t.last_epoch for epoch in mine)
+        counts = None if best is None else _row(best)
+        yield TrialEnded(t.id, c.id, c.kind, t.status, t.score, counts, t.reason, None, trained)
 
 
 def _row(epoch: Epoch) -> EpochRow:

@@ -199,6 +199,8 @@ def _caption(results: Results, top: int) -> Text:
     ranking, most = results.ranking(), results.study.spec.search.max_epochs
     full = int(ranking["full"].sum())
     reached = f"the {full} that reached {most} epochs come first" if full else f"none has reached {most} epochs yet"
+    if full and results.study.rule.patience:
+        reached = f"the {full} that reached {most} epochs, or ended early on their way there, come first"
     lines = [
         f"{min(top, len(ranking))} of {len(ranking)} configurations; {reached}.",
         f"right: of the validation images, at the {results.study.rule.checkpoint} epoch. layers: unfrozen.",

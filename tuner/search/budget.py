@@ -142,7 +142,8 @@ class _Ahead:
         for _, trial in schedule.leaders(self.plan, self.facts, "search"):
             place, name = self.model.place(trial.values), trial.configuration
             epochs = self.plan.max_epochs - self.facts.rungs(name)[-1].last_epoch
-            way = _seconds(self.model, Left("search", 1, epochs, (place,)))
+            further = 0 if self.facts.out_of_patience(name) else epochs
+            way = _seconds(self.model, Left("search", 1, further, (place,)))
             if not epochs or (name not in self.facts.out_of_time and way + self._confirmation(place) <= self.left):
                 return [place]
         return []

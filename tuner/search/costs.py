@@ -194,9 +194,13 @@ def fits_of(values: Configuration) -> int:
 
 
 def epochs_left(trials: Sequence[Trial], facts: Facts) -> int:
-    """Epochs still to train in trials that have not ended: what a resume keeps of running ones is done."""
+    """Epochs still to train at most in trials that have not ended: what a resume keeps of running ones is done, and one
+    that is promoted when its patience has run out has none.
+    """
     left = 0
     for trial in trials:
+        if trial.rung and facts.out_of_patience(trial.configuration):
+            continue
         saved = facts.checkpoints.get((trial.configuration, "last"))
         done = max(trial.first_epoch, saved.epoch if saved is not None and trial.key in facts.ids else 0)
         left += max(0, trial.last_epoch - done)

@@ -256,7 +256,8 @@ class Driver:
         if trial.values.learning_rate is not None:  # else it is no epoch like the others
             self.cost.observe(self.cost.place(trial.values), fresh)
         left = seconds_left(self.plan, self.facts, self.cost)
-        self.listen(TrialEnded(id, name, trial.kind, result.status, score, result.best, result.reason, left))
+        epochs = self.facts.trained(name, trial.last_epoch)
+        self.listen(TrialEnded(id, name, trial.kind, result.status, score, result.best, result.reason, left, epochs))
         if trial.kind == "search":
             self._check_rung(trial)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.backends import processor
+from tuner.features import bank
 from tuner.images import views
 from tuner.images.decode import Unreadable
 from tuner.images.mapped import HELD
@@ -92,11 +93,8 @@ def estimate(work: Work, left: list[Left], folder: Path, start: float, end: floa
     each = [_confirmed(work, model, place) for place in winners(work.plan, work.cost)]
     known = len([p for p in left if p.phase != "confirm"]) == 0
     low, high = (phases.get("confirm", 0.0),) * 2 if known or work.plan.confirm is None else (min(each), max(each))
-    cache = work.to_write()
-    means = sum(4 * len(dataset.images) * work.network.shape(c)[-1] for c in work.means)
-    cache += means * sum(bool(view) for view in work.missing)
     disk, late = _folder(work, found), expected.out_of_time
-    return Estimate(tuple(phases.items()), low, high, _memory(work, found), cache, disk, late)
+    return Estimate(tuple(phases.items()), low, high, _memory(work, found), work.to_write(), disk, late)
 
 
 def _model(work: Work, found: Probe) -> CostModel:
@@ -122,7 +120,7 @@ def _reading(work: Work) -> float:
     hashlib.sha256(some)
     per_byte = (time.perf_counter() - began) / len(some)
     size = sum(size for size, _ in work.dataset.stamps) + 2 * work.dataset.images.nbytes
-    size += sum(len(work.dataset.images) * work.network.bytes(c) for view in work.stored for c in view)
+    size += sum(len(work.dataset.images) * bank.bytes_of(work.network, name) for view in work.stored for name in view)
     return size * per_byte
 
 

@@ -97,6 +97,7 @@ class TrialEnded:
     best: EpochRow | None  # the configuration's epoch that counts so far
     reason: str | None
     seconds_left: float | None  # of search and confirmation, from what the remaining trials cost; None while unknown
+    epochs: int | None = None  # that the configuration was trained for by then, where that is known
 
 
 Event = Planned | Counted | Phase | Progress | Notice | TrialStarted | EpochEnded | TrialEnded

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tuner.search.plan import Key
 from tuner.store import held_out, tables
 from tuner.store.ranking import Key as Rank
-from tuner.store.ranking import Rule, best_of, rank_of
+from tuner.store.ranking import Rule, best_of, out_of_patience, rank_of
 from tuner.store.store import Confirmation, EpochRow, Saved, Store
 
 
@@ -49,6 +49,15 @@ class Facts:
         """Of the finished epochs, of the first `up_to` only if given, the one that counts by the study's rule."""
         rows = self.epochs.get(configuration, ())
         return best_of([row for row in rows if up_to is None or row.epoch <= up_to], self.rule)
+
+    def trained(self, configuration: str, up_to: int) -> int:
+        """How many of the first `up_to` epochs are finished: fewer where a trial ended early."""
+        return sum(row.epoch <= up_to for row in self.epochs.get(configuration, ()))
+
+    def out_of_patience(self, configuration: str) -> bool:
+        """Whether no epoch follows those that are finished: a promotion has nothing left to train."""
+        rows = self.epochs.get(configuration)
+        return rows is not None and out_of_patience(self.best(configuration), rows[-1].epoch, self.rule)
 
     def ended(self, configuration: str) -> Outcome | None:
         """How the last of its trials that ended did; None while none has."""

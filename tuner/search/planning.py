@@ -48,6 +48,7 @@ class Plan:
     begun: bool
     winner_known: bool
     time_budget: str
+    patience: int
     estimate: Estimate
 
     @property
@@ -111,6 +112,7 @@ def plan(
                 store.meta("spec") is not None,
                 not searching(left),
                 s.time_budget,
+                s.patience,
                 estimate,
             )
 

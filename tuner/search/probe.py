@@ -136,7 +136,7 @@ def _features(subject: Subject, backbone: Backbone, folder: Path) -> float:
     def listen(done: int, total: int) -> None:
         at.append(time.perf_counter())
 
-    bank.ensure(backbone, images, "probe", subject.wanted, folder, listen, means=subject.means)
+    bank.ensure(backbone, images, "probe", wanted=subject.wanted, cache=folder, means=subject.means, on_progress=listen)
     at.append(time.perf_counter())
     if rows == subject.images:
         return (at[-1] - at[0]) * subject.passes / rows
@@ -214,7 +214,7 @@ class _Bench:
             np.arange(train, rows) % some,
             self.networks,
             s.classes,
-            setup.recipe(s.spec, rules_of(NUMERICS)),
+            setup.recipe(s.spec.override({"search.patience": 0}), rules_of(NUMERICS)),
             s.network,
             self.folder,
         )

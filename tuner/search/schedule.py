@@ -184,7 +184,8 @@ def leaders(plan: Plan, facts: Facts, kind: str, full: bool = False) -> list[tup
         reached = epochs == plan.max_epochs or kind == "logistic"  # it has no epochs to be trained for
         if reached or not full:
             rank = ended[-1].rank
-            order = place(rank, failed=False, full=reached, epochs=epochs, number=trial.number)
+            trained = facts.trained(trial.configuration, epochs)
+            order = place(rank, failed=False, full=reached, epochs=trained, number=trial.number)
             found.append((order, rank, trial))
     return [(rank, trial) for _, rank, trial in sorted(found, key=lambda one: one[0])]
 

@@ -189,7 +189,7 @@ def _search(
         backbone = _backbone(folder, spec, store, dataset, listen)
     _import_ahead("sklearn.linear_model", "pandas")
     with phases.phase("features", f"{len(dataset.images)} photographs"):
-        means = setup.read_means(network, len(dataset.images), rules)
+        means = setup.read_means(spec, network, len(dataset.images), rules)
         stored, views = _features(spec, network, backbone, dataset, space, means, phases, stop)
     plan = setup.make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
     with store.transaction():  # of a wider space, what was drawn anew stands with it
@@ -261,7 +261,7 @@ def _features(
 ) -> tuple[bank.Features, setup.Views]:
     needed, wanted = setup.needed_cuts(spec, network, space, len(dataset.images))
     seen = spaces.augmentations(space)
-    views = setup.needed_views(spec, network, dataset, seen, needed, wanted)
+    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, means=means)
     left_out = [c for c in needed if c not in wanted and c != "image"]
     if left_out:
         text = f"search.feature_budget_gb is too small for the features at {', '.join(left_out)}: "
@@ -276,13 +276,13 @@ def _features(
             backbone,
             dataset.images,
             dataset.key,
-            wanted,
-            cache_root(),
+            wanted=wanted,
+            cache=cache_root(),
+            means=means,
+            mirrored=setup.mirrored(spec, seen),
             on_progress=phases.progress("features"),
             should_stop=stop,
             said=phases.notice,
-            means=means,
-            mirrored=setup.mirrored(spec, seen),
         )
         progress, said = phases.progress("features"), phases.notice
         found = setup.with_views(features, spec, backbone, dataset, views, on_progress=progress, said=said, stop=stop)

@@ -176,20 +176,24 @@ def mirrored(spec: Spec, augmentations: Sequence[str]) -> bool:
     return spec.search.mirrored or augmented.FLIP in augmentations
 
 
-def read_means(network: Architecture, images: int, rules: Rules) -> tuple[str, ...]:
-    """The cuts whose means the regression on several cuts reads."""
-    return () if rules.pooled_alone else sets.read(sets.nested(network, images))
+def read_means(spec: Spec, network: Architecture, images: int, rules: Rules) -> tuple[str, ...]:
+    """The cuts whose means are read, by the regression on several cuts or by a head."""
+    features = spec.space.head_features
+    several = "several" in (features if isinstance(features, tuple) else (features,))
+    return sets.read(sets.nested(network, images)) if several or not rules.pooled_alone else ()
 
 
 @dataclass(frozen=True)
 class Views:
     """The views that a space can need to be drawn: of the images of `splits`, those that are trained on. `cuts`: where
     their features are stored, of all views or none: a budget changes what is recomputed, not what is trained on.
+    `means`: the cuts whose means are.
     """
 
     augmentations: tuple[str, ...]
     splits: tuple[str, ...]
     cuts: tuple[str, ...]
+    means: tuple[str, ...] = ()
 
     def named(self, spec: Spec, dataset: Dataset) -> list[augmented.Named]:
         """Every view of every split, drawn or not."""
@@ -213,10 +217,13 @@ def needed_views(
     augmentations: Sequence[str],
     needed: Mapping[str, int],
     stored: Sequence[str],
+    *,
+    means: Sequence[str] = (),
     splits: Sequence[str] | None = None,
 ) -> Views:
     """The views for `augmentations`, stored at as many of the cuts that are `needed` as the budget allows beside the
-    plain images' at `stored`. `splits`: of which images, by default those that a search trains on.
+    plain images' at `stored`. `means`: the cuts whose means are wanted of them. `splits`: of which images, by default
+    those that a search trains on.
     """
     wanted = tuple(a for a in augmentations if a in augmented.POLICIES)
     if not wanted:
@@ -226,7 +233,7 @@ def needed_views(
     for cut, times in needed.items():  # a network that begins at views is validated on plain images of the same cut
         start = network.nearest(cut, stored)
         begins[start] = begins.get(start, 0) + times
-    found = Views(wanted, splits, ())
+    found = Views(wanted, splits, (), tuple(means))
     plain = len(dataset.images) * (1 + mirrored(spec, augmentations)) * sum(map(network.bytes, stored))
     images = sum(view.images for view in found.named(spec, dataset))
     left = spec.search.feature_budget_gb * 1e9 - plain
@@ -245,8 +252,7 @@ def with_views(
     stop: threading.Event | None = None,
 ) -> bank.Features:
     """`features` with those of all `views`, drawn and computed where the cache has not got them. The mirror images,
-    where there are any, are views too; as `mirror` they stay only where predictions look at them. When all of them are
-    in use the cache is pruned to its budget.
+    where there are any, are views too. When all of them are in use the cache is pruned to its budget.
 
     Raises what `augmented.drawn` and `bank.ensure` raise.
     """
@@ -259,9 +265,18 @@ def with_views(
             dataset, split, name, spec.data, spec.search.seed, cache, report, said=said, stop=stop
         )
     ]
-    budget = spec.search.feature_budget_gb * 1e9
-    found = bank.with_views(features, backbone, drawn, views.cuts, cache, on_progress, stop, budget, said)
-    return found if spec.search.mirrored else replace(found, mirror=None)
+    return bank.with_views(
+        features,
+        backbone,
+        drawn,
+        wanted=views.cuts,
+        cache=cache,
+        means=views.means,
+        on_progress=on_progress,
+        should_stop=stop,
+        budget=spec.search.feature_budget_gb * 1e9,
+        said=said,
+    )
 
 
 def compiled(spec: Spec, space: spaces.Space, backbone: Backbone, classes: int) -> Networks:
@@ -285,7 +300,7 @@ def context(
     spec: Spec, rules: Rules, dataset: Dataset, *, networks: Networks, stored: bank.Features, checkpoints: Path
 ) -> Context:
     """What the trials of a spec need, made of the dataset, its stored features and the networks; `checkpoints`: the
-    folder that trained weights are written to.
+    folder that trained weights are written to. Mirror images stay only where predictions look at them.
     """
     from tuner.training.context import Context
 

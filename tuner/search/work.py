@@ -84,19 +84,21 @@ class Work:
         backbone = setup.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
         self.needed, self.wanted = setup.needed_cuts(spec, self.network, self.space, images)
-        self.means = setup.read_means(self.network, images, rules)
-        seen = spaces.augmentations(self.space)
-        # Of each view: the cuts whose features are there, and those whose are not.
+        self.means = setup.read_means(spec, self.network, images, rules)
+        seen, names = spaces.augmentations(self.space), bank.names(self.wanted, self.means)
+        # Of each view: the names under which features and means are there, and those under which they are not.
         self.stored = tuple(
-            bank.stored(backbone, dataset.key, self.wanted, cache_root(), view)
+            bank.stored(backbone, dataset.key, names, cache=cache_root(), view=view)
             for view in bank.views(setup.mirrored(spec, seen))
         )
-        self.missing = tuple(tuple(c for c in self.wanted if c not in here) for here in self.stored)
-        self.views = setup.needed_views(spec, self.network, dataset, seen, self.needed, self.wanted)
+        self.missing = tuple(tuple(n for n in names if n not in here) for here in self.stored)
+        self.views = setup.needed_views(spec, self.network, dataset, seen, self.needed, self.wanted, means=self.means)
         self.named = self.views.named(spec, dataset)
         self.undrawn = self.views.undrawn(spec, dataset, cache_root())
+        self.names_of_views = bank.names(self.views.cuts, self.views.means)
         self.stored_views = {
-            v.key: bank.stored(backbone, v.key, self.views.cuts, cache_root(), v.name) for v in self.named
+            v.key: bank.stored(backbone, v.key, self.names_of_views, cache=cache_root(), view=v.name)
+            for v in self.named
         }
         self.plan = setup.make_plan(spec, self.space, store, dataset, rules, confirm=confirm)
         self.facts = facts.read(store, self.plan.rule)
@@ -105,28 +107,22 @@ class Work:
         self.cost = setup.cost_model(spec, self.network, dataset, ("image", *self.wanted), self.views.cuts)
 
     def missing_of(self, view: Named) -> tuple[str, ...]:
-        """The cuts at which the features of a view are to be computed."""
-        return tuple(c for c in self.views.cuts if c not in self.stored_views[view.key])
+        """The names under which features of a view are to be computed."""
+        return tuple(n for n in self.names_of_views if n not in self.stored_views[view.key])
 
     def passes(self) -> float:
         """How many squares go through the frozen layers for what is missing; those that begin higher, in part."""
-        network = self.network
-
-        def share(missing: tuple[str, ...], stored: tuple[str, ...]) -> float:
-            if not missing:
-                return 0.0
-            start = network.nearest(network.cuts[network.index(missing[0]) - 1], stored)
-            return network.macs(start, missing[-1]) / network.macs("image", self.wanted[-1])
-
-        plain = zip(self.missing, self.stored, strict=True)
-        each = [(len(self.dataset.images), share(missing, stored)) for missing, stored in plain]
-        each += [(v.images, share(self.missing_of(v), self.stored_views[v.key])) for v in self.named]
-        return sum(number * part for number, part in each)
+        network, n = self.network, len(self.dataset.images)
+        each = [(n, missing, stored) for missing, stored in zip(self.missing, self.stored, strict=True)]
+        each += [(v.images, self.missing_of(v), self.stored_views[v.key]) for v in self.named]
+        work = sum(images * bank.macs(network, missing, stored) for images, missing, stored in each)
+        return work / network.macs("image", self.wanted[-1])
 
     def to_write(self) -> int:
-        """Bytes that the cache will hold more: features and squares of views."""
-        size = len(self.dataset.images) * sum(self.network.bytes(c) for missing in self.missing for c in missing)
-        size += sum(v.images * sum(map(self.network.bytes, self.missing_of(v))) for v in self.named)
+        """Bytes that the cache will hold more: features, means, and squares of views."""
+        each = [(len(self.dataset.images), missing) for missing in self.missing]
+        each += [(v.images, self.missing_of(v)) for v in self.named]
+        size = sum(images * bank.bytes_of(self.network, name) for images, missing in each for name in missing)
         return size + sum(v.bytes for v in self.undrawn)
 
     def outstanding(self) -> list[Left]:

@@ -37,6 +37,7 @@ HYPERPARAMETERS = (
     Hyperparameter("layer_decay", "layer decay", frozen=False),
     Hyperparameter("augmentation", "augmentation", words=("none", "flip", "light", "strong")),
     Hyperparameter("mixup", "mixup"),
+    Hyperparameter("head_features", "head features", frozen=False, words=("pooled", "several")),
 )
 FIRST = 8
 """So many of them have always been given to KerasTuner, fixed or not: a further one only where it is searched, so that
@@ -84,6 +85,7 @@ class Configuration:
     layer_decay: float = 1.0
     augmentation: str = "none"
     mixup: float = 0.0
+    head_features: str = "pooled"
     cuts: str = ""
 
     @classmethod
@@ -103,6 +105,11 @@ class Configuration:
     def network(self) -> tuple[int, int, bool]:
         """What needs a compiled network of its own: unfrozen layers, head width, whether there is dropout."""
         return self.unfrozen_layers, self.head_width, self.dropout > 0
+
+    @property
+    def reads_several(self) -> bool:
+        """Whether its head reads the means at several cuts: of a frozen backbone that is logistic regression's."""
+        return self.unfrozen_layers > 0 and self.head_features == "several"
 
     @property
     def rate(self) -> float:

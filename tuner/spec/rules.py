@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NUMERICS = 5
+NUMERICS = 6
 """Counts the changes of this program after which the same study rounds, or draws, other numbers."""
 OLDEST = 3
 """Studies that began under an older one are read and exported, not searched further."""

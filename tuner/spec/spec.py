@@ -16,6 +16,7 @@ from typing import Any
 from tuner.errors import SpecError
 from tuner.spec import values
 from tuner.spec.configuration import RENAMED
+from tuner.spec.rules import NUMERICS
 from tuner.spec.values import Range as Range
 from tuner.spec.values import Searched as Searched
 
@@ -24,15 +25,13 @@ AUTO_TEST = 0.2
 LEAST_TEST = 50
 
 
-NEW_DEFAULTS = 5
-"""The numerics since which keys have today's defaults; a study that began before keeps what its keys were without."""
-
-
-def _key(default: Any, help: str, check: Callable[[Any], Any], *, answer: bool = True, before: Any = None) -> Any:
+def _key(
+    default: Any, help: str, check: Callable[[Any], Any], *, answer: bool = True, before: Any = None, since: int = 5
+) -> Any:
     """`answer`: whether another value makes another study; False for where things lie and what they may take. `before`:
-    the default of studies older than `NEW_DEFAULTS`, where it was another.
+    the default of studies that began under numerics older than `since`, where it was another.
     """
-    was = default if before is None else before
+    was = (since, default if before is None else before)
     return field(default=default, metadata={"help": help, "check": check, "answer": answer, "before": was})
 
 
@@ -154,6 +153,14 @@ class SpaceSpec:
         "mixup's alpha: pairs of training rows are mixed at the cut, their targets too (Zhang et al. 2018); 0: none",
         values.searched(values.real(0.0, 10.0)),
     )
+    head_features: Searched = _key(
+        "several",
+        'what the head of a trial with unfrozen layers reads: "pooled", the last block\'s output averaged over the\n'
+        'image, or "several", the averages at several cuts joined (Head2Toe, Evci et al. 2022)',
+        values.searched(values.one_of("pooled", "several"), words=True),
+        before="pooled",
+        since=6,
+    )
 
     @property
     def augmentations(self) -> tuple[str, ...]:
@@ -201,6 +208,12 @@ class SearchSpec:
         'the epoch that counts of a trial: its "last", so that a lucky one cannot win, or its "best"',
         values.one_of("best", "last"),
         before="best",
+    )
+    patience: int = _key(
+        0,
+        "a trial ends early when none of its last so many epochs was a new best one, as Keras's EarlyStopping counts;\n"
+        'needs checkpoint = "best"; 0: never',
+        values.whole(0, 100_000),
     )
     tta: str = _key(
         "none",
@@ -273,7 +286,7 @@ class Spec:
         return {s: {k: _plain(v) for k, v in vars(getattr(self, s)).items()} for s in SECTIONS}
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any], source: str = "study.toml", numerics: int = NEW_DEFAULTS) -> Spec:
+    def from_dict(cls, table: Mapping[str, Any], source: str = "study.toml", numerics: int = NUMERICS) -> Spec:
         """Checks a parsed table of a study that began under `numerics`. Raises SpecError naming the key, what was found
         and what is expected.
         """
@@ -306,6 +319,12 @@ class Spec:
             )
         if self.confirm.folds == 1:
             raise SpecError(f"{source}: confirm.folds: found 1, expected 0 for none or at least 2.")
+        if self.search.patience and self.search.checkpoint != "best":
+            raise SpecError(
+                f"{source}: search.patience: found {self.search.patience} with search.checkpoint = "
+                f'"{self.search.checkpoint}", expected search.checkpoint = "best": where the last epoch counts, every '
+                "trial is trained to its last one. Set that too, or search.patience = 0."
+            )
 
 
 SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Spec)}
@@ -317,7 +336,7 @@ def keys() -> dict[str, tuple[str, ...]]:
     return found | {"space": (*found["space"], *RENAMED)}
 
 
-def load(path: Path, numerics: int = NEW_DEFAULTS) -> Spec:
+def load(path: Path, numerics: int = NUMERICS) -> Spec:
     """Reads and checks a study.toml, of a study that began under `numerics`. Raises SpecError with the file and the
     line or key.
     """
@@ -406,7 +425,8 @@ def refused_by_extension(old: Spec, new: Spec) -> list[str]:
 
 def _before(kind: type, numerics: int) -> Any:
     """A section as it is where nothing is said."""
-    return kind(**{f.name: f.metadata["before"] for f in fields(kind)} if numerics < NEW_DEFAULTS else {})
+    before = {f.name: f.metadata["before"] for f in fields(kind)}
+    return kind(**{name: default for name, (since, default) in before.items() if numerics < since})
 
 
 def _section(kind: type, table: Any, name: str, source: str) -> dict[str, Any]:

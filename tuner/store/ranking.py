@@ -26,16 +26,18 @@ SMALLER = ("val_loss", "val_brier")
 @dataclass(frozen=True)
 class Rule:
     """`objective`: what epochs are compared by. `checkpoint`: which epoch counts of a trial, its "best" or its "last"
-    finished one, so that a lucky epoch cannot win.
+    finished one, so that a lucky epoch cannot win. `patience`: after how many epochs in a row that are no new best one
+    a trial ends early; 0: never.
     """
 
     objective: str = "val_loss"
     checkpoint: str = "best"
+    patience: int = 0
 
     @classmethod
     def of(cls, search: SearchSpec) -> Rule:
         """A study's."""
-        return cls(search.objective, search.checkpoint)
+        return cls(search.objective, search.checkpoint, search.patience)
 
     @property
     def scored(self) -> str | None:
@@ -99,9 +101,18 @@ def best_of(rows: Iterable[Row], rule: Rule) -> Row | None:
     return min(rows, key=lambda row: (*rank_of(row, rule), row.epoch), default=None)
 
 
+def out_of_patience(best: Epoch | None, epoch: int, rule: Rule) -> bool:
+    """Whether training ends early after `epoch` epochs whose best one is `best`: as `keras.callbacks.EarlyStopping`
+    counts (keras/src/callbacks/early_stopping.py, without `min_delta`), except that ties of the objective are broken as
+    they are everywhere here. It follows from what is recorded, so a resumed trial ends where it would have.
+    """
+    return rule.patience > 0 and best is not None and best.epoch <= epoch - rule.patience
+
+
 def place(key: Key, *, failed: bool, full: bool, epochs: int, number: int) -> tuple[Any, ...]:
     """A configuration's place, smaller is better.
 
-    `key`: `metric_key` of the epoch that counts; `full`: it reached max_epochs; `epochs`: how many it was trained for.
+    `key`: `metric_key` of the epoch that counts; `full`: it reached max_epochs, or the rung of so many epochs when its
+    patience ran out on the way; `epochs`: how many it was trained for.
     """
     return failed, not full, key, -epochs, number

@@ -1,10 +1,42 @@
-"""An epoch's order cut into batches."""
+"""What a network reads, and an epoch's order cut into batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
+
+Inputs: TypeAlias = np.ndarray | tuple[np.ndarray, ...]
+"""Of a batch: what is at the cut that a network begins at and, for a head over several cuts, the means at those below,
+float32 (b, sum of channels).
+"""
+
+
+class Source(Protocol):
+    """Where the inputs of images lie."""
+
+    def take(self, rows: np.ndarray) -> Inputs:
+        """Copies, of the images `rows` int64 (b,)."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A source and, beside it, one for each cut whose mean is read too."""
+
+    source: Source
+    means: Sequence[Source]
+
+    def take(self, rows: np.ndarray) -> Inputs:
+        """As `Source.take`."""
+        joined = np.concatenate([mean.take(rows) for mean in self.means], axis=1)
+        return self.source.take(rows), joined  # type: ignore[return-value]
+
+
+def each(function: Callable[[np.ndarray], np.ndarray], inputs: Inputs) -> Inputs:
+    """The function of every array."""
+    return tuple(map(function, inputs)) if isinstance(inputs, tuple) else function(inputs)
 
 
 def batches(order: np.ndarray, size: int, *, padded: bool) -> Iterator[tuple[np.ndarray, int]]:
@@ -22,8 +54,8 @@ def batches(order: np.ndarray, size: int, *, padded: bool) -> Iterator[tuple[np.
 
 
 def mix(
-    inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray, *, real: int, alpha: float, draw: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    inputs: Inputs, targets: np.ndarray, weights: np.ndarray, *, real: int, alpha: float, draw: np.random.Generator
+) -> tuple[Inputs, np.ndarray, np.ndarray]:
     """mixup (Zhang, Cisse, Dauphin and Lopez-Paz, ICLR 2018): each of the first `real` rows mixed with another of them,
     one share for the batch, drawn from Beta(alpha, alpha); its target and its weight too.
 
@@ -31,7 +63,10 @@ def mix(
     but for rounding.
     """
     share = np.float32(draw.beta(alpha, alpha))
-    other = np.concatenate([draw.permutation(real), np.arange(real, len(inputs))])
-    arrays = (np.asarray(array, np.float32) for array in (inputs, targets, weights))
-    mixed = [array * share + array[other] * (np.float32(1.0) - share) for array in arrays]
-    return mixed[0], mixed[1], mixed[2]
+    other = np.concatenate([draw.permutation(real), np.arange(real, len(targets))])
+
+    def mixed(array: np.ndarray) -> np.ndarray:
+        array = np.asarray(array, np.float32)
+        return np.asarray(array * share + array[other] * (np.float32(1.0) - share))
+
+    return each(mixed, inputs), mixed(targets), mixed(weights)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tuner.backbones.architecture import Architecture
+from tuner.features import sets
 from tuner.features.bank import Features, Picked
 from tuner.images.folds import cross_validation
 from tuner.images.mapped import Rows as Reader
@@ -17,6 +18,7 @@ from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules
 from tuner.spec.seeds import generator
 from tuner.store.ranking import Rule
+from tuner.training.batches import Beside, Source
 from tuner.training.logistic import Fit
 from tuner.training.network import Network, Networks
 from tuner.training.schedules import share
@@ -80,27 +82,46 @@ class Context:
     test: np.ndarray = field(default_factory=lambda: NO_ROWS)
     groups: np.ndarray | None = None
     _folds: dict[Subset, Rows] = field(default_factory=dict, init=False)
-    _linear: dict[Subset, Fit] = field(default_factory=dict, init=False)
+    _linear: dict[tuple[Subset, str], Fit] = field(default_factory=dict, init=False)
 
     def start(self, values: Configuration) -> str:
         """The stored cut that the network of a configuration begins at."""
         cut = self.architecture.cut_for(values.unfrozen_layers, self.recipe.batch_norm)
         return self.architecture.nearest(cut, self.features.cuts(values.augmentation))
 
-    def training_data(self, values: Configuration, configuration: str, epoch: int) -> Reader | Picked:
-        """What a configuration sees in an epoch by `take(rows)`: the images themselves, or of each a view, picked by
-        name.
-        """
-        start = self.start(values)
+    def training_data(self, values: Configuration, configuration: str, epoch: int) -> Source:
+        """What a configuration sees in an epoch: the images themselves, or of each a view, picked by name."""
         if values.augmentation == NONE:
-            return Reader(self.features.arrays[start])
-        views = self.features.augmented[values.augmentation, start]
+            return self.looks(values)[0]
+        name, start = values.augmentation, self.start(values)
+        views = self.features.augmented[name, start]
         draw = generator(self.recipe.seed, configuration, "view", epoch)
-        return Picked(views, draw.choice(views.numbers, len(self.labels)))
+        numbers = draw.choice(views.numbers, len(self.labels))
+        means = [Picked(self.features.mean_views(name, cut), numbers) for cut in self._beside(values)]
+        return Beside(Picked(views, numbers), means) if means else Picked(views, numbers)
+
+    def looks(self, values: Configuration) -> tuple[Source, ...]:
+        """What a prediction of a configuration is averaged over: the images and, where they count, their mirror
+        images.
+        """
+        start, found = self.start(values), list[Source]()
+        for view in self.features.views:
+            means = [Reader(view.means[cut]) for cut in self._beside(values)]
+            found.append(Beside(Reader(view.arrays[start]), means) if means else Reader(view.arrays[start]))
+        return tuple(found)
+
+    def head_cuts(self, values: Configuration) -> tuple[str, ...]:
+        """The cuts whose means a configuration's head reads."""
+        return sets.widest(self.architecture, len(self.labels)) if values.reads_several else ("pooled",)
+
+    def _beside(self, values: Configuration) -> tuple[str, ...]:
+        """Those of them that its network reads beside its features."""
+        cut = self.architecture.cut_for(values.unfrozen_layers, self.recipe.batch_norm)
+        return sets.beside(self.head_cuts(values), cut, self.architecture) if values.reads_several else ()
 
     def network(self, values: Configuration) -> Network:
         """The compiled network of a configuration; it may hold what was trained last."""
-        return self.networks.get(self.start(values), *values.network)
+        return self.networks.get(self.start(values), *values.network, cuts=self.head_cuts(values))
 
     def rows(self, subset: Subset) -> Rows:
         """The rows that a subset names."""
@@ -121,8 +142,8 @@ class Context:
             self._folds |= {replace(subset, fold=n): Rows(f.train, f.validation, f.out) for n, f in enumerate(found)}
         return self._folds[subset]
 
-    def linear(self, subset: Subset, fit: Callable[[], Fit]) -> Fit:
-        """Logistic regression on the pooled features of a subset's training images; fitted once."""
-        if subset not in self._linear:
-            self._linear[subset] = fit()
-        return self._linear[subset]
+    def linear(self, subset: Subset, cuts: str, fit: Callable[[], Fit]) -> Fit:
+        """Logistic regression on a subset's training images, of a configuration's `cuts`; fitted once."""
+        if (subset, cuts) not in self._linear:
+            self._linear[subset, cuts] = fit()
+        return self._linear[subset, cuts]

@@ -17,6 +17,7 @@ import numpy as np
 from tuner.backbones.backbone import Backbone
 from tuner.backends import backend
 from tuner.backends.variables import variable_like, zero
+from tuner.features import sets
 from tuner.training.head import WIDEST_SHARED, Head, Piece, assign_all, linear_start, make_optimizer, read
 
 backend.start()  # Keras reads KERAS_BACKEND once, when it is imported
@@ -33,6 +34,7 @@ class NetworkKey:
     unfrozen_layers: int  # canonical
     head_widths: tuple[int, ...]  # those that share it
     dropout: bool
+    cuts: tuple[str, ...] = ("pooled",)  # whose means the head reads, joined
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,11 @@ class _Part:
 
 @dataclass
 class _Suffix:
+    """`inputs` and `features`: of a network with it, and what the network's head reads."""
+
     model: Any
+    inputs: Any
+    features: Any
     parts: list[_Part]
 
     @property
@@ -69,18 +75,18 @@ class Network:
     ) -> None:
         self.key, self._backbone, self._suffix = key, backbone, suffix
         if suffix is None:
-            inputs = pooled = keras.Input((backbone.architecture.width,), name="pooled")
+            inputs = features = keras.Input((backbone.architecture.width,), name="pooled")
         else:
-            inputs, pooled = suffix.model.inputs[0], suffix.model.outputs[0]
+            inputs, features = suffix.inputs, suffix.features
         self.head = Head(
             key.head_widths,
             classes=classes,
-            features=backbone.architecture.width,
+            features=features.shape[-1],
             precision=precision,
             optimizer=optimizer,
             dropout=key.dropout,
         )
-        self.model = keras.Model(inputs, self.head(pooled), name="network")
+        self.model = keras.Model(inputs, self.head(features), name="network")
         self.wear(max(key.head_widths))
         groups = self.head.groups + [(part.optimizer, part.variables) for part in self._parts]
         one, trained = classes == 2, self.model.trainable_variables
@@ -234,16 +240,26 @@ class Networks:
         self._batch_norm, self._optimizer, self._precision = batch_norm, optimizer, precision
         self._layered, self._averaged = layered, averaged
         self._networks: OrderedDict[NetworkKey, Network] = OrderedDict()
-        self._suffixes: dict[tuple[str, int], _Suffix] = {}
+        self._suffixes: dict[tuple[str, int, tuple[str, ...]], _Suffix] = {}
 
-    def get(self, start: str, unfrozen_layers: int, head_width: int, dropout: bool) -> Network:
-        """The network of these values whose input is the stored cut `start`; it may hold what was trained last."""
+    def get(
+        self,
+        start: str,
+        unfrozen_layers: int,
+        head_width: int,
+        dropout: bool,
+        *,
+        cuts: tuple[str, ...] = ("pooled",),
+    ) -> Network:
+        """The network of these values whose input is the stored cut `start` and, where its head reads the means at
+        several `cuts`, the means at those below the unfrozen layers; it may hold what was trained last.
+        """
         depth = self.backbone.architecture.canonical(unfrozen_layers, self._batch_norm)
         # A head alone is traced in a fifth of a second, and would pay for units that it does not have in every step.
         shared = start != "pooled" and head_width in self._shared
-        key = NetworkKey(start, depth, self._shared if shared else (head_width,), dropout)
+        key = NetworkKey(start, depth, self._shared if shared else (head_width,), dropout, cuts)
         if key not in self._networks:
-            suffix = None if start == "pooled" else self._suffix(start, key.unfrozen_layers)
+            suffix = None if start == "pooled" else self._suffix(start, depth, cuts)
             self._networks[key] = Network(
                 key,
                 self.classes,
@@ -256,17 +272,25 @@ class Networks:
         self._networks.move_to_end(key)
         while len(self._networks) > KEPT:
             self._networks.popitem(last=False)
-            used = {(k.start, k.unfrozen_layers) for k in self._networks}
+            used = {(k.start, k.unfrozen_layers, k.cuts) for k in self._networks}
             self._suffixes = {k: v for k, v in self._suffixes.items() if k in used}
         if self._networks[key].worn != head_width:
             self._networks[key].wear(head_width)
         return self._networks[key]
 
-    def _suffix(self, start: str, unfrozen_layers: int) -> _Suffix:
-        if (start, unfrozen_layers) not in self._suffixes:
-            model = self.backbone.suffix(start, unfrozen_layers, self._batch_norm, self._precision)
-            self._suffixes[start, unfrozen_layers] = _Suffix(model, self._parts(model))
-        return self._suffixes[start, unfrozen_layers]
+    def _suffix(self, start: str, unfrozen_layers: int, cuts: tuple[str, ...]) -> _Suffix:
+        of = self.backbone.architecture
+        if (start, unfrozen_layers, cuts) not in self._suffixes:
+            beside = sets.beside(cuts, of.cut_for(unfrozen_layers, self._batch_norm), of)
+            means = [cut for cut in cuts if cut != "pooled" and cut not in beside]
+            model = self.backbone.suffix(start, unfrozen_layers, self._batch_norm, self._precision, means)
+            inputs, found = model.inputs[0], list(model.outputs)
+            if beside:
+                found.append(keras.Input((sum(of.shape(cut)[-1] for cut in beside),), name="means"))
+                inputs = inputs, found[-1]
+            features = keras.layers.Concatenate(name="joined", dtype="float32")(found) if len(found) > 1 else found[0]
+            self._suffixes[start, unfrozen_layers, cuts] = _Suffix(model, inputs, features, self._parts(model))
+        return self._suffixes[start, unfrozen_layers, cuts]
 
     def _parts(self, model: Any) -> list[_Part]:
         """The trained variables of a suffix, a part a block where blocks may have learning rates of their own."""

@@ -20,13 +20,12 @@ from tuner.artifacts.files import write_atomically
 from tuner.backends import backend
 from tuner.evidence.metrics import score
 from tuner.features import sets
-from tuner.images.mapped import Rows as Reader
-from tuner.spec.configuration import Configuration
+from tuner.spec.configuration import LOGISTIC, SEVERAL_CUTS, Configuration
 from tuner.spec.seeds import generator
-from tuner.store.ranking import Key, best_of, rank_of
+from tuner.store.ranking import Key, best_of, out_of_patience, rank_of
 from tuner.store.store import EpochRow, Saved
 from tuner.training import logistic, several
-from tuner.training.batches import batches, mix
+from tuner.training.batches import Source, batches, mix
 from tuner.training.context import Context, Rows
 from tuner.training.network import Network, averaged, log_loss, probabilities
 from tuner.training.subset import SPLIT, Subset
@@ -121,7 +120,9 @@ def train(spec: TrialSpec, context: Context, should_stop: Callable[[], bool] = l
             network = context.network(spec.values)
             trained = network.trained_parameters
             trainer.prepare(network)
-            for epoch in range(spec.start_epoch + 1, spec.last_epoch + 1):
+            epoch = spec.start_epoch
+            while not trainer.ends(epoch):
+                epoch += 1
                 done, leaving = trainer.epoch(network, epoch, should_stop)
                 yield done
                 if leaving:
@@ -155,10 +156,7 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     began = time.perf_counter()
     rows, labels = context.rows(spec.subset), context.labels
     try:
-        if spec.values.cuts:
-            found: logistic.Fit = fit_cuts(context, rows, spec.values, should_stop)
-        else:
-            found = context.linear(spec.subset, lambda: fit_rows(context, rows, should_stop))
+        found = linear(context, spec.subset, spec.values, should_stop)
     except logistic.FitStopped:
         return TrialResult("STOPPED", None, None, time.perf_counter() - began, None)
     chosen = found.cuts if isinstance(found, several.Fit) else ()
@@ -189,7 +187,17 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out, chosen)
 
 
-def fit_rows(context: Context, rows: Rows, should_stop: Callable[[], bool] = lambda: False) -> logistic.Fit:
+def linear(
+    context: Context, subset: Subset, values: Configuration, should_stop: Callable[[], bool] = lambda: False
+) -> logistic.Fit:
+    """Logistic regression as `values` asks for it, fitted once in a process."""
+    fit = fit_cuts if values.cuts else fit_rows
+    return context.linear(subset, values.cuts, lambda: fit(context, context.rows(subset), values, should_stop))
+
+
+def fit_rows(
+    context: Context, rows: Rows, values: Configuration = LOGISTIC, should_stop: Callable[[], bool] = lambda: False
+) -> logistic.Fit:
     """Logistic regression on the pooled features of the training rows."""
     groups = None if context.groups is None else context.groups[rows.train]
     recipe = context.recipe
@@ -231,8 +239,7 @@ class _Trainer:
         self.spec, self.context, self.parts = spec, context, parts
         self.recipe = context.recipe.tutorial() if spec.tutorial else context.recipe
         self.rows = context.rows(spec.subset)
-        self.looks = context.features.looks(context.start(spec.values))
-        self.data = self.looks[0]
+        self.looks = context.looks(spec.values)
         self.best = None if spec.fixed else spec.best
         self._best_weights: dict[str, np.ndarray] | None = None
         self._saved_best = 0
@@ -245,11 +252,28 @@ class _Trainer:
             # A frozen head that began where logistic regression ends would have nothing left to learn.
             trained = self.context.start(values) != "pooled" or self.recipe.rules.fits_frozen_heads
             if values.head_init == "linear_probe" and trained:
-                fit = self.context.linear(spec.subset, lambda: fit_rows(self.context, self.rows))
-                network.begin_linear(fit.arrays())
+                network.begin_linear(self._probe())
         else:
             network.load(self._read(spec.state))
         network.set_dropout(float(values.dropout))
+
+    def _probe(self) -> dict[str, np.ndarray]:
+        """The linear classifier of the frozen features that the head reads; of cuts that were not chosen zeros."""
+        context, subset = self.context, self.spec.subset
+        if not self.spec.values.reads_several:
+            return linear(context, subset, LOGISTIC).arrays()
+        fit = linear(context, subset, SEVERAL_CUTS)
+        width = sum(context.architecture.shape(cut)[-1] for cut in context.head_cuts(self.spec.values))
+        missing = np.zeros((width - len(fit.kernel), fit.kernel.shape[1]), np.float32)
+        return dict(zip(logistic.NAMES, (np.concatenate([fit.kernel, missing]), fit.bias), strict=True))
+
+    def ends(self, epoch: int) -> bool:
+        """Whether nothing is trained after this epoch: it is the last, or the patience ran out. That holds for a
+        promoted trial from its beginning too. The tutorial has no patience, nor a fixed number of epochs (no best one).
+        """
+        if epoch >= self.spec.last_epoch:
+            return True
+        return not self.spec.tutorial and out_of_patience(self.best, epoch, self.context.recipe.rule)
 
     def epoch(self, network: Network, epoch: int, should_stop: Callable[[], bool]) -> tuple[EpochFinished, bool]:
         """Trains one epoch. True when the trial is to end here before its last epoch, its state saved."""
@@ -282,7 +306,7 @@ class _Trainer:
             wanted = last or rule.checkpoint == "best"
             self.best, self._best_weights = row, network.weights(copied=not last) if wanted else None
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
-        leaving = should_stop() and epoch < spec.last_epoch
+        leaving = should_stop() and not self.ends(epoch)
         saved = self._save(network, epoch, leaving)
         return EpochFinished(row, is_best, chances if is_best else None, saved), leaving
 
@@ -338,7 +362,7 @@ class _Trainer:
         """Writes what a resume, a later rung or the winner can need after this epoch; nothing when nobody can."""
         spec = self.spec
         rank = rank_of(self.best, self.context.recipe.rule)
-        if epoch == spec.last_epoch:
+        if self.ends(epoch):
             last = spec.keep_last and _not_worse(rank, spec.last_bar)
             best = last or _not_worse(rank, spec.best_bar)
         else:
@@ -391,31 +415,30 @@ def predict(values: Configuration, arrays: Mapping[str, np.ndarray], context: Co
         found = several.Fit.of(arrays, context.architecture)
         each = [found.logits(view.joined(found.cuts, rows)) for view in context.features.views]
         return probabilities(averaged(each))
-    start = context.start(values)
-    looks = context.features.looks(start)
+    looks, start = context.looks(values), context.start(values)
     if set(arrays) == set(logistic.NAMES) and start == "pooled" and not values.head_width:
         kernel, bias = (arrays[name] for name in logistic.NAMES)
-        return probabilities(averaged([np.asarray(data[rows] @ kernel + bias, np.float32) for data in looks]))
+        return probabilities(averaged([np.asarray(pooled.take(rows) @ kernel + bias, np.float32) for pooled in looks]))
     network = context.network(values)
     network.load(arrays)
     return probabilities(logits_of(network, looks, rows))
 
 
-def logits_of(network: Network, looks: Sequence[np.ndarray], rows: np.ndarray, parts: int = 1) -> np.ndarray:
+def logits_of(network: Network, looks: Sequence[Source], rows: np.ndarray, parts: int = 1) -> np.ndarray:
     """Logits of the images numbered `rows` int64 (n,), `averaged` over `looks`: theirs, and may be their mirror
     images'.
     """
-    return averaged([_logits(network, data, rows, parts) for data in looks])
+    return averaged([_logits(network, source, rows, parts) for source in looks])
 
 
-def _logits(network: Network, data: np.ndarray, rows: np.ndarray, parts: int) -> np.ndarray:
+def _logits(network: Network, source: Source, rows: np.ndarray, parts: int) -> np.ndarray:
     """float32 (rows, k), in batches of one size: one trace."""
     size = -(-len(rows) // -(-len(rows) * parts // EVALUATION_BATCH))
-    found, reading = [], Reader(data)
+    found = []
     for first in range(0, len(rows), size):
         batch = rows[first : first + size]
         padded = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch))])
-        found.append(network.stepper.logits(reading.take(padded))[: len(batch)])
+        found.append(network.stepper.logits(source.take(padded))[: len(batch)])
     return np.concatenate(found)
 
 

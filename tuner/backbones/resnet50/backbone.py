@@ -6,7 +6,7 @@ the weights are loaded, which is the same function (to rounding) and lets one Re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,12 +81,14 @@ class ResNet50(Backbone):
 
         return lean.prefix(self.numbers, self.architecture, start, cuts)
 
-    def suffix(self, start: str, unfrozen_layers: int, batch_norm: str, precision: str) -> Any:
+    def suffix(
+        self, start: str, unfrozen_layers: int, batch_norm: str, precision: str, means: Sequence[str] = ()
+    ) -> Any:
         """As `Backbone.suffix`, with less work (`lean`)."""
         from tuner.backbones.resnet50 import lean
 
         trained = frozenset(self.architecture.trained(unfrozen_layers, batch_norm))
-        return lean.suffix(self.numbers, self.architecture, start, trained, precision)
+        return lean.suffix(self.numbers, self.architecture, start, trained, precision, means)
 
     def pretrain(self, model: Any) -> None:
         """As `Backbone.pretrain`, for a suffix of `suffix`."""
@@ -94,10 +96,5 @@ class ResNet50(Backbone):
 
         lean.pretrain(model, self.numbers)
 
-    def stock_prefix(self, start: str, cuts: Iterable[str]) -> Any:
-        """As `Backbone.stock_prefix`."""
-        return self.graph.prefix(tables.cut_layer(start), [tables.cut_layer(cut) for cut in cuts])
-
-    def stock_suffix(self, start: str, unfrozen_layers: int, batch_norm: str, precision: str) -> Any:
-        """As `Backbone.stock_suffix`."""
-        return super().stock_suffix(tables.cut_layer(start), unfrozen_layers, batch_norm, precision)
+    def _graph_cut(self, cut: str) -> str:
+        return tables.cut_layer(cut)

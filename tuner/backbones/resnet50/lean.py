@@ -7,7 +7,7 @@ stock layers (`Backbone.stock_prefix` and `stock_suffix`) and compared with what
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tuner.backbones.architecture import Architecture
@@ -38,10 +38,19 @@ def prefix(numbers: Numbers, architecture: Architecture, start: str, wanted: Ite
     return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name="prefix")
 
 
-def suffix(numbers: Numbers, architecture: Architecture, start: str, trained: frozenset[str], precision: str) -> Any:
+def suffix(
+    numbers: Numbers,
+    architecture: Architecture,
+    start: str,
+    trained: frozenset[str],
+    precision: str,
+    means: Sequence[str] = (),
+) -> Any:
     """As `Backbone.suffix`; `trained`: the names of the layers that are."""
-    inputs, at = _Replay(numbers, architecture, trained, precision).run(start, "pooled")
-    return keras.Model(inputs, at["pooled"], name="suffix")
+    replay = _Replay(numbers, architecture, trained, precision, means)
+    inputs, at = replay.run(start, "pooled")
+    outputs = [at["pooled"], *(replay.means[cut] for cut in means)]
+    return keras.Model(inputs, outputs if means else outputs[0], name="suffix")
 
 
 def pretrain(model: Any, numbers: Numbers) -> None:
@@ -56,9 +65,19 @@ def pretrain(model: Any, numbers: Numbers) -> None:
 
 
 class _Replay:
-    def __init__(self, numbers: Numbers, architecture: Architecture, trained: frozenset[str], precision: str) -> None:
+    """`wanted`: the cuts whose means over height and width are to be in `means` after a run."""
+
+    def __init__(
+        self,
+        numbers: Numbers,
+        architecture: Architecture,
+        trained: frozenset[str],
+        precision: str,
+        wanted: Sequence[str] = (),
+    ) -> None:
         self.numbers, self.architecture = numbers, architecture
         self.trained, self.precision = trained, precision
+        self.wanted, self.means = wanted, dict[str, Any]()
 
     def run(self, start: str, last: str) -> tuple[Any, dict[str, Any]]:
         """The input at `start` and the outputs of every cut above it up to `last`."""
@@ -86,7 +105,14 @@ class _Replay:
         y = self._convolution(y, f"{block}_2", strides=2 if early else 1, relu=True)
         y = self._convolution(y, f"{block}_3")
         added = keras.layers.Add(name=f"{block}_add", dtype=self.precision)
-        x = self._relu(added([shortcut[:, ::2, ::2] if early else shortcut, y]), f"{block}_out")
+        x = added([shortcut[:, ::2, ::2] if early else shortcut, y])
+        if cut in self.wanted:
+            # With a ReLU of its own: what the next block and a mean read from one would get three gradients, whose sum
+            # TensorFlow may take in any order (`normalizing`).
+            y = self._relu(x, f"{block}_mean_out")
+            y = y[:, ::2, ::2] if halved and not early else y
+            self.means[cut] = keras.layers.GlobalAveragePooling2D(name=f"{cut}_mean", dtype="float32")(y)
+        x = self._relu(x, f"{block}_out")
         if cut == "pooled":
             return keras.layers.GlobalAveragePooling2D(name="pooled", dtype=self.precision)(x)
         return x[:, ::2, ::2] if halved and not early else x
