@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,7 @@ class Bench:
         from tuner.cli.options import assignments
         from tuner.search import session, setup
         from tuner.search import space as spaces
+        from tuner.spec.rules import NUMERICS, rules_of
         from tuner.store.folder import StudyFolder
         from tuner.store.options import from_here, place
 
@@ -211,7 +212,7 @@ class Bench:
         phases, stop = session.Phases(lambda event: None), threading.Event()
         with phases.phase("features"):
             shared = (whole, self.architecture, self.backbone, self.dataset, space)
-            self.stored, _ = session._features(*shared, (), phases, stop)
+            self.stored, _ = session._features(*shared, rules_of(NUMERICS), phases, stop)
         self.feature_seconds = phases.seconds["features"]
         self._networks: dict[str, Any] = {}
         shared = {k: v for k, v in self.base.to_dict()["search"].items() if k != "feature_budget_gb"}
@@ -240,7 +241,7 @@ class Bench:
     def values(self, variant: str, cell: Configuration) -> Configuration:
         """The hyperparameters of a cell under a variant."""
         if cell == LOGISTIC:
-            return cell
+            return replace(cell, augmentation=self.recipes[variant].get("space.augmentation", "none"))
         space = vars(self.base.override(self.recipes[variant]).space)
         return Configuration.from_dict(space | {name: getattr(cell, name) for name in GRID})
 
