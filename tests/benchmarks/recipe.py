@@ -71,7 +71,7 @@ def main() -> None:
     o = options()
     with tempfile.TemporaryDirectory(prefix="tlstudy-recipe-") as scratch:
         if not o.data:
-            o.data = str(Path(scratch) / "farmland")
+            o.data = str(Path(scratch) / "meadow")
             harder.draw(Path(o.data))
         try:
             measure(o, Path(scratch))

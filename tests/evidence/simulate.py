@@ -25,8 +25,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from evidence import fake_trainer as fake  # noqa: E402
 
-from tuner.evidence.paired import Estimate, estimate  # noqa: E402
-from tuner.evidence.power import smallest_difference  # noqa: E402
+from tuner.evidence.paired import Estimate, compare, estimate  # noqa: E402
+from tuner.evidence.power import images_range, needed_for, smallest_difference  # noqa: E402
 from tuner.evidence.selection import selection_cost  # noqa: E402
 from tuner.evidence.verdict import FEWEST, MARGIN, verdict  # noqa: E402
 
@@ -201,16 +201,31 @@ def failures(rng: np.random.Generator, studies: int) -> None:
 
 
 def foretold(rng: np.random.Generator, studies: int) -> None:
-    """The power at the difference that n images are said to show before the search, aimed at 80 %."""
-    for n in (50, 100, 300):
-        least = smallest_difference(n)
-        assert least is not None
-        for name in ("usual", "alike", "fixes"):
-            counted = Counted()
-            for winner, baseline in studies_of(rng, fake.HARD[name], studies, n, 5, 0.8 + min(least, 0.19), 0.8):
+    """The share of gains at the difference that n images are said to show before the search, in worlds that agree as
+    was said there and in ones that do not; and the share of right verdicts on as many images as are said to be needed.
+    "figure": the share of studies of 100 images with too few to tell whose range of images holds that number.
+    """
+    for n in (50, 100, 300, 1000):
+        for name, differ in (("usual", 0.1), ("alike", 0.05), ("heavy", 0.05), ("fixes", 0.1), ("lucky", 0.1)):
+            least = smallest_difference(n, differ=differ)
+            assert least is not None
+            few, counted = max(studies // (1 + n // 300), 20), Counted()
+            for winner, baseline in studies_of(rng, fake.HARD[name], few, n, 5, 0.8 + least, 0.8):
                 counted.add(estimate(winner, baseline), least)
-            cells = counted.cells()
-            row("power at what is foretold", name, n, 5, round(least, 4), cells)
+            row(f"foretold, {differ:.0%} differ", name, n, 5, round(least, 4), counted.cells())
+    for name in ("usual", "alike", "noisy"):
+        for lead in (0.05, 0.08):
+            world, counted, held = fake.HARD[name], Counted(), []
+            winner, baseline = fake.pairs(rng, world, max(studies // 10, 20), 100, 5, 0.8 + lead, 0.8)
+            found = [compare(*pair) for pair in zip(winner, baseline, strict=True)]
+            needed = int(np.median([needed_for(one, lead, MARGIN) for one in found]))
+            for one in found:
+                if verdict(one).kind == "too few images":
+                    low, high = images_range(one, MARGIN)
+                    held.append(low <= needed <= high)
+            for winner, baseline in studies_of(rng, world, studies // 2, needed, 5, 0.8 + lead, 0.8):
+                counted.add(estimate(winner, baseline), lead)
+            row("as many as are needed", name, needed, 5, lead, counted.cells() | share(np.array(held)))
 
 
 # ---- what choosing costs ----

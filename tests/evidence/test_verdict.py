@@ -41,7 +41,7 @@ def test_each_interval_has_its_kind(difference: float, low: float, high: float, 
     found = made(difference, low, high)
     assert found.kind == kind
     assert found.sentence.startswith(opening)
-    assert (found.images_needed is None) == (kind != "too few images")
+    assert found.images_needed is None or kind == "too few images"
 
 
 def test_the_sentence_has_the_evidence() -> None:
@@ -65,11 +65,14 @@ def test_images_that_chose_the_winner_make_it_exploratory() -> None:
 
 def test_how_many_images_would_do_is_more_than_there_are_or_not_a_number() -> None:
     found = made(0.06, -0.01, 0.13)
-    assert found.images_needed is not None and found.images_needed > 400
-    assert re.search(r"about \d+0 images would do, if the true difference is the one seen here\.$", found.sentence)
+    assert found.images_needed is not None
+    low, high = found.images_needed
+    assert low > 400 and (high is None or high > 2 * low)
+    said = r"about \d+0 images would do if the true difference is the one seen here, and \d+0 to .* these leave open\.$"
+    assert re.search(said, found.sentence)
     seeds = made(0.06, -0.01, 0.13, seed_variance=0.01)
     assert seeds.images_needed is None and "confirm with more seeds" in seeds.sentence
-    near = made(0.0199, 0.001, 0.04)
+    near = made(0.0199, 0.001, 0.04, standard_error=0.00001)
     assert near.images_needed is None and "too near the margin" in near.sentence
 
 
@@ -94,5 +97,6 @@ def test_real_comparisons_never_claim_more_than_their_interval(
     elif said.kind == "no difference":
         assert -said.margin < found.low and found.high < said.margin
     elif said.images_needed is not None:
-        assert said.images_needed > n
+        low, high = said.images_needed
+        assert n < low and (high is None or low <= high)
     assert said.sentence.count(". ") == 0 and said.sentence.endswith("."), "one sentence"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from rich.console import Console
 
 from tuner.evidence.results import Results
 from tuner.report.live import Live, PlainLines
-from tuner.report.progress import earlier
-from tuner.search.events import Event, Notice, Phase, Planned, TrialEnded, TrialStarted
+from tuner.report.progress import can_show, earlier
+from tuner.search.events import Counted, Event, Notice, Phase, Planned, TrialEnded, TrialStarted
 from tuner.store.store import Bracket, Store
 
 DEFAULT = Made(plan=HYPERBAND_27, baseline=10)
@@ -40,6 +41,18 @@ def test_it_fits_the_terminal_after_every_event(width: int, height: int) -> None
             lines = shown(live, width, height)
             assert len(lines) < min(height, 24)
             assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [(0, "No test set"), (4, "so few cannot"), (30, "on 1 image in 10."), (99, "in 20, or"), (400, "in 20, or")],
+)
+def test_before_anything_is_spent_it_says_what_can_be_shown_for_which_agreement(test: int, said: str) -> None:
+    text = can_show(Counted(80, 20, test, seeds=5))
+    assert said in text and ("5 seeds that differ by 1.5 points" in text) is (test > 4)
+    shown = [float(x) for x in re.findall(r"([0-9.]+) points where", text)]
+    assert shown == sorted(shown) and all(x > 2 for x in shown), "never less than the margin"
+    assert can_show(Counted(80, 20, test, seeds=2)) != text or test < 50
 
 
 def test_it_shows_phase_rungs_trial_best_baseline_rate_and_time_left() -> None:

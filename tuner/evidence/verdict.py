@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tuner.evidence.paired import Comparison
-from tuner.evidence.power import images_needed
+from tuner.evidence.power import COUNTLESS, images_range, needed_for
 
 Kind = Literal["gain", "loss", "no difference", "too few images", "too few seeds"]
 
@@ -17,19 +18,18 @@ MARGIN = 0.02
 FEWEST = 2
 """Seeds that have to end on each side where some failed."""
 
-COUNTLESS = 1_000_000
-"""From here on a number of images is no advice."""
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """`images_needed`: how many images would do, where these are too few and more of them would help."""
+    """`images_needed`: how many images would do, from and to, where these are too few and more of them would help; the
+    second is None where no number would, should the true difference be an unlucky one.
+    """
 
     kind: Kind
     sentence: str
     margin: float
     exploratory: bool
-    images_needed: int | None = None
+    images_needed: tuple[int, int | None] | None = None
 
 
 def verdict(found: Comparison, margin: float = MARGIN, exploratory: bool = False) -> Verdict:
@@ -48,7 +48,7 @@ def verdict(found: Comparison, margin: float = MARGIN, exploratory: bool = False
     needed = _needed(found, margin) if kind == "too few images" else None
     sentence = f"{_opening(found, margin, kind, exploratory)}{_evidence(found, exploratory)}"
     if kind == "too few images":
-        sentence += _advice(found, needed)
+        sentence += _advice(found, margin, needed)
     if exploratory:
         sentence += "; these images chose the winner and flatter it, so this is exploratory and not a test"
     return Verdict(kind, sentence + ".", margin, exploratory, needed)
@@ -113,23 +113,28 @@ def _evidence(found: Comparison, exploratory: bool) -> str:
     return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)} with {seeds}"
 
 
-def _needed(found: Comparison, margin: float) -> int | None:
-    """Images that would tell in four studies of five, if the true difference is the one seen.
-
-    What there is to tell: a difference of the margin or more from zero, a smaller one from the margin.
-    """
-    seen = abs(found.difference)
-    gap = seen if seen >= margin else margin - seen
-    needed = images_needed(
-        gap, found.image_variance + gap**2, confidence=found.confidence, seed_variance=found.seed_variance
-    )
-    return None if needed is None or not found.n < needed < COUNTLESS else needed
+def _needed(found: Comparison, margin: float) -> tuple[int, int | None] | None:
+    """Images that would tell in four studies of five, for nine in ten of the true differences that may be behind it."""
+    low, high = images_range(found, margin)
+    if math.isinf(low):
+        return None
+    fewest = max(math.ceil(low), found.n + 1)
+    return fewest, None if math.isinf(high) else max(math.ceil(high), fewest)
 
 
-def _advice(found: Comparison, needed: int | None) -> str:
+def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | None) -> str:
     if needed is not None:
-        return f"; about {_rounded(needed):,} images would do, if the true difference is the one seen here"
-    if found.seed_variance > 0:
+        low, high = needed
+        open_to = f"{_rounded(low):,} to {f'{_rounded(high):,}' if high else 'any number'}"
+        seen = float(needed_for(found, found.difference, margin))
+        if math.isinf(seen):
+            return f"; about {open_to} images would do, by how far from the margin the true difference is"
+        here = _rounded(max(math.ceil(seen), found.n + 1))
+        return (
+            f"; about {here:,} images would do if the true difference is the one seen here, and {open_to} by what "
+            "these leave open"
+        )
+    if math.isfinite(images_range(replace(found, seed_variance=0.0), margin)[0]):
         return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
     return f"; the difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
 

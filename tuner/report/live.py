@@ -217,7 +217,7 @@ class PlainLines:
             case Notice():
                 return ("warning: " if event.warning else "") + _in_a_line(event.text)
             case Counted():
-                return can_show(event.validation, event.test)
+                return can_show(event)
             case Planned():
                 done = f", {event.done} already done" if event.done else ""
                 rungs = sum(len(b.sizes) for b in event.brackets)

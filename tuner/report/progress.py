@@ -20,22 +20,30 @@ Place = tuple[int, int, int]
 """Iteration, bracket, rung."""
 
 
-def can_show(validation: int, test: int) -> str:
-    """What the images can show at most, said before anything is spent."""
+AGREEMENT = {"1 image in 20": 0.05, "1 image in 10": 0.1}
+"""On how many images winner and baseline may be told apart, in words: by how much they agree few images tell much."""
+
+
+def can_show(counted: Counted) -> str:
+    """What the images can be expected to show, said before anything is spent."""
+    validation, test, seeds = counted.validation, counted.test, counted.seeds
     if not test:
         return (
             f"No test set: the {validation} validation images choose the winner and judge it too, so the outcome is "
             "exploratory; fresh seeds tell how much of it was luck."
         )
-    from tuner.evidence.power import smallest_difference  # numpy: not before the display needs it
+    from tuner.evidence.power import SEED_DEVIATION, smallest_difference  # numpy: not before the display needs it
 
-    least = smallest_difference(test)
-    if least is None:
-        return f"{test} test images are sealed until the end; so few cannot show any difference."
-    return (
-        f"{test} test images are sealed until the end; at best they show a true difference of "
-        f"{100 * least:.1f} points (80 % power)."
-    )
+    agreeing: dict[str, str] = {}  # on so few images that both need the same, the looser agreement says it
+    for how, differ in AGREEMENT.items():
+        if least := smallest_difference(test, differ=differ, seeds=seeds, margin=counted.margin):
+            agreeing[f"{100 * least:.1f} points"] = how
+    sealed = f"{test} test images are sealed until the end"
+    if not agreeing:
+        return f"{sealed}; so few cannot be expected to show any difference."
+    found = ", or of ".join(f"{least} where winner and baseline differ on {how}" for least, how in agreeing.items())
+    with_seeds = f"{seeds} seeds that differ by {100 * SEED_DEVIATION:g} points" if seeds > 1 else "one seed"
+    return f"{sealed}; with {with_seeds} each, 4 studies of 5 show a true difference of {found}."
 
 
 @dataclass
@@ -81,7 +89,7 @@ class Progressed:
             case Notice():
                 self.notices.append(event)
             case Counted():
-                self.notices.append(Notice(can_show(event.validation, event.test)))
+                self.notices.append(Notice(can_show(event)))
             case TrialStarted():
                 self.running[event.trial] = self.starts[event.trial] = event
                 self.latest = None

@@ -23,11 +23,13 @@ class Planned:
 
 @dataclass(frozen=True)
 class Counted:
-    """How many images each split has, said before anything is computed from them."""
+    """How many images each split has, and how they are going to judge, said before anything is computed from them."""
 
     train: int
     validation: int
     test: int
+    seeds: int = 5  # fresh seeds of the confirmation, at least
+    margin: float = 0.02
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from tuner.search import sameness, setup
 from tuner.search import space as spaces
 from tuner.search.budget import Budget, grew
 from tuner.search.checkpoints import Checkpoints
+from tuner.search.costs import SEEDS
 from tuner.search.events import Counted, Listener, Notice, Phase, Planned, Progress
 from tuner.spec.rules import Rules, rules_of
 from tuner.spec.spec import Spec
@@ -148,7 +149,9 @@ def _images(folder: StudyFolder, spec: Spec, phases: Phases, stop: threading.Eve
         warnings += dataset.check_folds(folds=asked.folds, repeats=asked.repeats, seed=spec.search.seed)
     for warning in warnings:
         phases.listen(Notice(warning, warning=True))
-    phases.listen(Counted(*(len(dataset.indices(split)) for split in ("train", "val", "test"))))
+    train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
+    seeds = asked.seeds if isinstance(asked.seeds, int) else SEEDS
+    phases.listen(Counted(train, validation, test, seeds=seeds, margin=asked.margin))
     return dataset
 
 

@@ -10,7 +10,7 @@ import errno
 import time
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -272,12 +272,17 @@ class _Trainer:
         network.set_dropout(float(values.dropout))
 
     def _probe(self) -> dict[str, np.ndarray]:
-        """The linear classifier of the frozen features that the head reads; of cuts that were not chosen zeros."""
-        context, subset = self.context, self.spec.subset
-        if not self.spec.values.reads_several:
-            return linear(context, subset, LOGISTIC).arrays()
-        fit = linear(context, subset, SEVERAL_CUTS)
-        width = sum(context.architecture.shape(cut)[-1] for cut in context.head_cuts(self.spec.values))
+        """The linear classifier of the frozen features that the head reads, of such views of the images as the trial is
+        trained on; of cuts that were not chosen zeros.
+        """
+        context, values = self.context, self.spec.values
+        seen = "none" if self.recipe.rules.plain_regressions else values.augmentation
+        fit = linear(
+            context, self.spec.subset, replace(SEVERAL_CUTS if values.reads_several else LOGISTIC, augmentation=seen)
+        )
+        if not values.reads_several:
+            return fit.arrays()
+        width = sum(context.architecture.shape(cut)[-1] for cut in context.head_cuts(values))
         missing = np.zeros((width - len(fit.kernel), fit.kernel.shape[1]), np.float32)
         return dict(zip(logistic.NAMES, (np.concatenate([fit.kernel, missing]), fit.bias), strict=True))
 
