@@ -216,8 +216,7 @@ class Bench:
         phases, stop = session.Phases(lambda event: None), threading.Event()
         with phases.phase("features"):
             shared = (whole, self.architecture, self.backbone, self.dataset, space)
-            means = setup.read_means(whole, self.architecture, len(self.dataset.images), rules_of(NUMERICS))
-            self.stored, _ = session._features(*shared, means, phases, stop)
+            self.stored, _ = session._features(*shared, rules_of(NUMERICS), phases, stop)
         self.feature_seconds = phases.seconds["features"]
         self._networks: dict[str, Any] = {}
         shared = {k: v for k, v in self.base.to_dict()["search"].items() if k != "feature_budget_gb"}
