@@ -29,6 +29,7 @@ from tuner.search.events import EpochEnded, TrialEnded
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
 from tuner.store.locate import write_study
+from tuner.study import _which
 
 TABLES = ("configurations", "trials", "epochs", "depths", "rungs", "photographs")
 SMALL: dict[str, Any] = {
@@ -307,6 +308,19 @@ def test_a_search_can_be_stopped_goes_on_and_ends_as_the_command_lines(here: Pat
     assert study.confirm() is study and study.verdict.seeds == 2
     with pytest.raises(StudyError, match="search.seed: 3 -> 4"):
         study.search(seed=4)
+
+
+def test_what_is_exported_is_what_is_recommended_or_asked_for(tmp_path: Path) -> None:
+    study = made(tmp_path, FINISHED)
+    use = study.recommendation
+    assert use is not None and use == study.results.recommendation()
+    assert _which("recommended", False, use) == use.which
+    assert [_which(which, False, use) for which in ("winner", "baseline")] == ["winner", "baseline"]
+    assert _which("recommended", True, use) == "baseline", "as it was written before"
+    with pytest.raises(UsageError, match="name two models"):
+        study.export(tmp_path / "model.keras", which="winner", baseline=True)
+    with pytest.raises(UsageError, match="which: found 'best', expected \"recommended\""):
+        study.export(tmp_path / "model.keras", which="best")
 
 
 def test_a_leader_whose_weights_were_let_go_is_not_exported_and_going_on_is_the_advice(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tuner.evidence.findings import Findings
+    from tuner.evidence.recommendation import Recommendation
     from tuner.evidence.results import Results
     from tuner.export.checking import Exported
     from tuner.images.dataset import Dataset
@@ -242,6 +243,11 @@ class Study:
         return self.results.findings()
 
     @property
+    def recommendation(self) -> Recommendation | None:
+        """Which of winner and baseline to use, why and at what cost; None while neither has a finished epoch."""
+        return self.results.recommendation()
+
+    @property
     def configurations(self) -> pd.DataFrame:
         """One row a configuration of every kind, best first; see `Results.configurations` for the columns."""
         return self.results.ranking(None)
@@ -330,12 +336,14 @@ class Study:
         path: str | os.PathLike[str],
         *,
         format: str | None = None,
+        which: str = "recommended",
         baseline: bool = False,
         refit: bool = False,
         force: bool = False,
         progress: Callable[[str], object] | None = None,
     ) -> Exported:
-        """Writes the best configuration (or the frozen baseline) as a model file, and its model card beside it.
+        """Writes a model file, and its model card beside it: of the recommended configuration, or of the winner or the
+        frozen baseline. `which`: "recommended", "winner" or "baseline"; `baseline=True` is another way to say the last.
 
         It is loaded again in a process of its own and compared with the stored predictions before it is put in place;
         what that found is returned. `format`: keras, savedmodel, onnx or litert, else by the ending. `refit`: trained
@@ -343,6 +351,7 @@ class Study:
         its cross-validation took to their best (the median). `force`: an existing file is replaced. `progress` gets a
         line of text for every step. Raises UsageError, ExportError.
         """
+        from tuner.evidence.recommendation import exported
         from tuner.export import checking
         from tuner.export.formats import card_path, writable
         from tuner.export.study import candidate
@@ -352,10 +361,14 @@ class Study:
             if progress:
                 progress(text)
 
-        target, results = home(path), self.results
+        target, results, use = home(path), self.results, self.recommendation
+        which = _which(which, baseline, use)
+        baseline = which == "baseline"
         kind = writable(target, format, force)
         found = candidate(self._folder, results, target, kind=kind, baseline=baseline, refit=refit, say=say)
         done = checking.export([found], force=force, say=say)[0]
+        if use is not None:
+            say(exported(use, which))
         verdict = None if self.verdict.kind == "open" else self.verdict.sentence
         text = card(results, done, study=_as_typed(self.path), baseline=baseline, verdict=verdict)
         write_atomically(card_path(target), lambda file: file.write(text.encode(errors="backslashreplace")))
@@ -379,6 +392,17 @@ class Study:
             return cell.line(self.results) if self._folder.has_results else "no results yet"
         except TlstudyError as error:
             return str(error)
+
+
+def _which(asked: str, baseline: bool, use: Recommendation | None) -> str:
+    """ "winner" or "baseline", as `Study.export` was asked. Raises UsageError."""
+    if asked not in ("recommended", "winner", "baseline"):
+        raise UsageError(f'which: found {asked!r}, expected "recommended", "winner" or "baseline".')
+    if baseline and asked == "winner":
+        raise UsageError('export: which="winner" and baseline=True name two models: leave out one of them.')
+    if baseline or asked != "recommended":
+        return "baseline" if baseline else asked
+    return "winner" if use is None else use.which
 
 
 def _architecture(spec: Spec) -> Architecture:

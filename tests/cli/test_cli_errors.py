@@ -276,7 +276,7 @@ def test_an_export_keeps_what_is_there(tlstudy: Tlstudy, made: Callable[..., Pat
         assert not (tmp_path / wrong[0]).exists()
 
 
-@pytest.mark.parametrize("option", ["--force", "--refit", "--baseline", "--format=onnx"])
+@pytest.mark.parametrize("option", ["--force", "--refit", "--winner", "--baseline", "--format=onnx"])
 def test_an_option_of_an_export_without_one_is_refused(
     tlstudy: Tlstudy, made: Callable[..., Path], option: str
 ) -> None:
@@ -284,6 +284,13 @@ def test_an_option_of_an_export_without_one_is_refused(
     done = tlstudy("best", option)
     assert done.code == 2
     assert f"{option.partition('=')[0]}: belongs to an export" in done.text
+
+
+def test_an_export_of_two_models_is_refused(tlstudy: Tlstudy, made: Callable[..., Path], tmp_path: Path) -> None:
+    made()
+    done = tlstudy("best", "--export", "model.keras", "--winner", "--baseline")
+    assert done.code == 2 and "--winner and --baseline name two models" in done.text
+    assert not (tmp_path / "model.keras").exists()
 
 
 def test_a_search_where_nothing_can_be_written_is_refused(tlstudy: Tlstudy, world: Path) -> None:

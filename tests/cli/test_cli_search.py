@@ -62,10 +62,10 @@ def test_a_search_of_photographs_writes_its_study_and_shows_the_result(finished_
     assert lines[0] == "Study studies/photos (new: wrote studies/photos/study.toml)."
     ended = [line for line in lines if re.match(r"trial \d+/26 ", line)]
     assert len(ended) == 26
-    assert "Too few images to tell" in done.out
+    assert done.out.index("\nUse: the ") < done.out.index("Too few images to tell")
     assert "No pretraining: the backbone's weights are random" in done.text
     assert lines[-2] == "More: tlstudy report studies/photos"
-    assert lines[-1].removesuffix(" --baseline") == "      tlstudy best studies/photos --export model.keras"
+    assert lines[-1] == "      tlstudy best studies/photos --export model.keras"
 
 
 def test_the_options_stand_in_the_study_it_wrote(finished_work: tuple[Path, Outcome]) -> None:
@@ -174,7 +174,7 @@ def test_fresh_keeps_the_old_results_and_the_options_are_kept_on_resume(tlstudy:
 def test_quiet_is_the_result_alone(tlstudy: Tlstudy, work: Path) -> None:
     done = tlstudy("search", "photos", "-q", cwd=work)
     assert done.code == 0
-    assert len(done.out.splitlines()) < 15
+    assert len(done.out.splitlines()) < 20
     assert "Too few images to tell" in done.out
 
 

@@ -25,7 +25,8 @@ def test_json_is_all_there_is_on_standard_output(tlstudy: Tlstudy, made: Callabl
     assert done.code == 0
     assert done.err == "Study studies/made (the only study under studies/).\n"
     found = json.loads(done.out)
-    assert set(found) == {"study", "verdict", "configurations", "trials", "epochs", "depths", "photographs"}
+    tables = {"configurations", "trials", "epochs", "depths", "photographs"}
+    assert set(found) == {"study", "recommendation", "verdict", *tables}
     assert found["study"]["state"] == "finished"
     assert found["study"]["classes"] == list(FINISHED.classes)
     assert len(found["configurations"]) > 3
@@ -99,6 +100,13 @@ def test_top_is_how_many_are_shown(tlstudy: Tlstudy, made: Callable[..., Path]) 
     shown = [tlstudy("best", "-k", k).out for k in (1, 3, 10**30)]
     counts = [sum(line.startswith("c0") for line in text.splitlines()) for text in shown]
     assert counts[0] < counts[1] < counts[2]
+
+
+def test_best_says_first_which_model_to_use(tlstudy: Tlstudy, made: Callable[..., Path]) -> None:
+    made()
+    _, first, second, *rest = tlstudy("best").out.splitlines()
+    assert first.startswith("Use: the ") and second.startswith("Chance that ")
+    assert any("Best configurations" in line for line in rest)
 
 
 def test_the_question_may_be_lost_or_broken_and_results_still_read(tlstudy: Tlstudy, made: Callable[..., Path]) -> None:

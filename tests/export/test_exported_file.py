@@ -22,6 +22,7 @@ from search.studies import make, search, spec
 
 from tuner import Study
 from tuner.errors import ExportError, UsageError
+from tuner.evidence.recommendation import exported
 from tuner.evidence.results import Results
 from tuner.export import checking, saving
 from tuner.export.formats import FORMATS, Contents, card_path
@@ -308,16 +309,18 @@ def test_a_refit_is_the_same_from_both_doors_and_trains_as_long_as_the_folds_too
     assert winner is not None
     assert len(folds) == 2 and median_epoch(folds) != winner["best_epoch"], "else this study shows nothing"
 
-    done = process("best", three.root, "--export", "cli.keras", "--refit", cwd=tmp_path)
+    done = process("best", three.root, "--export", "cli.keras", "--winner", "--refit", cwd=tmp_path)
     assert done.code == 0, done.text
     assert "no image is left to judge it by" in done.text and "Its model card is cli.keras.card.md." in done.text
-    card = card_path(tmp_path / "cli.keras").read_text()
+    use, card = results.recommendation(), card_path(tmp_path / "cli.keras").read_text()
+    assert use is not None and " ".join(exported(use, "winner").split()) in done.text
     assert "Trained again on all 27 training and validation photographs" in card
     assert "no image is left to judge it by" in card
 
     lines: list[str] = []
-    again = Study(three).export(tmp_path / "api.keras", refit=True, progress=lines.append)
+    again = Study(three).export(tmp_path / "api.keras", which="winner", refit=True, progress=lines.append)
     assert again.refit is not None and again.refit.epochs == median_epoch(folds)
+    assert lines[-1] == exported(use, "winner")
     told = [line for line in lines if line.startswith("Refit")]
     assert told[-1] == f"Refit: epoch {again.refit.epochs} of {again.refit.epochs}"
     assert again.refit.sentence() in done.text and again.refit.photographs == 27 and not again.refit.tested

@@ -75,7 +75,7 @@ def test_a_card_says_what_the_model_is_and_what_it_was_measured_on(tmp_path: Pat
     assert "| frozen baseline |" in text and "| always " in text
     assert "ported from the ones Kaiming He released under the MIT licence" in text
     assert "The study has no verdict" in text and "tlstudy 0.1.0, keras 3.15.1" in text
-    assert "tlstudy best studies/made --export model.keras --format keras\n" in text
+    assert "tlstudy best studies/made --export model.keras --format keras --winner\n" in text
     assert "1e-07 on the decoded squares and 3e-05 on the photographs as they are" in text
 
 
@@ -90,6 +90,17 @@ def test_a_verdict_is_told_where_there_is_one(tmp_path: Path) -> None:
     text = card(results, exported(results), study="x", verdict="No gain shown: 0.1 points [-2, 2].")
     assert r"Verdict of the study: No gain shown: 0.1 points \[-2, 2\]." in text
     assert "has no verdict" not in text
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_it_says_first_which_model_the_study_recommends_and_whether_this_is_it(tmp_path: Path, baseline: bool) -> None:
+    results = study(tmp_path)
+    text, use = card(results, exported(results), study="x", baseline=baseline), results.recommendation()
+    assert use is not None
+    first = text.split("\n## ")[1]
+    assert first.startswith("Which model to use") and plain(use.sentences[1]) in first
+    asked = "baseline" if baseline else "winner"
+    assert ("which the study recommends" if use.which == asked else "as asked for") in first
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -42,7 +42,7 @@ VARIANTS = {
     "baseline only": Made(trials=10, outcome=None),
     "one depth": Made(space={"learning_rate": 1e-3, "unfrozen_layers": 10, "head_width": 0}),
 }
-SECTIONS = ("verdict", "duel", "evidence", "configurations", "mattered", "time", "warnings", "again")
+SECTIONS = ("use", "verdict", "duel", "evidence", "configurations", "mattered", "time", "warnings", "again")
 HOSTILE = (
     "<script>alert(1)</script>",
     "</script><img src=x onerror=alert(2)>",
@@ -80,7 +80,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Path]:
 def test_every_state_has_its_page_with_the_sections_in_their_order(tmp_path: Path, name: str) -> None:
     results = Results.open(make_study(tmp_path / "study", VARIANTS[name]))
     made = Elements(page.page(results, tmp_path / "study"))
-    assert tuple(section["id"] for section in made.named("section")) == SECTIONS
+    sections = SECTIONS if results.recommendation() is not None else SECTIONS[1:]
+    assert tuple(section["id"] for section in made.named("section")) == sections
     assert results.study.state in made.text
     said = re.sub(r"None( yet)?[.:]", "", made.text.replace("the loss became NaN", ""))
     assert not re.search(r"\b(NaN|nan|None|<NA>)\b", said)
@@ -92,12 +93,14 @@ def test_the_same_results_give_the_same_text(finished: tuple[Results, Path]) -> 
 
 
 @pytest.mark.parametrize("kind", made_findings.KINDS)
-def test_a_confirmed_study_says_its_verdict_first(finished: tuple[Results, Path], kind: str) -> None:
+def test_a_confirmed_study_says_what_to_use_and_its_verdict_first(finished: tuple[Results, Path], kind: str) -> None:
     results, root = finished
     found = made_findings.findings(results, kind)
     text = Elements(page.page(results, root, findings=found, importance=made_findings.importance())).text
+    use = results.recommendation(found)
+    assert use is not None
     verdict, rest = text.split("Winner against baseline", 1)
-    assert found.sentence in verdict
+    assert found.sentence in verdict and verdict.index(use.sentences[0]) < verdict.index(found.sentence)
     assert ("Counted on 200 images" in verdict) is (kind != "open")
     assert ("Best configuration c001" in verdict) is (kind == "open")
     for said in ("all fresh seeds", "first fresh seed", "1 failed", "other baseline"):

@@ -208,7 +208,8 @@ def _show(folder: StudyFolder, quiet: bool, whole: bool) -> None:
         console.print(tables.best_table(results))
         if (warnings := tables.warning_list(results, findings)) is not None:
             console.print(warnings)
+    if (use := tables.recommendation_block(results, findings)) is not None:
+        console.print(use)
     console.print(tables.verdict_block(results, findings))
-    which = " --baseline" if results.beats_baseline() is False else ""
-    for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras{which}"):
+    for line in (f"More: tlstudy report {name}", f"      tlstudy best {name} --export model.keras"):
         console.print(Text(line), soft_wrap=True)

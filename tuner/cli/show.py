@@ -150,26 +150,31 @@ def best(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write the best model as FILE.keras, FILE.onnx, FILE.tflite, or the SavedModel folder FILE; its model "
-            "card goes beside it.",
+            help="Write the recommended model as FILE.keras, FILE.onnx, FILE.tflite, or the SavedModel folder FILE; "
+            "its model card goes beside it.",
             show_default=False,
         ),
     ] = None,
     format: Annotated[
         ExportFormat | None, typer.Option(help="What to export, where the ending does not say it.", show_default=False)
     ] = None,
+    winner: Annotated[
+        bool, typer.Option("--winner", help="Export the best configuration, whatever is recommended.")
+    ] = False,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Export the frozen baseline instead of the best configuration.")
+        bool, typer.Option("--baseline", help="Export the frozen baseline, whatever is recommended.")
     ] = False,
     refit: Annotated[
         bool, typer.Option("--refit", help="Train it once more, on training and validation photographs together.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing model and its card.")] = False,
 ) -> None:
-    """Shows the best configurations; with --export writes the best model, checked against its trial."""
+    """Shows which model to use and the best configurations; --export writes that model, checked against its trial."""
+    if winner and baseline:
+        raise UsageError("--winner and --baseline name two models: leave out one of them.")
     made = Study(existing(study))
     results = made.results
-    given = {"--format": format, "--baseline": baseline, "--refit": refit, "--force": force}
+    given = {"--format": format, "--winner": winner, "--baseline": baseline, "--refit": refit, "--force": force}
     names = ", ".join(name for name, value in given.items() if value)
     if export is None and names:
         raise UsageError(f"{names}: belongs to an export; name the file too, such as --export model.keras.")
@@ -181,27 +186,30 @@ def best(
     from tuner.report import tables
 
     console = out()
+    if (use := tables.recommendation_block(results)) is not None:
+        console.print(use)
+        console.print()
     console.print(tables.best_table(results, top))
     if (further := tables.hyperparameter_table(results, top)) is not None:
         console.print(further)
     if export is not None:
-        _export(made, export, format, baseline=baseline, refit=refit, force=force)
+        which = "winner" if winner else "baseline" if baseline else "recommended"
+        _export(made, export, format, which=which, refit=refit, force=force)
 
 
-def _export(
-    made: Study, target: Path, format: ExportFormat | None, *, baseline: bool, refit: bool, force: bool
-) -> None:
+def _export(made: Study, target: Path, format: ExportFormat | None, *, which: str, refit: bool, force: bool) -> None:
     """Exports, prints the model and what its check found."""
+    from tuner.evidence.recommendation import exported
     from tuner.export.formats import card_path, recipe
 
-    if not baseline and made.results.beats_baseline() is False:
-        text = "Note: the frozen baseline did better than this configuration; --baseline exports that instead."
-        err().print(Text(text), soft_wrap=True)
     with status("Building, saving and checking the model") as say:
-        done = made.export(target, format=format, baseline=baseline, refit=refit, force=force, progress=say)
-    console = out()
+        done = made.export(target, format=format, which=which, refit=refit, force=force, progress=say)
+    console, use = out(), made.recommendation
     console.print(Text(done.summary), soft_wrap=True)
-    lines = [done.sentence(short(target)), f"Its model card is {short(card_path(target))}."]
+    lines = [done.sentence(short(target))]
+    if use is not None:
+        lines.append(exported(use, use.which if which == "recommended" else which))
+    lines += [f"Its model card is {short(card_path(target))}."]
     lines += [done.refit.sentence()] if done.refit else []
     if done.kind.squares:
         lines.append(f"It takes decoded squares: {recipe(done.contents)}. `tlstudy predict` makes them.")

@@ -97,7 +97,7 @@ def _filled(
         reached.margin,
         *sides,
         other,
-        None if compared is None else Interval(compared.difference, compared.low, compared.high, compared.method),
+        None if compared is None else _interval(compared),
         None if compared is None else compared.mcnemar,
         len(tables.openings),
         folds,
@@ -107,6 +107,10 @@ def _filled(
     sure = calibrated(tables, study, sides[0].configuration)
     lines = [] if sure is None else [sure.sentence(study.ground)]
     return replace(found, evidence=(*sentences(found, study.rule), *lines))
+
+
+def _interval(found: Comparison) -> Interval:
+    return Interval(found.difference, found.low, found.high, found.method, found.standard_error)
 
 
 def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[Any]) -> bool:

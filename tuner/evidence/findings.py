@@ -67,6 +67,12 @@ class Interval:
     low: float
     high: float
     method: str
+    standard_error: float | None = None
+
+    @property
+    def error(self) -> float:
+        """The standard error; where only the ends are known, that of a normal interval as wide."""
+        return (self.high - self.low) / 3.92 if self.standard_error is None else self.standard_error
 
 
 @dataclass(frozen=True)

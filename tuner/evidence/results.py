@@ -16,6 +16,7 @@ from tuner.evidence import configurations, confirmed, formats, summaries
 from tuner.evidence.calibration import Calibration
 from tuner.evidence.findings import Findings
 from tuner.evidence.importance import importance
+from tuner.evidence.recommendation import Recommendation, option, recommendation, searched
 from tuner.evidence.runs import Runs, runs
 from tuner.evidence.statistics import confusion
 from tuner.evidence.study import Study, study_of
@@ -161,6 +162,20 @@ class Results:
         """The verdict on the winner and the evidence under it; its kind is "open" while it is not confirmed."""
         return self._findings
 
+    def recommendation(self, findings: Findings | None = None) -> Recommendation | None:
+        """Which of winner and baseline to use, by these findings or the study's own; None while there is neither."""
+        rows = [self.winner(), self.baseline()]
+        said = [None if row is None else self.predictions(str(row["id"])) for row in rows]
+        truth = np.array(self.study.val_labels)
+        right = [chances.argmax(axis=1) == truth for chances in said if chances is not None]
+        return recommendation(
+            findings or self.findings(),
+            *(option(row, self.study, self._costs) for row in rows),
+            seen=searched(*right) if len(right) == 2 and len(truth) else None,
+            ahead=self.beats_baseline(),
+            objective=f"validation {self.study.rule.objective.removeprefix('val_').replace('_', ' ')}",
+        )
+
     def reference(self) -> pd.Series | None:
         """The tutorial's recipe: frozen, no hidden head layer, Adam 1e-3."""
         return self._best("reference")
@@ -202,7 +217,9 @@ class Results:
         """Everything here as one JSON object; missing numbers are null."""
         tables = {"configurations": self.ranking(None), "trials": self.trials(), "epochs": self.epochs()}
         tables |= {"depths": self.depths(), "photographs": self.images()}
-        facts = {"study": formats.study_facts(self.study), "verdict": asdict(self.findings())}
+        use = self.recommendation()
+        facts = {"study": formats.study_facts(self.study), "recommendation": None if use is None else asdict(use)}
+        facts["verdict"] = asdict(self.findings())
         return formats.to_json(facts | tables)
 
     def to_csv(self, table: str = "configurations") -> str:

@@ -27,6 +27,9 @@ class Costs(Protocol):
     def macs(self, below: str, above: str) -> int:
         """Multiply-adds of one image's way between two cuts, "image" the lowest and "pooled" the highest."""
 
+    def weight_bytes(self, unfrozen_layers: int, batch_norm: str) -> int:
+        """Bytes of the float32 arrays of the trained layers."""
+
     def step_macs(self, start: str, unfrozen_layers: int, batch_norm: str) -> tuple[int, int]:
         """Multiply-adds of (one training image, one validation image) from the stored cut `start`."""
 

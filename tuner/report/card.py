@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from tuner.evidence.recommendation import exported as exported_sentence
 from tuner.evidence.results import Results
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
@@ -100,6 +101,10 @@ def card(
         "Made with": plain(", ".join(f"{k} {v}" for k, v in exported.versions.items())) + ".",
         "Make it again": _reproduce(results.study, exported, study, baseline),
     }
+    use = results.recommendation()
+    if use is not None:
+        told = exported_sentence(use, "baseline" if baseline else "winner")
+        sections = {"Which model to use": " ".join(map(plain, (*use.sentences, told)))} | sections
     parts = [f"# Model card: {plain(exported.path.name)}", about]
     return "\n\n".join([*parts, *(f"## {heading}\n\n{text}" for heading, text in sections.items())]) + "\n"
 
@@ -248,7 +253,7 @@ def _weights(study: Study) -> str:
 
 def _reproduce(study: Study, exported: Exported, name: str, baseline: bool) -> str:
     command = ["tlstudy", "best", name, "--export", exported.path.name, "--format", exported.kind.name]
-    command += ["--baseline"] * baseline + ["--refit"] * (exported.refit is not None)
+    command += ["--baseline" if baseline else "--winner"] + ["--refit"] * (exported.refit is not None)
     commands = "\n".join([shlex.join(["tlstudy", "search", name]), shlex.join(command)])
     needed = "With these lines as `study.toml`, the same photographs, weights, versions and kind of machine:"
     return "\n\n".join([needed, fenced(commands), fenced(render(study.spec), "toml")])

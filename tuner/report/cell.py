@@ -24,9 +24,14 @@ def line(results: Results) -> str:
 
 
 def card(name: str, results: Results) -> str:
-    """HTML: the verdict, what may be said beside it, and the best configurations. Every text is escaped."""
-    findings = results.findings()
-    texts = [findings.sentence, *findings.evidence, *headline(results).splitlines()]
+    """HTML: which model to use, the verdict, what may be said beside it, the best configurations. All is escaped."""
+    findings, use = results.findings(), results.recommendation()
+    texts = [
+        *(use.sentences if use is not None else ()),
+        findings.sentence,
+        *findings.evidence,
+        *headline(results).splitlines(),
+    ]
     best = results.ranking().head(MOST).to_dict(orient="records")
     shown = [*best, *by_role(results, "baseline").values()]
     metrics = [name for name in (results.study.rule.scored, "val_loss") if name]

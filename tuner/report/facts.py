@@ -75,7 +75,7 @@ def _compared(results: Results) -> list[str]:
     if not better:
         return [
             f"Nothing that was searched did better than the frozen baseline by {by}: in this search unfreezing layers "
-            "did not pay. The baseline is the model to take (`--baseline` exports it).",
+            "did not pay.",
         ]
     if winner["unfrozen_layers"] == 0:
         return ["The best configuration keeps the backbone frozen too: in this search unfreezing layers did not pay."]

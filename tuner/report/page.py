@@ -75,6 +75,7 @@ def page(
             name=words.visible(root.resolve().name),
             study=results.study,
             subtitle=sections.subtitle(results),
+            recommendation=results.recommendation(findings),
             headline=_headline(results, findings),
             evidence=verdict.evidence(findings, results.study.rule) if findings is not None else [],
             sides=verdict.sides(results, findings),

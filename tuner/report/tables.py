@@ -27,13 +27,14 @@ TEXT: Mapping[str, Any] = {"overflow": "fold"}
 def report(
     results: Results, top: int = 10, *, findings: Findings | None = None, importance: pd.DataFrame | None = None
 ) -> Group:
-    """Everything the terminal shows of a study, in the order of the page: the verdict first, warnings last.
+    """Everything the terminal shows of a study, in the order of the page: which model to use first, warnings last.
 
     `importance`: what each hyperparameter explains, as `importance_table` takes it.
     """
     known, ranked = len(results.configurations()), len(results.ranking())
     evidence = verdict.evidence(findings, results.study.rule) if findings is not None else []
     parts: list[RenderableType | None] = [
+        recommendation_block(results, findings),
         verdict_block(results, findings),
         side_table(results, findings),
         _list(Text("The evidence", style="bold"), [("-", line) for line in evidence]) if evidence else None,
@@ -95,6 +96,15 @@ STYLES = {
     "too few images": "bold yellow",
     "too few seeds": "bold yellow",
 }
+
+
+def recommendation_block(results: Results, findings: Findings | None = None) -> Group | None:
+    """Which model to use; None while there is none."""
+    found = results.recommendation(findings)
+    if found is None:
+        return None
+    first, *rest = (words.visible(sentence) for sentence in found.sentences)
+    return Group(Text(first, style="bold"), *(Text(line) for line in rest))
 
 
 def verdict_block(results: Results, findings: Findings | None) -> Group:
