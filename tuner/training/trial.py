@@ -273,18 +273,20 @@ class _Trainer:
 
     def _probe(self) -> dict[str, np.ndarray]:
         """The linear classifier of the frozen features that the head reads, of such views of the images as the trial is
-        trained on; of cuts that were not chosen zeros.
+        trained on, no surer than it may be of other images; of cuts that were not chosen zeros.
         """
-        context, values = self.context, self.spec.values
+        context, values, rows = self.context, self.spec.values, self.rows.train
         seen = "none" if self.recipe.rules.plain_regressions else values.augmentation
-        fit = linear(
-            context, self.spec.subset, replace(SEVERAL_CUTS if values.reads_several else LOGISTIC, augmentation=seen)
-        )
-        if not values.reads_several:
-            return fit.arrays()
+        asked = replace(SEVERAL_CUTS if values.reads_several else LOGISTIC, augmentation=seen)
+        fit = linear(context, self.spec.subset, asked)
+        cuts = fit.cuts if isinstance(fit, several.Fit) else ("pooled",)
+        sure = 1.0
+        if not self.recipe.rules.sharp_probes:
+            sure = fit.confidence(context.features.joined(cuts, rows), context.labels[rows])
         width = sum(context.architecture.shape(cut)[-1] for cut in context.head_cuts(values))
-        missing = np.zeros((width - len(fit.kernel), fit.kernel.shape[1]), np.float32)
-        return dict(zip(logistic.NAMES, (np.concatenate([fit.kernel, missing]), fit.bias), strict=True))
+        kernel = np.zeros((width, fit.kernel.shape[1]), np.float32)
+        kernel[: len(fit.kernel)] = fit.kernel * np.float32(sure)
+        return dict(zip(logistic.NAMES, (kernel, fit.bias * np.float32(sure)), strict=True))
 
     def ends(self, epoch: int) -> bool:
         """Whether nothing is trained after this epoch: it is the last, or the patience ran out. That holds for a
