@@ -134,7 +134,7 @@ def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | N
             f"; about {here:,} images would do if the true difference is the one seen here, and {open_to} by what "
             "these leave open"
         )
-    if math.isfinite(images_range(replace(found, seed_variance=0.0), margin)[0]):
+    if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
         return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
     return f"; the difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
 
