@@ -105,6 +105,7 @@ def _filled(
         folds,
         made,
         chosen,
+        study.spec.data.allow_leak,
     )
     sure = calibrated(tables, study, sides[0].configuration)
     lines = [] if sure is None else [sure.sentence(study.ground)]
@@ -217,7 +218,7 @@ def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: Se
         method += "; epochs as they were chosen, since an earlier version did not record what each said"
     said = (rows[0]["correct"] - baselines[0]["correct"]) / study.validation
     corrected = Interval(found.difference, found.difference_low, found.difference_high, method)
-    return Selection(float(said), corrected, found.draws, _expected(tables, study.rule))
+    return Selection(float(said), corrected, found.draws, *_expected(tables, study.rule))
 
 
 def _candidates(
@@ -294,24 +295,27 @@ def shares(tables: Tables, study: Study, configuration: str) -> NDArray[np.float
     return np.frombuffer(found.probabilities, dtype="<f4").reshape(shape)
 
 
-def _expected(tables: Tables, rule: Rule) -> tuple[tuple[int, float], ...]:
-    """Of the bracket that draws most configurations, after its first rung: later rungs hold survivors only. Accuracies,
-    or the objective's values where that is neither loss nor accuracy.
+def _expected(tables: Tables, rule: Rule) -> tuple[tuple[tuple[int, float], ...], int]:
+    """Of the bracket that draws most configurations, after its first rung, and its epochs: later rungs hold survivors
+    only. Accuracies, or the objective's values where that is neither loss nor accuracy; a failed trial counts as worst.
     """
-    trials = [t for t in tables.trials.values() if t.rung == 0 and t.status == "COMPLETED"]
+    trials = [t for t in tables.trials.values() if t.rung == 0 and t.status in ("COMPLETED", "FAILED")]
     if not trials:
-        return ()
+        return (), 0
     drawn = Counter((t.iteration, t.bracket) for t in trials)
     most = max(sorted(drawn), key=lambda bracket: drawn[bracket])
     measured = Rule(rule.scored or "val_accuracy", rule.checkpoint)
     epochs: dict[str, list[Epoch]] = {}
-    last = {t.configuration: t.last_epoch for t in trials if (t.iteration, t.bracket) == most}
+    here = [t for t in trials if (t.iteration, t.bracket) == most]
+    last = {t.configuration: t.last_epoch for t in here if t.status == "COMPLETED"}
     for e in tables.epochs:
         if e.epoch <= last.get(e.configuration, 0) and value_of(e, measured.objective) is not None:
             epochs.setdefault(e.configuration, []).append(e)
     counted = [best_of(rows, measured) for rows in epochs.values()]
     values = [v for e in counted if e is not None and (v := value_of(e, measured.objective)) is not None]
-    return tuple(enumerate((float(v) for v in expected_best(values, smaller=measured.smaller)), start=1))
+    values += [math.nan] * sum(t.status == "FAILED" for t in here)
+    best = [float(v) for v in expected_best(values, smaller=measured.smaller)] if last else []
+    return tuple(enumerate(best, start=1)), max(t.last_epoch for t in here)
 
 
 # ---- folds ----
