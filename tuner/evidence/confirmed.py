@@ -238,7 +238,7 @@ def _candidates(
         if e.configuration in epochs and e.val_loss is not None and e.val_accuracy is not None:
             epochs[e.configuration].append(e)
     truth, last = np.array(study.val_labels), max((e.epoch for each in epochs.values() for e in each), default=1)
-    loss, wrong = np.full((2, len(names), last, len(truth)), math.nan)
+    loss, wrong = np.full((2, len(names), last, len(truth)), math.nan, np.float32)
     shift, recorded = np.zeros((len(names), last)), True
     for i, name in enumerate(names):
         counts = tables.predictions[name].epoch

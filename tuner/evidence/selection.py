@@ -16,6 +16,8 @@ DRAWS = 2000
 WORK = 4e9
 """Multiplications of all draws together, above which fewer are drawn, but not under a tenth of `DRAWS`."""
 
+Looks = Floats | NDArray[np.float32]
+
 Scores = Callable[[Floats], Floats]
 """Takes how often each image counts, (draws, images), and gives the objective's values, (draws, configurations,
 epochs), or (draws, configurations, 1) for all epochs alike.
@@ -38,12 +40,12 @@ class Rungs:
 class Candidates:
     """The configurations one of which was chosen, rows in the order that breaks ties.
 
-    `loss` and `wrong`: float64 (configurations, epochs, images), what each said of each image after each epoch, NaN
+    `loss` and `wrong`: floats (configurations, epochs, images), what each said of each image after each epoch, NaN
     where it was not trained; `scores`: values on bags of images, for an objective that is neither loss nor accuracy.
     """
 
-    loss: Floats
-    wrong: Floats
+    loss: Looks
+    wrong: Looks
     brackets: Sequence[Rungs]
     scores: Scores | None = None
 
@@ -215,9 +217,10 @@ def _metrics(side: Candidates, weights: Floats, objective: str) -> tuple[Floats,
     *shape, n = side.loss.shape
     missing, total = np.logical_not(np.isfinite(side.loss).all(axis=2)), weights.sum(axis=1)[:, None, None]
 
-    def mean(of: Floats) -> Floats:
-        known = np.where(missing[..., None], 0.0, of).reshape(-1, n)
-        return np.where(missing, math.inf, (weights @ known.T).reshape(-1, *shape) / total)
+    def mean(of: Looks) -> Floats:
+        known = np.where(missing[..., None], of.dtype.type(0), of).reshape(-1, n)
+        sums: Floats = weights.astype(known.dtype) @ known.T
+        return np.where(missing, math.inf, sums.reshape(-1, *shape) / total)
 
     loss, wrong = mean(side.loss), mean(side.wrong)
     if objective in SCORED and side.scores is not None:
