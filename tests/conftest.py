@@ -5,6 +5,7 @@ Nothing here imports Keras before a test asks for a fixture that needs it.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -24,21 +25,26 @@ _FOLDER = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The cache of the whole session, subprocesses included, is a temporary folder: never the user's own."""
+    """The cache of the whole session, subprocesses and both of xdist's workers included, is a temporary folder: never
+    the user's own."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         # Started in the background of a shell: processes that tests interrupt would inherit the deaf ear.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    made = tempfile.mkdtemp(prefix="tlstudy-tests-")
-    config.stash[_FOLDER] = made
-    os.environ["TLSTUDY_CACHE"] = str(Path(made) / "cache")
-    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(made) / "hypothesis")
+    if not hasattr(config, "workerinput"):  # a worker inherits its controller's
+        made = tempfile.mkdtemp(prefix="tlstudy-tests-")
+        config.stash[_FOLDER] = made
+        os.environ["TLSTUDY_CACHE"] = str(Path(made) / "cache")
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(made) / "hypothesis")
+    # Traced networks are millions of objects that stay: looking through them again and again took a tenth of the time.
+    gc.set_threshold(50_000, 20, 20)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     settings.register_profile("tlstudy", deadline=None, derandomize=True, database=None, print_blob=False)
     settings.load_profile("tlstudy")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
+    if _FOLDER in config.stash:
+        shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
 
 
 LONGEST = (

@@ -1,14 +1,15 @@
-"""A set of drawn images, harder than the demo's, whose classes differ in what goes with what and not in what there is.
+"""A set of drawn images, harder than the demo's, on which fine-tuning beats a frozen backbone: where things lie counts.
 
     python tests/benchmarks/harder.py FOLDER [--number 480] [--seed 0]
 
-Farmland from the air: parcels of ploughed rows and of orchards, on red soil and on green, as many of each in every
-image. In class `red-rows` most ploughed parcels are the red ones and most orchards green, in class `green-rows` the
-other way round. So both classes hold the same textures and the same colours, and only which goes with which, parcel by
-parcel, tells them apart. A mean over the image loses that but for what each place's features say of the pair.
+A farmhouse and a pond among trees on a meadow, seen from the air. In class `house-north` the house lies further up than
+the pond, in class `pond-north` the other way round; both lie anywhere, and there is as much of everything in both. A
+mean over the image loses which lies above which, but for what a place's features tell of its surroundings; a trained
+convolution can learn it. Mirror images and crops keep the class. Another seed draws other images, for a test set.
 
-At 128 pixels, with the stand-in weights, a linear classifier on pooled features has 86 % by 3 folds, and nine epochs of
-the last block from that classifier have the same: a gap to fine-tuning is possible here, not shown.
+At 96 pixels, with the stand-in weights, 244 training and 400 test images: logistic regression has 78.5 % on pooled
+features and 78.2 on several cuts; 12 epochs from a random head at 1e-3, three seeds, have 88.7 % with 20 unfrozen
+layers and 90.2 with 32, and from a linear probe 82.9 and 88.1.
 """
 
 from __future__ import annotations
@@ -21,18 +22,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from PIL import Image, ImageDraw, ImageFilter  # noqa: E402
+from PIL import Image, ImageDraw  # noqa: E402
 
 from tuner.spec.seeds import generator  # noqa: E402
 
-CLASSES = ("red-rows", "green-rows")
+CLASSES = ("house-north", "pond-north")
 NUMBER = 480
 SIDE = 160
-PARCELS = 4
-"""Along each side."""
-FAITHFUL = 0.8
-"""The share of parcels whose soil is that of the class."""
-RED, GREEN = (172, 104, 70), (96, 132, 78)
+ROOF, WATER, TREE, GRASS = (190, 70, 60), (60, 100, 180), (50, 90, 45), (120, 140, 100)
 _SCALE = 2  # drawn larger and reduced: edges without stairs
 
 
@@ -41,60 +38,48 @@ def draw(folder: Path, number: int = NUMBER, seed: int = 0) -> None:
     for index in range(number):
         name = CLASSES[index % 2]
         (folder / name).mkdir(parents=True, exist_ok=True)
-        rng = generator(seed, "farmland", index)
+        rng = generator(seed, "meadow", index)
         draw_one(name, rng).save(folder / name / f"{index:04d}.jpg", quality=int(rng.integers(82, 95)))
 
 
 def draw_one(name: str, rng: np.random.Generator) -> Image.Image:
     """One image of a class, 160 x 160 pixels."""
     side = SIDE * _SCALE
-    image = Image.new("RGB", (side, side), _soil((150, 146, 120), rng))
-    edges = [_edges(side, rng) for _ in range(2)]
-    rows = rng.permutation(np.arange(PARCELS**2) % 2).astype(bool)  # half ploughed, half orchards
-    for at, ploughed in enumerate(rows.tolist()):
-        left, top = edges[0][at % PARCELS], edges[1][at // PARCELS]
-        right, bottom = edges[0][at % PARCELS + 1], edges[1][at // PARCELS + 1]
-        red = (ploughed == (name == "red-rows")) == (rng.random() < FAITHFUL)
-        parcel = _parcel(right - left - 4, bottom - top - 4, ploughed, RED if red else GREEN, rng)
-        image.paste(parcel, (left + 2, top + 2))
+    image = _meadow(side, rng)
+    pen = ImageDraw.Draw(image)
+    for _ in range(int(rng.integers(4, 9))):
+        pen.ellipse(_box(rng.uniform(0.05, 0.95, 2), rng.uniform(0.03, 0.07), side), fill=_shade(TREE, rng))
+    middle = rng.uniform(0.25, 0.75, 2)
+    apart = np.array([rng.uniform(-0.2, 0.2), rng.uniform(0.1, 0.2)])
+    north, south = middle - apart, middle + apart
+    house, pond = (north, south) if name == CLASSES[0] else (south, north)
+    roof, size = _shade(ROOF, rng), rng.uniform(0.075, 0.1)
+    left, top, right, bottom = _box(house, size, side, height=0.7)
+    pen.rectangle((left, top, right, bottom), fill=roof)
+    pen.rectangle((left, top, right, (top + bottom) / 2), fill=tuple(value * 4 // 5 for value in roof))  # in shadow
+    pen.ellipse(_box(pond, rng.uniform(0.075, 0.1), side, height=0.8), fill=_shade(WATER, rng))
     values = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX), np.float64)
-    light = rng.uniform(0.93, 1.07, 3) * rng.uniform(0.75, 1.1)
-    values = values * light + rng.normal(0, rng.uniform(3, 9), values.shape)
-    seen = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-    return seen.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.0, 0.8))))
+    light = rng.uniform(0.93, 1.07, 3) * rng.uniform(0.8, 1.1)
+    values = values * light + rng.normal(0, rng.uniform(3, 8), values.shape)
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
-def _edges(side: int, rng: np.random.Generator) -> list[int]:
-    """Where parcels begin and end along one side, in pixels."""
-    even = np.linspace(0, side, PARCELS + 1)
-    even[1:-1] += rng.uniform(-0.15, 0.15, PARCELS - 1) * side / PARCELS
-    return [int(at) for at in even]
+def _meadow(side: int, rng: np.random.Generator) -> Image.Image:
+    """Grass in soft patches."""
+    patches = rng.normal(0, 10, (10, 10, 1)) + rng.normal(0, 6, (10, 10, 3))
+    values = np.clip(np.array(_shade(GRASS, rng)) + patches, 0, 255).astype(np.uint8)
+    return Image.fromarray(values).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _soil(colour: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
-    red, green, blue = np.clip(np.array(colour) + rng.integers(-22, 23) + rng.integers(-16, 17, 3), 0, 255)
+def _shade(colour: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
+    red, green, blue = np.clip(np.array(colour) + rng.integers(-20, 21, 3), 0, 255)
     return int(red), int(green), int(blue)
 
 
-def _parcel(
-    width: int, height: int, ploughed: bool, colour: tuple[int, int, int], rng: np.random.Generator
-) -> Image.Image:
-    soil = _soil(colour, rng)
-    darker = rng.uniform(0.55, 0.8)
-    plant = tuple(int(value * darker) for value in soil)
-    whole = int(np.hypot(width, height)) + 4
-    square = Image.new("RGB", (whole, whole), soil)
-    pen, step = ImageDraw.Draw(square), float(rng.uniform(9, 14))
-    for line in np.arange(0, whole, step):
-        if ploughed:
-            pen.rectangle((line, 0, line + step * 0.45, whole), fill=plant)
-            continue
-        for across in np.arange(0, whole, step):
-            x, y = line + rng.uniform(-1, 1), across + rng.uniform(-1, 1)
-            pen.ellipse((x, y, x + step * 0.7, y + step * 0.7), fill=plant)
-    turned = square.rotate(float(rng.uniform(0, 180)), Image.Resampling.BILINEAR, fillcolor=soil)
-    left, top = (whole - width) // 2, (whole - height) // 2
-    return turned.crop((left, top, left + width, top + height))
+def _box(middle: np.ndarray, size: float, side: int, height: float = 1.0) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom in pixels of what reaches `size` (shares of the side) from its middle."""
+    (x, y), wide, high = middle * side, size * side, size * side * height
+    return x - wide, y - high, x + wide, y + high
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ import harder
 import measuring
 import numpy as np
 import recipe_findings
-from recipe_findings import ALL, COLUMNS, PLAIN, Measured
+from recipe_findings import ALL, COLUMNS, DEFAULTS, PLAIN, REGRESSIONS, Measured
 
 from tuner.errors import TlstudyError
-from tuner.spec.configuration import LOGISTIC, Configuration
+from tuner.spec.configuration import Configuration
 from tuner.spec.spec import Spec
 
 Keys = dict[str, Any]
@@ -45,6 +45,8 @@ BASE: Keys = {
     "search.checkpoint": "best",
 }
 """The plain recipe, whatever the defaults are."""
+TODAY: Keys = {key: Spec().to_dict()[section][name] for key in BASE for section, name in [key.split(".")]}
+"""The recipe of a study that changes none of these."""
 TECHNIQUES: dict[str, Keys] = {
     "linear probe first": {"space.head_init": "linear_probe"},
     "head over several cuts": {"space.head_features": "several"},
@@ -63,7 +65,7 @@ TECHNIQUES: dict[str, Keys] = {
 """Each is a few keys of study.toml. Of those that change the same key the last one stands in "all together"."""
 GRID = ("unfrozen_layers", "learning_rate", "head_width")
 FOR_LOGISTIC = ("space.augmentation", "search.tta")
-"""What means something for logistic regression."""
+"""What means something for the regressions."""
 QUICK = {"depths": "10", "rates": "3e-4", "widths": "0", "repeats": 1, "image_size": 128, "beside": False}
 
 
@@ -71,7 +73,7 @@ def main() -> None:
     o = options()
     with tempfile.TemporaryDirectory(prefix="tlstudy-recipe-") as scratch:
         if not o.data:
-            o.data = str(Path(scratch) / "farmland")
+            o.data = str(Path(scratch) / "meadow")
             harder.draw(Path(o.data))
         try:
             measure(o, Path(scratch))
@@ -128,7 +130,9 @@ def options() -> argparse.Namespace:
 def variants(techniques: Mapping[str, Keys], beside: bool) -> dict[str, Keys]:
     """The keys of every variant by its name, no two alike."""
     together = _together(techniques)
-    found: dict[str, Keys] = {PLAIN: {}, ALL: together} | {f"only {name}": keys for name, keys in techniques.items()}
+    found: dict[str, Keys] = {PLAIN: {}, DEFAULTS: TODAY, ALL: together} | {
+        f"only {name}": keys for name, keys in techniques.items()
+    }
     for name, keys in techniques.items() if beside else ():
         found |= {f"all, {name}": together | keys, f"all without {name}": _without(together, keys)}
     names = {_text(keys): name for name, keys in reversed(found.items())}  # of equal ones the first
@@ -140,7 +144,7 @@ def pairs(techniques: Mapping[str, Keys], recipes: Mapping[str, Keys]) -> dict[s
     names = {_text(keys): name for name, keys in recipes.items()}
     together = _together(techniques)
     asked = {
-        "alone": {name: (keys, {}) for name, keys in [*techniques.items(), (ALL, together)]},
+        "alone": {name: (keys, {}) for name, keys in [*techniques.items(), (DEFAULTS, TODAY), (ALL, together)]},
         "beside the others": {name: (together | keys, _without(together, keys)) for name, keys in techniques.items()},
     }
     return {
@@ -188,6 +192,7 @@ class Bench:
         from tuner.cli.options import assignments
         from tuner.search import session, setup
         from tuner.search import space as spaces
+        from tuner.spec.rules import NUMERICS, rules_of
         from tuner.store.folder import StudyFolder
         from tuner.store.options import from_here, place
 
@@ -211,7 +216,7 @@ class Bench:
         phases, stop = session.Phases(lambda event: None), threading.Event()
         with phases.phase("features"):
             shared = (whole, self.architecture, self.backbone, self.dataset, space)
-            self.stored, _ = session._features(*shared, (), phases, stop)
+            self.stored, _ = session._features(*shared, rules_of(NUMERICS), phases, stop)
         self.feature_seconds = phases.seconds["features"]
         self._networks: dict[str, Any] = {}
         shared = {k: v for k, v in self.base.to_dict()["search"].items() if k != "feature_budget_gb"}
@@ -239,8 +244,8 @@ class Bench:
 
     def values(self, variant: str, cell: Configuration) -> Configuration:
         """The hyperparameters of a cell under a variant."""
-        if cell == LOGISTIC:
-            return cell
+        if cell in REGRESSIONS:
+            return replace(cell, augmentation=self.recipes[variant].get("space.augmentation", "none"))
         space = vars(self.base.override(self.recipes[variant]).space)
         return Configuration.from_dict(space | {name: getattr(cell, name) for name in GRID})
 
@@ -248,12 +253,12 @@ class Bench:
         """One repeat from one seed: every configuration under every variant."""
         for variant, keys in self.recipes.items():
             if variant == PLAIN or set(keys) & set(FOR_LOGISTIC):
-                yield Unit(variant, LOGISTIC, repeat, 0)  # it has no seed
+                yield from (Unit(variant, cell, repeat, 0) for cell in REGRESSIONS)  # they have no seed
             yield from (Unit(variant, cell, repeat, seed) for cell in self.cells)
 
     def name(self, unit: Unit) -> str:
         """What a unit is kept under: values alone, so that it stays known when the grid or the techniques change."""
-        logistic, keys = unit.cell == LOGISTIC, self.recipes[unit.variant]
+        logistic, keys = unit.cell in REGRESSIONS, self.recipes[unit.variant]
         counts = {k: v for k, v in keys.items() if (k in FOR_LOGISTIC if logistic else not k.startswith("space."))}
         return _text([self.values(unit.variant, unit.cell).to_dict(), counts, unit.repeat, unit.seed])
 
@@ -263,7 +268,7 @@ class Bench:
         from tuner.training import trial
         from tuner.training.subset import Subset
 
-        logistic, spec = unit.cell == LOGISTIC, self.base.override(self.recipes[unit.variant])
+        logistic, spec = unit.cell in REGRESSIONS, self.base.override(self.recipes[unit.variant])
         found = []
         for fold in range(folds):
             subset = Subset("fold", folds, unit.repeat, fold)
@@ -313,7 +318,7 @@ def run(bench: Bench, kept: Kept, scratch: Path, o: argparse.Namespace) -> None:
             return
         left = [unit for unit in bench.round(repeat, seed) if bench.name(unit) not in kept.units]
         for number, unit in enumerate(left):
-            if (name := bench.name(unit)) not in kept.units:  # variants share logistic regression's
+            if (name := bench.name(unit)) not in kept.units:  # variants share the regressions
                 kept.units[name] = bench.train(contexts[unit.variant], unit, o.folds)
             kept.write_now_and_then()
             tell(f"repeat {repeat + 1}, seed {seed + 1}", number + 1, len(left), time.perf_counter() - started)

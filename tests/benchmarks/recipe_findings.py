@@ -11,7 +11,7 @@ else, pooled over configurations, repeats and folds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from tuner.evidence.paired import corrected_resampled
-from tuner.spec.configuration import LOGISTIC, Configuration
+from tuner.spec.configuration import LOGISTIC, SEVERAL_CUTS, Configuration
 
 COLUMNS = ("out", "in", "accuracy", "Brier", "log-loss", "seconds", "failed")
 """Of one training on one fold: images left out and trained on, the metrics on those left out, seconds, whether it
 failed (it then counts as predicting all classes alike)."""
 METRICS = ("accuracy", "Brier", "log-loss")
-PLAIN, ALL = "plain", "all together"
+PLAIN, DEFAULTS, ALL = "plain", "today's defaults", "all together"
+REGRESSIONS = {LOGISTIC: "logistic regression", SEVERAL_CUTS: "regression on several cuts"}
 
 Found = dict[str, Any]
 Pairs = Mapping[str, Mapping[str, tuple[str, str]]]
@@ -41,7 +42,7 @@ class Measured:
     units: Mapping[tuple[str, Configuration], np.ndarray]
 
     def cells(self) -> list[Configuration]:
-        return [cell for variant, cell in self.units if variant == PLAIN and cell != LOGISTIC]
+        return [cell for variant, cell in self.units if variant == PLAIN and cell not in REGRESSIONS]
 
     def folds(self, variant: str, cells: Sequence[Configuration], column: str) -> np.ndarray:
         """float64 (repeats * folds,): means over cells and seeds."""
@@ -57,7 +58,7 @@ class Measured:
     def spread(self, variant: str, cells: Sequence[Configuration]) -> float | None:
         """Standard deviation of one training's accuracy over seeds; None with a single one, and without any."""
         repeats, variances = np.array([repeat for repeat, _ in self.rounds]), []
-        for cell in (c for c in cells if c != LOGISTIC):
+        for cell in (c for c in cells if c not in REGRESSIONS):
             found = self.units[variant, cell][:, :, COLUMNS.index("accuracy")]
             each = [found[repeats == r] for r in np.unique(repeats)]
             variances += [v for seeds in each if len(seeds) > 1 for v in seeds.var(axis=0, ddof=1)]
@@ -84,17 +85,31 @@ def findings(measured: Measured, pairs: Pairs) -> Found:
         for where, each in pairs.items()
         if each
     }
-    logistic = [variant for variant, cell in measured.units if cell == LOGISTIC]
-    # Variants that mean the same for it have the same figures: one row for each.
-    different = {measured.folds(v, [LOGISTIC], "log-loss").tobytes(): v for v in reversed(logistic)}
-    absolute = {f"logistic regression, {v}": _absolute(measured, v, [LOGISTIC]) for v in reversed(different.values())}
+    absolute: Found = {}
+    for cell, title in REGRESSIONS.items():
+        variants = [variant for variant, other in measured.units if other == cell]
+        # Variants that mean the same for it have the same figures: one row for each.
+        different = {measured.folds(v, [cell], "log-loss").tobytes(): v for v in reversed(variants)}
+        absolute |= {f"{title}, {v}": _absolute(measured, v, [cell]) for v in reversed(different.values())}
+    rates: Found = {}
     for name, group in groups.items():
-        for variant in [v for v in (PLAIN, ALL) if (v, group[0]) in measured.units]:
+        for variant in [v for v in (PLAIN, DEFAULTS, ALL) if (v, group[0]) in measured.units]:
             absolute[f"{name}, {variant}"] = _absolute(measured, variant, group)
             rate = measured.best_rate(variant, group)
             best = [c for c in group if c.rate == rate]
             absolute[f"{name}, {variant}, rate {rate:g}"] = _absolute(measured, variant, best)
-    return {"rounds": list(measured.rounds), "compared": compared, "absolute": absolute}
+            rates |= {f"{variant}, {depth} unfrozen": row for depth, row in _by_rate(measured, variant, group)}
+    return {"rounds": list(measured.rounds), "compared": compared, "absolute": absolute, "rates": rates}
+
+
+def _by_rate(measured: Measured, variant: str, cells: Sequence[Configuration]) -> Iterator[tuple[int, Found]]:
+    """Accuracy and log-loss by learning rate, of each depth: which range of rates holds good configurations."""
+    for depth in sorted({c.unfrozen_layers for c in cells}):
+        row = {}
+        for rate in sorted({c.rate for c in cells}):
+            here = [c for c in cells if (c.unfrozen_layers, c.rate) == (depth, rate)]
+            row[f"{rate:g}"] = [float(measured.folds(variant, here, m).mean()) for m in ("accuracy", "log-loss")]
+        yield depth, row
 
 
 def _compared(measured: Measured, on: str, off: str, cells: Sequence[Configuration]) -> Found:
@@ -117,7 +132,8 @@ def _difference(measured: Measured, on: Any, off: Any, metric: str) -> tuple[flo
 
 
 def _absolute(measured: Measured, variant: str, cells: Sequence[Configuration]) -> Found:
-    logistic = (PLAIN, [LOGISTIC])
+    known = [cell for cell in REGRESSIONS if (PLAIN, cell) in measured.units]
+    logistic = PLAIN, [min(known, key=lambda cell: measured.folds(PLAIN, [cell], "log-loss").mean())]
     return {
         **{metric: float(measured.folds(variant, cells, metric).mean()) for metric in METRICS},
         "over logistic": _difference(measured, (variant, cells), logistic, "accuracy"),
@@ -145,10 +161,14 @@ def show(found: Found, title: str) -> None:
                 console.print(f"No difference at all: {', '.join(silent)}.", highlight=False)
     console.print("\nwhat that is a difference of", highlight=False)
     console.print(_table(_ABSOLUTE, [[name, *_absolute_cells(row)] for name, row in found["absolute"].items()]))
+    console.print("\naccuracy and log-loss by learning rate", highlight=False)
+    head = list(dict.fromkeys(rate for row in found["rates"].values() for rate in row))
+    rows = [[name, *(f"{100 * a:.1f} ({b:.3f})" for a, b in row.values())] for name, row in found["rates"].items()]
+    console.print(_table(["", *head], rows))
 
 
 _HEAD = ("technique", "accuracy", "Brier", "log-loss", "at its best rate", "log-loss there", "rates", "spread", "s")
-_ABSOLUTE = ("", "accuracy %", "Brier", "log-loss", "over logistic regression", "spread", "s", "failed %")
+_ABSOLUTE = ("", "accuracy %", "Brier", "log-loss", "over the best regression", "spread", "s", "failed %")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:

@@ -65,7 +65,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
     # Folds whose best epochs are others than the winner's.
     short |= {"search__checkpoint": "best", "search__schedule": "constant", "search__warmup_epochs": 0.0}
     short |= {"search__tta": "flip", "space__head_init": "random"}
-    rates = {"min": 1e-5, "max": 1e-3, "sampling": "log"}
+    rates = {"min": 1e-4, "max": 1e-2, "sampling": "log"}
     search(folder, spec(**short, data__resize="pad", space__unfrozen_layers=10, space__learning_rate=rates))
     return folder
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +13,6 @@ from tuner.search.events import Event
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
-
-ROOT = Path(__file__).parents[2]
 
 
 def spec(**changes: Any) -> Spec:
@@ -66,56 +59,6 @@ def search(
     stop = stop or threading.Event()
     session.run(folder, question or spec(), listen, stop, command="test", how=session.How(**how))
     return events
-
-
-KILLED = """
-    import json, os, signal, sys, threading
-    from pathlib import Path
-    from search.canary import singing
-    from tuner.training import trial
-    from tuner.search import session
-    from tuner.store.folder import StudyFolder
-    from tuner.spec.spec import Spec
-    from tuner.store.store import Store
-
-    root, question, kind, number = json.loads(sys.argv[1])
-    trial.SAVE_EVERY = 0.0  # a checkpoint in every epoch
-    seen = 0
-
-    def die_at(what):
-        global seen
-        seen += what == kind
-        if seen == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    ending = Store.end_trial
-    recording = Store.record_epoch
-
-    def end_trial(self, *args):
-        ending(self, *args)
-        die_at("inside the transaction that ends a trial")
-
-    def record_epoch(self, *args):
-        die_at("between a checkpoint and its row")
-        recording(self, *args)
-
-    Store.end_trial, Store.record_epoch = end_trial, record_epoch
-    spec = Spec.from_dict(question)
-    die = lambda event: die_at(type(event).__name__ + (f" {event.phase}" if hasattr(event, "phase") else ""))
-    with singing(Path(root) / "canary"):
-        session.run(StudyFolder(Path(root)), spec, die, threading.Event(), command="killed")
-"""
-
-
-def start(folder: StudyFolder, kind: str, number: int) -> subprocess.Popen[str]:
-    """A process that searches and kills itself with SIGKILL at the `number`-th event of a kind; its training steps are
-    counted in the study's file `canary`."""
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(KILLED), json.dumps([str(folder.root), spec().to_dict(), kind, number])],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def facts(folder: StudyFolder) -> dict[str, Any]:

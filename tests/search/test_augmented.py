@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from export.exporting import model_of
+from faults import costless
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import image_file
@@ -24,12 +25,12 @@ from tuner.errors import Interrupted
 from tuner.evidence.results import Results
 from tuner.features import bank
 from tuner.images import reading, views
-from tuner.report import figures
+from tuner.report import figures, words
 from tuner.report.page import embedded, page
 from tuner.report.rows import NotAsked, NotYet
 from tuner.report.sheet import sheet
 from tuner.search import setup
-from tuner.search.events import EpochEnded, Event, TrialEnded
+from tuner.search.events import EpochEnded, Event, TrialEnded, TrialStarted
 from tuner.search.planning import Plan, plan
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
@@ -105,16 +106,59 @@ def test_stopped_and_with_an_empty_cache_it_comes_to_the_same(
     monkeypatch.setenv("TLSTUDY_CACHE", str(tmp_path / "cache"))
     folder, stop, epochs = make(tmp_path / "study"), threading.Event(), list[Event]()
 
-    def listen(event: Event) -> None:
+    def fitting(event: Event) -> None:
+        if isinstance(event, TrialStarted) and event.configuration == "cuts_flip":
+            stop.set()
+
+    def searching(event: Event) -> None:
         epochs.extend([event] if isinstance(event, EpochEnded) and event.kind == "search" else [])
         if len(epochs) == 2:
             stop.set()
 
-    with pytest.raises(Interrupted):
-        search(folder, question(), listen, stop)
+    for listen in (fitting, searching):
+        with pytest.raises(Interrupted):
+            search(folder, question(), listen, stop)
+        stop.clear()
     shutil.rmtree(tmp_path / "cache")
     search(folder, question())
     assert facts(folder) == facts(done.folder)
+
+
+def test_logistic_regression_is_fitted_to_the_views_too_and_the_tables_say_so(done: Done) -> None:
+    results = Results.open(done.folder.database)
+    table = results.configurations().set_index("id")
+    found = table[table["kind"] == "logistic"].sort_values("number")
+    assert found["number"].to_dict() == {
+        "log": 0,
+        "cuts": 1,
+        "log_flip": 2,
+        "cuts_flip": 3,
+        "log_light": 4,
+        "cuts_light": 5,
+    }
+    assert set(found["status"]) == {"completed"} and found["val_loss"].nunique() == 6
+    assert [words.cell(row, "augmentation") for _, row in found.iterrows()] == ["-", "-", *["flip"] * 2, *["light"] * 2]
+    told = words.configuration(results.hyperparameters("cuts_light"))
+    assert told.startswith("frozen, logistic regression on several cuts, augmentation light: pooled")
+    assert next(kind for kind in done.before.kinds if kind.name == "logistic").trials == 6
+
+
+@pytest.mark.parametrize("numerics", [4, 5, 6])
+def test_studies_that_began_before_have_no_regression_on_views(tmp_path: Path, numerics: int) -> None:
+    """Nor have those that see plain images alone; a space that is widened adds its own and changes no number."""
+    before = ["log", "cuts"][: 1 + (numerics > 4)]
+
+    def regressions(*seen: str) -> dict[str, int]:
+        asked = costless.QUESTION.override({"space.augmentation": list(seen)})
+        with Store(tmp_path / f"{len(seen)}.db") as store:
+            planned = costless.plan(store, asked, numerics).baseline
+        return {trial.configuration: trial.number for trial in planned if trial.kind == "logistic"}
+
+    assert list(regressions("none")) == before
+    found, wider = regressions("none", "strong"), regressions("strong", "flip", "none")
+    assert list(found) == [*before, *["log_strong", "cuts_strong"] * (numerics > 5)]
+    assert len(wider) == 3 * len(before) if numerics > 5 else wider == found
+    assert found.items() <= wider.items()
 
 
 @given(images=st.integers(1, 3000), views=st.integers(1, 64), budget=st.floats(0, 100), folds=st.sampled_from([0, 5]))
@@ -150,11 +194,9 @@ def test_folds_train_on_views_of_validation_images_too(
     ended = [e.status for e in events if isinstance(e, TrialEnded) and e.kind == "fold"]
     assert len(ended) >= 2 and set(ended) == {"COMPLETED"}
     new = entries(tmp_path / "cache").keys() - entries(done.cache)
-    assert sorted(entries(tmp_path / "cache")[key]["view"] for key in new) == [
-        "light 1",
-        "light 2",
-        "light 3",
-    ]
+    made = [entries(tmp_path / "cache")[key] for key in new]
+    assert sorted(about["view"] for about in made if about["cut"] == "pooled") == ["light 1", "light 2", "light 3"]
+    assert {about["view"] for about in made} == {"light 1", "light 2", "light 3"}, "and their means at other cuts"
 
 
 def entries(cache: Path) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def rungs(root: Path) -> dict[tuple[int, int, int], list[str]]:
     kills=st.lists(st.integers(1, 120), max_size=3),
     slow=st.sampled_from([50.0, 100.0, float("inf")]),
 )
-@hypothesis_settings(max_examples=10, deadline=None, phases=[Phase.generate])  # a smaller example says no more here
+@hypothesis_settings(max_examples=6, deadline=None, phases=[Phase.generate])  # a smaller example says no more here
 def test_a_search_ends_in_time_and_the_same_whoever_makes_it_once_that_is_decided(
     seconds: int, workers: int, seed: int, losing: float, kills: list[int], slow: float
 ) -> None:
@@ -178,7 +178,7 @@ def test_a_search_ends_in_time_and_the_same_whoever_makes_it_once_that_is_decide
 
 
 @given(seconds=st.integers(20, 200), workers=st.integers(1, 4), seed=st.integers(0, 10_000))
-@hypothesis_settings(max_examples=8, deadline=None, phases=[Phase.generate])
+@hypothesis_settings(max_examples=5, deadline=None, phases=[Phase.generate])
 def test_without_surprises_everything_ends_in_time_and_the_best_is_confirmed(
     seconds: int, workers: int, seed: int
 ) -> None:
@@ -200,7 +200,7 @@ def test_without_surprises_everything_ends_in_time_and_the_best_is_confirmed(
 
 
 @given(seconds=st.integers(20, 150), more=st.integers(0, 60), seed=st.integers(0, 1000), workers=st.integers(1, 3))
-@hypothesis_settings(max_examples=8, deadline=None, phases=[Phase.generate])
+@hypothesis_settings(max_examples=5, deadline=None, phases=[Phase.generate])
 def test_a_larger_budget_takes_up_what_was_left_out(seconds: int, more: int, seed: int, workers: int) -> None:
     """In the end every configuration is trained, no promotion is unmade, and nothing is trained again."""
     world = World()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
+import forks
 import pytest
+from search import killing
 from search.canary import heard, singing
-from search.studies import count, facts, make, search, start
+from search.studies import count, facts, make, search
 
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
@@ -28,20 +31,24 @@ def test_killed_again_and_again_the_result_is_the_uninterrupted_one(
         ("Progress features", 1),
         ("inside the transaction that ends a trial", 5),
     ]
-    done = [0]
+    done, said, cache = [0], tmp_path / "said", str(tmp_path / "cache")
+
+    def start(kind: str, number: int) -> Any:
+        return forks.start(killing.search, str(folder.root), kind, number, said=said, TLSTUDY_CACHE=cache)
+
     for kind, number in points:
-        process = start(folder, kind, number)
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL, errors
+        process = start(kind, number)
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL, said.read_text()
         done.append(count(folder, "epochs"))
         assert not folder.is_running(), "the kernel let go of the lock"
     assert done[1] == 0 and done[2] == 5 * 3
 
-    process = start(folder, "never", 1)
-    while count(folder, "epochs") < 9 * 3 + 4 and process.poll() is None:
+    process = start("never", 1)
+    while count(folder, "epochs") < 9 * 3 + 4 and process.is_alive():
         time.sleep(0.02)
     process.kill()
-    process.communicate()
+    process.join()
     with singing(folder.root / "canary"):
         search(folder)
     assert facts(folder) == facts(finished)

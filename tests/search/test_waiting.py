@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
-from search.studies import ROOT, make
+from search import waiting
+from search.studies import make
 
 
 @pytest.fixture
@@ -23,20 +22,21 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(place: Path, study: str, role: str) -> subprocess.Popen[str]:
-    program = Path(__file__).with_name("waiting.py")
-    command = [sys.executable, str(program), str(place / study), str(place / "meeting"), role]
-    environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
-        "TLSTUDY_CACHE": str(place / "cache"),
-    }
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(place: Path, study: str, role: str) -> Any:
+    return forks.start(
+        waiting.work,
+        place / study,
+        place / "meeting",
+        role,
+        said=place / f"{role} said",
+        TLSTUDY_CACHE=str(place / "cache"),
+    )
 
 
-def result(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, said = process.communicate(timeout=250)
-    assert process.returncode == 0, said
-    found: dict[str, Any] = json.loads(out)
+def result(process: Any, said: Path) -> dict[str, Any]:
+    process.join(250)
+    assert process.exitcode == 0, said.read_text()
+    found: dict[str, Any] = json.loads(said.read_text().splitlines()[-1])
     return found
 
 
@@ -44,7 +44,8 @@ def test_who_waits_says_so_and_stops_when_asked(place: Path) -> None:
     """A third one is asked to stop as soon as it waits; the first two go on to the features."""
     shutil.copytree(place / "first", place / "third")
     roles = {"first": "first", "second": "second", "third": "stop"}
-    first, second, third = (result(process) for process in [start(place, *role) for role in roles.items()])
+    begun = {role: start(place, study, role) for study, role in roles.items()}
+    first, second, third = (result(process, place / f"{role} said") for role, process in begun.items())
     images = "Another process is reading the same photographs; waiting for it, so that it is done once."
     features = "Another process is computing features of the same photographs; waiting for it, so that it is done once."
     assert first["heard"] == [] and second["heard"] == [images, features]

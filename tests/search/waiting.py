@@ -1,16 +1,13 @@
 """A search of images that another process reads, or computes features of, at the same time.
 
-    python tests/search/waiting.py STUDY MEETING first|second|stop
-
-Each says by files in the folder MEETING what it does. `first` goes on when the others wait for it; `second` begins
-when the first is at work; `stop` too, and asks to stop as soon as it waits. All stop before anything is trained.
-Prints as JSON the sentences that the listener heard, and how the session ended.
+Its role is `first`, `second` or `stop`. Each says by files in a folder to meet in what it does. `first` goes on when
+the others wait for it; `second` begins when the first is at work; `stop` too, and asks to stop as soon as it waits. All
+stop before anything is trained. Prints as JSON the sentences that the listener heard, and how the session ended.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from pathlib import Path
@@ -24,8 +21,7 @@ from tuner.store.folder import StudyFolder
 PATIENCE = 120.0  # seconds after which a meeting that does not happen is given up, and the test fails
 
 
-def main() -> None:
-    study, meeting, role = StudyFolder(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
+def work(study: Path, meeting: Path, role: str) -> None:
     stop = threading.Event()
     heard: list[str] = []
     phases: list[str] = []
@@ -48,7 +44,7 @@ def main() -> None:
                 expect(meeting / f"{other} waits for {event.phase}")
 
     try:
-        search(study, spec(), listen, stop)
+        search(StudyFolder(study), spec(), listen, stop)
         ended = "finished"
     except Interrupted as error:
         ended = str(error)
@@ -60,7 +56,3 @@ def expect(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < until, f"nobody came: {path.name}"
         time.sleep(0.02)
-
-
-if __name__ == "__main__":
-    main()

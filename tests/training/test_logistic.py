@@ -30,8 +30,12 @@ def made(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.nd
 
 
 def fit(x: np.ndarray, y: np.ndarray, classes: int, **options: Any) -> logistic.Fit:
-    given: dict[str, Any] = {"objective": "val_loss", "balanced": False, "seed": 0, "rules": NEW} | options
-    return logistic.fit(x, y, None, classes, **given)
+    return logistic.fit(x, task(y, classes, **{"rules": NEW} | options))
+
+
+def task(y: np.ndarray, classes: int, **options: Any) -> logistic.Task:
+    given: dict[str, Any] = {"objective": "val_loss", "balanced": False, "seed": 0} | options
+    return logistic.Task(y, classes, **given)
 
 
 def scaled(x: np.ndarray) -> np.ndarray:
@@ -96,10 +100,9 @@ def test_the_path_is_left_where_the_loss_is_least(seed: int) -> None:
     parts = stratified_folds(y, None, 5, 0, "logistic folds")
     with threadpool_limits(1, user_api="blas"):
         rows, tried = Rows.of(scaled(x).astype(np.float64)), []
-        early, *_ = logistic.choose(
-            rows, y, parts, classes, "val_loss", True, on_progress=lambda done, most: tried.append((done, most))
-        )
-        whole, *_ = logistic.choose(rows, y, parts, classes, "val_loss", True, whole=True)
+        asked = task(y, classes, balanced=True, on_progress=lambda done, most: tried.append((done, most)))
+        early, *_ = logistic.choose(rows, asked, parts)
+        whole, *_ = logistic.choose(rows, task(y, classes, balanced=True), parts, whole=True)
     assert early == whole
     assert [done for done, _ in tried] == list(range(1, len(tried) + 1)) and len(tried) <= tried[0][1]
 
@@ -153,7 +156,7 @@ def test_a_fold_that_lacks_a_class_still_has_an_end() -> None:
     groups = np.arange(30)
     groups[y == 2], groups[y == 1] = groups[y == 0], np.where(np.arange(30)[y == 1] < 15, 1000, 1001)
     for classes, labels in ((3, y), (2, np.minimum(y, 1))):
-        found = logistic.fit(x, labels, groups, classes, "val_loss", True, 0, rules=NEW)
+        found = fit(x, labels, classes, groups=groups, balanced=True)
         assert np.isfinite(found.kernel).all() and np.isfinite(found.bias).all()
     nothing = fit(np.ones((20, 4), np.float32), np.arange(20) % 2, 2)
     assert nothing.strength == 10.0 ** logistic.EXPONENTS[0], "what makes no difference is penalised most"
@@ -198,3 +201,58 @@ def test_each_feature_is_scaled_by_its_own_spread() -> None:
     now, before = (fit(x[:80], y[:80], 2, rules=rules_of(numerics)) for numerics in (5, 4))
     right = [np.mean((f.logits(x[80:])[:, 0] > 0) == y[80:]) for f in (now, before)]
     assert right[0] > 0.95 > right[1]
+
+
+# ---- of several views of each image ----
+
+
+def seen(n: int, d: int, classes: int, views: int) -> tuple[np.ndarray, np.ndarray]:
+    """(views * n, d): the images, and as many views of them, which are like them and not quite; and their labels."""
+    x, y = made(n, d, classes)
+    draw = np.random.default_rng(2)
+    return np.concatenate([x, *(1.3 * x + draw.normal(size=(views, n, d)) + 0.5)]).astype(np.float32), y
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("weights", [(0.0, 0.25, 0.25, 0.25, 0.25), (0.5, 0.5)])
+@pytest.mark.parametrize(("n", "d", "classes"), [(20, 200, 2), (61, 30, 3)])
+def test_of_views_it_is_scikit_learns_weighted_fit(
+    n: int, d: int, classes: int, weights: tuple[float, ...], balanced: bool
+) -> None:
+    """Each image weighs one in all, so that a strength means what it means for one view; with fewer rows than features
+    and with more."""
+    x, y = seen(n, d, classes, len(weights) - 1)
+    y[::7] = 0
+    found = fit(x, y, classes, balanced=balanced, rules=rules_of(6), views=weights)
+    rows, labels = np.repeat(weights, n) > 0, np.tile(y, len(weights))
+    share = len(y) / (classes * np.bincount(y)) if balanced else np.ones(classes)
+    spread = logistic.spread(x[rows])
+    reference = LogisticRegression(C=found.strength, max_iter=50000, tol=1e-10)
+    reference.fit(x[rows] / spread, labels[rows], sample_weight=(np.repeat(weights, n) * share[labels])[rows])
+    theirs = reference.predict_proba(x / spread)
+    np.testing.assert_allclose(probabilities(found.logits(x)), theirs, atol=1e-3)
+
+
+def test_the_same_image_twice_is_the_image() -> None:
+    x, y = made(60, 30, 3)
+    once, twice = fit(x, y, 3), fit(np.tile(x, (3, 1)), y, 3, views=(0.0, 0.5, 0.5))
+    assert once.strength == twice.strength and once.folds == twice.folds
+    np.testing.assert_allclose(once.logits(x), twice.logits(x), atol=1e-4)
+
+
+def test_a_strength_is_judged_by_images_whose_views_no_fold_has_seen() -> None:
+    """What tells one image from another, and nothing else, helps only where some of an image's views are left out."""
+    draw, y = np.random.default_rng(0), np.arange(60) % 2
+    own = draw.normal(size=(60, 300))
+    x = np.concatenate([own, *(own + 0.1 * draw.normal(size=(4, 60, 300)))]).astype(np.float32)
+    views = (0.0, 0.25, 0.25, 0.25, 0.25)
+    asked = task(y, 2, views=views)
+    parts = asked.folds()
+    assert np.array_equal(parts, task(y, 2).folds()), "the folds are those of the images"
+    with threadpool_limits(1, user_api="blas"):
+        rows = Rows.of(scaled(x).astype(np.float64))
+        strength, _, (loss, *_) = logistic.choose(rows, asked, parts)
+    assert loss > 0.9 * np.log(2) and strength <= 1e-2, "nothing is learnt of images that are left out"
+    weights = asked.problem(rows, parts).weights.reshape(5, 60, 5)
+    assert np.array_equal(weights[1:] > 0, np.broadcast_to(parts[:, None] != np.arange(5), (4, 60, 5)))
+    assert not weights[0].any()

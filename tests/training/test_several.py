@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from training.test_logistic import made
+from training.test_logistic import made, task
 from training.trials import equal, numbers, run, saved, spec
 
 from tuner.backbones.architecture import architecture
@@ -34,8 +36,7 @@ def blocks(n: int, classes: int, widths: tuple[int, int, int], signal: str) -> t
 
 
 def fit(means: dict[str, np.ndarray], y: np.ndarray, classes: int, **options: Any) -> several.Fit:
-    given: dict[str, Any] = {"objective": "val_loss", "balanced": False, "seed": 0} | options
-    return several.fit(means, SETS, y, None, classes, **given)
+    return several.fit(means, SETS, task(y, classes, **options))
 
 
 def joined(means: dict[str, np.ndarray], cuts: tuple[str, ...]) -> np.ndarray:
@@ -79,9 +80,29 @@ def test_no_more_cuts_are_taken_than_tell_the_classes_apart(signal: str, chosen:
     found = fit(means, y, 2)
     assert found.cuts == SETS[chosen]
     if not chosen:
-        alone = logistic.fit(means["pooled"], y, None, 2, "val_loss", False, 0)
+        alone = logistic.fit(means["pooled"], task(y, 2))
         assert np.array_equal(found.kernel, alone.kernel) and np.array_equal(found.bias, alone.bias)
         assert (found.strength, found.folds) == (alone.strength, alone.folds)
+
+
+@pytest.mark.parametrize(("n", "widths"), [(30, (50, 60, 70)), (90, (20, 30, 40))])
+def test_of_views_it_is_scikit_learns_weighted_fit(n: int, widths: tuple[int, int, int]) -> None:
+    """With fewer rows than channels, and with more; the images themselves weigh nothing."""
+    means, y = blocks(n, 2, widths, "low")
+    y[::6] = 0
+    draw = np.random.default_rng(3)
+    every = {
+        cut: np.concatenate([x, *(x + x.std() * draw.normal(size=(3, *x.shape)))]).astype(np.float32)
+        for cut, x in means.items()
+    }
+    found = fit(every, y, 2, views=(0.0, 1 / 3, 1 / 3, 1 / 3))
+    assert found.cuts == SETS[2]
+    x = joined({cut: rows[n:] for cut, rows in every.items()}, found.cuts)
+    reference = LogisticRegression(C=found.strength, max_iter=50000, tol=1e-10)
+    reference.fit(x, np.tile(y, 3), sample_weight=np.full(3 * n, 1 / 3))
+    theirs = reference.decision_function(x)
+    logits = found.logits(np.concatenate([every[cut][n:] for cut in found.cuts], axis=1))[:, 0]
+    np.testing.assert_allclose(logits, theirs, atol=1e-3 * np.abs(theirs).max())
 
 
 def test_a_cuts_scale_does_not_matter_and_what_says_nothing_does_no_harm() -> None:
@@ -102,7 +123,7 @@ def test_a_class_of_one_image_leaves_nothing_to_choose_by() -> None:
     y[0] = 1
     found = fit(means, y, 2)
     assert (found.cuts, found.strength, found.folds) == (("pooled",), 1.0, 1)
-    asked = several.fit(means, SETS[1:2], y, None, 2, "val_loss", False, 0)
+    asked = several.fit(means, SETS[1:2], task(y, 2))
     assert (asked.cuts, asked.strength, asked.folds) == (SETS[1], 1.0, 1)
 
 
@@ -130,6 +151,19 @@ def test_the_sets_are_nested_from_the_top_and_few_and_of_a_few_channels_where_im
     assert sets.read(found) == found[-1][1:] and "stem" not in sets.read(found)
     assert sets.asked("", of, 300) == () and sets.asked("several", of, 300) == found
     assert sets.asked(", ".join(found[1]), of, 300) == (found[1],)
+
+
+@given(images=st.integers(1, 20_000), drawn=st.integers(1, 64), several=st.booleans())
+def test_views_are_the_first_ones_as_many_as_there_is_time_for(images: int, drawn: int, several: bool) -> None:
+    assert sets.views([0], images, several=several) == {0: 1.0}
+    assert sets.views([0, 1], images, several=several) == {0: 0.5, 1: 0.5}
+    found = sets.views(range(1, drawn + 1), images, several=several)
+    first, *rest = found.items()
+    assert first == (0, 0.0) and [number for number, _ in rest] == list(range(1, len(rest) + 1))
+    assert {share for _, share in rest} == {1 / len(rest)}
+    most = sets.MANY if several else sets.ROWS
+    assert len(rest) == min(drawn, 2) or images * len(found) <= most
+    assert len(rest) == drawn or images * (len(found) + 1) > most
 
 
 # ---- as a trial ----

@@ -113,9 +113,15 @@ class Features:
         """The arrays of each view at a cut."""
         return tuple(view.arrays[cut] for view in self.views)
 
-    def joined(self, cuts: Sequence[str], rows: np.ndarray) -> np.ndarray:
-        """float32 (rows, sum of channels): the means at these cuts, "pooled" among them, of images `rows` int64."""
-        each = [np.asarray((self.arrays if cut == "pooled" else self.means)[cut][rows]) for cut in cuts]
+    def joined(self, cuts: Sequence[str], rows: np.ndarray, augmentation: str = NONE, number: int = 0) -> np.ndarray:
+        """float32 (rows, sum of channels): the means at these cuts, "pooled" among them, of images `rows` int64 or of
+        such a view of them, 0 for the images themselves.
+        """
+        if number:
+            numbers = np.full(len(rows), number)
+            each = [self.mean_views(augmentation, cut).take(rows, numbers) for cut in cuts]
+        else:
+            each = [np.asarray((self.arrays if cut == "pooled" else self.means)[cut][rows]) for cut in cuts]
         return np.concatenate(each, axis=1) if len(each) > 1 else each[0]
 
     def mean_views(self, augmentation: str, cut: str) -> Views:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from tuner.backbones.architecture import Architecture
@@ -9,6 +10,8 @@ from tuner.backbones.architecture import Architecture
 MANY = 3000
 """Images from which on the widest sets would take minutes: a fit works in the smaller of images and channels."""
 SETS = 5
+ROWS = 4 * MANY
+"""Views of all images together that logistic regression on the pooled features is fitted to; on several cuts `MANY`."""
 
 
 def nested(of: Architecture, images: int) -> tuple[tuple[str, ...], ...]:
@@ -51,8 +54,21 @@ def beside(cuts: tuple[str, ...], start: str, of: Architecture) -> tuple[str, ..
     return tuple(cut for cut in cuts if of.index(cut) <= of.index(start))
 
 
+def views(numbers: Sequence[int], images: int, *, several: bool) -> dict[int, float]:
+    """The views of each image that logistic regression reads, of the `numbers` that epochs pick among, and how much a
+    row of each weighs: all of an image together 1. First, of weight 0 where epochs do not see it, the image itself: its
+    strength is chosen by that. In a study of many images it reads the first views of each, two at least, so that no fit
+    takes minutes.
+    """
+    most = (MANY if several else ROWS) // max(1, images) - (0 not in numbers)
+    seen = tuple(numbers)[: max(2, most)]
+    return {number: (number in seen) / len(seen) for number in dict.fromkeys((0, *seen))}
+
+
 def asked(cuts: str, of: Architecture, images: int) -> tuple[tuple[str, ...], ...]:
-    """Those of a configuration's `cuts`: all of them for "several", none for "", the one that was chosen else."""
+    """Those of a configuration's `cuts`: all of them for "several", none for "", the one that was chosen else. Each
+    view of an image counts as one.
+    """
     if cuts == "several":
         return nested(of, images)
     return (tuple(cuts.split(", ")),) if cuts else ()

@@ -34,6 +34,8 @@ def report(plan: Plan) -> RenderableType:
     counts = ", ".join(f"{number} {name}" for name, number in plan.photographs.items() if number)
     parts: list[RenderableType] = [Text(f"{sum(plan.photographs.values())} photographs: {counts}.")]
     parts += [Text(f"Note: {words.visible(' '.join(notice.split()))}") for notice in plan.notices]
+    if plan.patience:
+        parts.append(Text("Epochs and times are upper bounds: a trial can end early (search.patience)."))
     parts += [_trained(plan), _rungs(plan), _cuts(plan)]
     return Group(*parts, *_estimate(plan))
 
@@ -46,7 +48,7 @@ def _table(title: str, columns: Columns) -> Table:
 def _trained(plan: Plan) -> RenderableType:
     fields = ["configurations", "trials", "epochs", *["epochs_done"] * plan.begun]
     headers = (field.replace("_", " ") for field in fields)
-    table = _table("What is trained" + _at_most(plan), {"": NAME} | dict.fromkeys(headers, NUMBER))
+    table = _table("What is trained", {"": NAME} | dict.fromkeys(headers, NUMBER))
     for kind in plan.kinds:
         counts = [f"{getattr(kind, field):,}" for field in fields]
         most = "at most " if kind.name == "confirm" and not plan.winner_known else ""
@@ -54,11 +56,6 @@ def _trained(plan: Plan) -> RenderableType:
     table.add_section()
     table.add_row("in all", *(f"{sum(getattr(k, field) for k in plan.kinds):,}" for field in fields), style="bold")
     return table
-
-
-def _at_most(plan: Plan) -> str:
-    """Nobody knows which trials will end early."""
-    return ", at most: trials can end early (search.patience)" if plan.patience else ""
 
 
 def _rungs(plan: Plan) -> RenderableType:
@@ -110,7 +107,7 @@ def _estimate(plan: Plan) -> list[RenderableType]:
     found, fitting = plan.estimate, [Text(_fitting(plan))] if plan.time_budget != "none" else []
     if plan.finished:
         return [Text("Nothing is left to train: 0 s.", style="bold"), *fitting]
-    table = _table("Estimated for this machine" + _at_most(plan), {"": NAME, "time": NUMBER})
+    table = _table("Estimated for this machine", {"": NAME, "time": NUMBER})
     for name, seconds in found.phases:
         table.add_row(PHASES[name], words.seconds(seconds))
     table.add_section()

@@ -204,11 +204,11 @@ def interval(row: Row, to: str = " to ") -> str:
 def configuration(values: Mapping[Any, Any]) -> str:
     """A configuration in words: "20 layers unfrozen, rate 3.2e-4, head 64, dropout 0.3"."""
     if missing(values.get("learning_rate")):
-        cuts = values.get("cuts")
-        if missing(cuts):
-            return "frozen, logistic regression on the pooled features"
-        which = "" if cuts == "several" else f": {listed(visible(cuts).split(', '), 4)}"
-        return f"frozen, logistic regression on several cuts{which}"
+        cuts, seen = values.get("cuts"), values.get("augmentation")
+        where = "the pooled features" if missing(cuts) else "several cuts"
+        augmented = "" if missing(seen) or seen == "none" else f", {NAMES['augmentation']} {visible(seen)}"
+        which = "" if missing(cuts) or cuts == "several" else f": {listed(visible(cuts).split(', '), 4)}"
+        return f"frozen, logistic regression on {where}{augmented}{which}"
     depth, head = values.get("unfrozen_layers"), values.get("head_width")
     parts = ["frozen" if depth == 0 else f"{hyperparameter('unfrozen_layers', depth)} layers unfrozen"]
     parts.append(f"rate {rate(values.get('learning_rate'))}")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tuner.search import schedule
-from tuner.search.costs import FROZEN, CostModel, Left, Place, epochs_left, fits_of, unknown_sides
+from tuner.search.costs import FROZEN, CostModel, Left, Place, epochs_left, unknown_sides
 from tuner.search.facts import Facts, Outcome
 from tuner.search.plan import Plan, Trial
 from tuner.spec.values import seconds_of
@@ -178,7 +178,7 @@ def _is_of(trial: Trial, bracket: Bracket) -> bool:
 def _own(model: CostModel, trial: Trial, facts: Facts) -> Left:
     """What is left of one trial."""
     if trial.kind == "logistic":
-        return Left("search", 0, 0, (FROZEN,), logistic=fits_of(trial.values))
+        return Left("search", 0, 0, (FROZEN,), logistic=model.fits(trial.values))
     return Left("search", 1, epochs_left([trial], facts), (model.place(trial.values),))
 
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tuner.backbones.architecture import Architecture
-from tuner.features.sets import SETS
-from tuner.images.views import POLICIES
+from tuner.features import sets
+from tuner.images.views import POLICIES, numbers
 from tuner.search import schedule
 from tuner.search.facts import Facts
 from tuner.search.plan import Plan, Trial
@@ -41,7 +41,7 @@ class Left:
     epochs: float
     places: tuple[Place, ...]
     saved: float = 0.0  # how often trained weights are written; a state that goes on is four: two slots, the best epoch
-    logistic: int = 0  # fits of logistic regression besides; one on several cuts counts as often as it has sets
+    logistic: int = 0  # fits of logistic regression besides, see `CostModel.fits`
 
 
 @dataclass
@@ -64,6 +64,7 @@ class CostModel:
     test_images: int = 0
     rate: float | None = None
     views: Collection[str] = ()  # cuts whose features of drawn views are, or will be, stored
+    drawn: int = 0  # views of each image, where an augmentation draws some
     per_trial: float = 0.0
     per_fit: float = 0.0
     per_byte: float = 0.0
@@ -127,6 +128,14 @@ class CostModel:
         beside = left.trials * each + left.logistic * self.per_fit + left.saved * state * self.per_byte
         return left.epochs * (epoch or 0.0) + beside
 
+    def fits(self, values: Configuration) -> int:
+        """How many fits to the pooled features of the images a logistic regression takes: one for each set of cuts and
+        view.
+        """
+        images = self.train_images + self.validation_images + self.test_images
+        seen = sets.views(numbers(values.augmentation, self.drawn), images, several=bool(values.cuts))
+        return len(seen) * (sets.SETS if values.cuts else 1)
+
     def seeds(self, asked: int | str, work: float) -> int:
         """How many fresh seeds: as asked, else 5, or 10 where both sides are cheap; `work`: multiply-adds of one of
         each.
@@ -172,7 +181,7 @@ def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
     """Everything that has not been trained yet, in the order it will be."""
     waiting = [t for t in plan.baseline if t.key not in facts.outcomes]
     heads = [t for t in waiting if t.kind != "logistic"]
-    fits = sum(fits_of(t.values) for t in waiting if t.kind == "logistic")
+    fits = sum(model.fits(t.values) for t in waiting if t.kind == "logistic")
     left = [Left("baseline", len(heads), epochs_left(heads, facts), (FROZEN,), logistic=fits)]
     for bracket in plan.brackets:
         left += _bracket(plan, facts, model, bracket)
@@ -186,11 +195,6 @@ def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
         return []
     left = [_side(plan, facts, model, side, known.seeds) for side in known.sides]
     return [part for part in left if part.trials or part.logistic]
-
-
-def fits_of(values: Configuration) -> int:
-    """How many fits a logistic regression takes."""
-    return SETS if values.cuts else 1
 
 
 def epochs_left(trials: Sequence[Trial], facts: Facts) -> int:
@@ -272,7 +276,9 @@ def _side(plan: Plan, facts: Facts, model: CostModel, side: Side, seeds: int) ->
 
     folds = sum(plan.folds) - ended("fold", sum(plan.folds))
     if side.kind == "logistic":
-        return Left("confirm", 0, 0, (FROZEN,), logistic=folds * fits_of(Configuration.from_dict(side.hyperparameters)))
+        return Left(
+            "confirm", 0, 0, (FROZEN,), logistic=folds * model.fits(Configuration.from_dict(side.hyperparameters))
+        )
     rest = seeds - ended("seed", seeds)
     epochs = rest * (side.epochs + _looks(model)) + folds * plan.max_epochs
     place = model.place(Configuration.from_dict(side.hyperparameters))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from tuner.spec.configuration import LOGISTIC, REFERENCE, SEVERAL_CUTS, Configuration
+from tuner.spec.configuration import AUGMENTATIONS, LOGISTIC, REFERENCE, SEVERAL_CUTS, Configuration
 from tuner.spec.spec import ConfirmSpec
 from tuner.store import ids
 from tuner.store.ranking import Rule
@@ -65,7 +65,7 @@ class Trial:
 class Plan:
     """All that decides what is trained. `confirm` None: no confirmation; `folds`: how many each of its repeats has, as
     many as the smallest class allows; `test`: whether there are test images; `several_cuts`: whether regression on
-    several cuts is among the baselines.
+    several cuts is among the baselines; `augmentations`: what regressions see, "none" being the images themselves.
     """
 
     brackets: tuple[Bracket, ...]
@@ -77,18 +77,26 @@ class Plan:
     folds: tuple[int, ...] = ()
     test: bool = False
     several_cuts: bool = False
+    augmentations: tuple[str, ...] = ("none",)
 
     @cached_property
     def baseline(self) -> list[Trial]:
         """The reference, the baseline's configurations and logistic regression, on the pooled features and on several
-        cuts, each one trial over all its epochs.
+        cuts, of the images and of the views that heads see, each one trial over all its epochs.
         """
         return [
             Trial("reference", ids.REFERENCE, 0, REFERENCE, self.max_epochs),
             *(Trial("baseline", ids.baseline(i), i, v, self.max_epochs) for i, v in enumerate(self.frozen)),
-            Trial("logistic", ids.LOGISTIC, 0, LOGISTIC, 1),
-            *[Trial("logistic", ids.SEVERAL_CUTS, 1, SEVERAL_CUTS, 1)] * self.several_cuts,
+            *self._regressions(),
         ]
+
+    def _regressions(self) -> Iterator[Trial]:
+        """Their numbers do not depend on what else a space has: it may be widened."""
+        for place, augmentation in enumerate(AUGMENTATIONS):
+            for several in range((1 + self.several_cuts) * (augmentation in self.augmentations)):
+                id = ids.regression(augmentation, several=bool(several))
+                values = replace(SEVERAL_CUTS if several else LOGISTIC, augmentation=augmentation)
+                yield Trial("logistic", id, 2 * place + several, values, 1)
 
     def drawn(self, bracket: Bracket) -> list[Draw]:
         """The configurations of a bracket, in the order of drawing."""

@@ -33,7 +33,7 @@ from tuner.search.budget import Budget, grew
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.costs import SEEDS
 from tuner.search.events import Counted, Listener, Notice, Phase, Planned, Progress
-from tuner.spec.rules import rules_of
+from tuner.spec.rules import Rules, rules_of
 from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
@@ -189,8 +189,7 @@ def _search(
         backbone = _backbone(folder, spec, store, dataset, listen)
     _import_ahead("sklearn.linear_model", "pandas")
     with phases.phase("features", f"{len(dataset.images)} photographs"):
-        means = setup.read_means(spec, network, len(dataset.images), rules)
-        stored, views = _features(spec, network, backbone, dataset, space, means, phases, stop)
+        stored, views = _features(spec, network, backbone, dataset, space, rules, phases, stop)
     plan = setup.make_plan(spec, space, store, dataset, rules, confirm=how.confirm)
     with store.transaction():  # of a wider space, what was drawn anew stands with it
         sameness.record(spec, store, dataset, backbone, space, environment, overrides)
@@ -255,13 +254,14 @@ def _features(
     backbone: Backbone,
     dataset: Dataset,
     space: spaces.Space,
-    means: tuple[str, ...],
+    rules: Rules,
     phases: Phases,
     stop: threading.Event,
 ) -> tuple[bank.Features, setup.Views]:
     needed, wanted = setup.needed_cuts(spec, network, space, len(dataset.images))
     seen = spaces.augmentations(space)
-    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, means=means)
+    means, of_views = setup.read_means(spec, network, len(dataset.images), rules)
+    views = setup.needed_views(spec, network, dataset, seen, needed, wanted, means=of_views)
     left_out = [c for c in needed if c not in wanted and c != "image"]
     if left_out:
         text = f"search.feature_budget_gb is too small for the features at {', '.join(left_out)}: "

@@ -74,6 +74,7 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         folds=_folds(spec, dataset),
         test=bool(len(dataset.indices("test"))),
         several_cuts=not rules.pooled_alone,
+        augmentations=("none", *(() if rules.plain_regressions else spaces.augmentations(space))),
     )
 
 
@@ -119,7 +120,7 @@ def cost_model(
     train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
     passes = 1 + spec.search.mirrored
     images = train, passes * validation, passes * test
-    return CostModel(network, spec.backbone.batch_norm, stored, *images, rate, views)
+    return CostModel(network, spec.backbone.batch_norm, stored, *images, rate, views, spec.data.views)
 
 
 def trained(plan: Plan, known: Facts) -> Iterator[tuple[Configuration, list[float]]]:
@@ -176,11 +177,14 @@ def mirrored(spec: Spec, augmentations: Sequence[str]) -> bool:
     return spec.search.mirrored or augmented.FLIP in augmentations
 
 
-def read_means(spec: Spec, network: Architecture, images: int, rules: Rules) -> tuple[str, ...]:
-    """The cuts whose means are read, by the regression on several cuts or by a head."""
-    features = spec.space.head_features
+def read_means(spec: Spec, network: Architecture, images: int, rules: Rules) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The cuts whose means the regression on several cuts or a head reads: of the images, and of their views."""
+    features, every = spec.space.head_features, sets.read(sets.nested(network, images))
     several = "several" in (features if isinstance(features, tuple) else (features,))
-    return sets.read(sets.nested(network, images)) if several or not rules.pooled_alone else ()
+    return (
+        every if several or not rules.pooled_alone else (),
+        every if several or not rules.plain_regressions else (),
+    )
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class Work:
         backbone = setup.load_backbone(spec, dataset, weights)
         images = len(dataset.images)
         self.needed, self.wanted = setup.needed_cuts(spec, self.network, self.space, images)
-        self.means = setup.read_means(spec, self.network, images, rules)
+        self.means, of_views = setup.read_means(spec, self.network, images, rules)
         seen, names = spaces.augmentations(self.space), bank.names(self.wanted, self.means)
         # Of each view: the names under which features and means are there, and those under which they are not.
         self.stored = tuple(
@@ -92,7 +92,7 @@ class Work:
             for view in bank.views(setup.mirrored(spec, seen))
         )
         self.missing = tuple(tuple(n for n in names if n not in here) for here in self.stored)
-        self.views = setup.needed_views(spec, self.network, dataset, seen, self.needed, self.wanted, means=self.means)
+        self.views = setup.needed_views(spec, self.network, dataset, seen, self.needed, self.wanted, means=of_views)
         self.named = self.views.named(spec, dataset)
         self.undrawn = self.views.undrawn(spec, dataset, cache_root())
         self.names_of_views = bank.names(self.views.cuts, self.views.means)

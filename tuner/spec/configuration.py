@@ -25,6 +25,8 @@ class Hyperparameter:
     words: tuple[str, ...] = ()
 
 
+AUGMENTATIONS = ("none", "flip", "light", "strong")
+
 HYPERPARAMETERS = (
     Hyperparameter("unfrozen_layers", "unfrozen layers", whole=True, frozen=False),
     Hyperparameter("learning_rate", "learning rate", decades=True),
@@ -35,7 +37,7 @@ HYPERPARAMETERS = (
     Hyperparameter("backbone_lr_multiplier", "LR multiplier", frozen=False),
     Hyperparameter("head_init", "head init", frozen=False, words=("random", "linear_probe")),
     Hyperparameter("layer_decay", "layer decay", frozen=False),
-    Hyperparameter("augmentation", "augmentation", words=("none", "flip", "light", "strong")),
+    Hyperparameter("augmentation", "augmentation", words=AUGMENTATIONS),
     Hyperparameter("mixup", "mixup"),
     Hyperparameter("head_features", "head features", frozen=False, words=("pooled", "several")),
 )
@@ -97,8 +99,11 @@ class Configuration:
     def to_dict(self) -> dict[str, int | float | str]:
         """Plain JSON values; of logistic regression only those that mean something."""
         if self.learning_rate is None:
-            found = {"unfrozen_layers": self.unfrozen_layers, "head_width": self.head_width, "dropout": self.dropout}
-            return found | ({"cuts": self.cuts} if self.cuts else {})
+            found: dict[str, int | float | str] = {
+                name: getattr(self, name) for name in ("unfrozen_layers", "head_width", "dropout")
+            }
+            found |= {"cuts": self.cuts} if self.cuts else {}
+            return found | ({"augmentation": self.augmentation} if self.augmentation != "none" else {})
         return {name: value for name, value in asdict(self).items() if name != "cuts"}
 
     @property

@@ -22,6 +22,7 @@ class Rules:
     pooled_alone: bool  # no regression on several cuts among the baselines
     scaled_together: bool  # its features are scaled by one number, not each by its own spread
     first_valley: bool  # its path of strengths ends where the loss first rises, though nothing may be learnt there
+    plain_regressions: bool  # no regression on augmented views among the baselines
 
 
 def rules_of(numerics: int) -> Rules:
@@ -36,4 +37,5 @@ def rules_of(numerics: int) -> Rules:
         pooled_alone=numerics < 5,
         scaled_together=numerics < 5,
         first_valley=numerics < 5,
+        plain_regressions=numerics < 6,
     )

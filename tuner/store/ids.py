@@ -8,8 +8,6 @@ process gives. (Trials of formats 1 and 2 keep the numbers that they have.)
 from __future__ import annotations
 
 REFERENCE = "ref"
-LOGISTIC = "log"
-SEVERAL_CUTS = "cuts"
 
 
 def searched(number: int) -> str:
@@ -19,6 +17,11 @@ def searched(number: int) -> str:
 
 def baseline(number: int) -> str:
     return f"b{number:02d}"
+
+
+def regression(augmentation: str, *, several: bool) -> str:
+    """Logistic regression on the pooled features or on several cuts, of the images or of such views of them."""
+    return ("cuts" if several else "log") + (f"_{augmentation}" if augmentation != "none" else "")
 
 
 def seed(source: str, number: int) -> str:

@@ -82,7 +82,7 @@ class Context:
     test: np.ndarray = field(default_factory=lambda: NO_ROWS)
     groups: np.ndarray | None = None
     _folds: dict[Subset, Rows] = field(default_factory=dict, init=False)
-    _linear: dict[tuple[Subset, str], Fit] = field(default_factory=dict, init=False)
+    _linear: dict[tuple[Subset, Configuration], Fit] = field(default_factory=dict, init=False)
 
     def start(self, values: Configuration) -> str:
         """The stored cut that the network of a configuration begins at."""
@@ -142,8 +142,8 @@ class Context:
             self._folds |= {replace(subset, fold=n): Rows(f.train, f.validation, f.out) for n, f in enumerate(found)}
         return self._folds[subset]
 
-    def linear(self, subset: Subset, cuts: str, fit: Callable[[], Fit]) -> Fit:
-        """Logistic regression on a subset's training images, of a configuration's `cuts`; fitted once."""
-        if (subset, cuts) not in self._linear:
-            self._linear[subset, cuts] = fit()
-        return self._linear[subset, cuts]
+    def linear(self, subset: Subset, values: Configuration, fit: Callable[[], Fit]) -> Fit:
+        """Logistic regression on a subset's training images as a configuration asks for it; fitted once."""
+        if (subset, values) not in self._linear:
+            self._linear[subset, values] = fit()
+        return self._linear[subset, values]

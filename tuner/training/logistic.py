@@ -63,49 +63,81 @@ class Fit:
         return np.asarray(features @ self.kernel + self.bias, dtype=np.float32)
 
 
-def fit(
-    features: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray | None,
-    classes: int,
-    objective: str,
-    balanced: bool,
-    seed: int,
-    *,
-    rules: Rules = NEWEST,
-    should_stop: Callable[[], bool] = lambda: False,
-    on_progress: Callable[[int, int], None] = lambda done, most: None,
-) -> Fit:
-    """The penalised fit to features float32 (n, d) and labels int64 (n,) at the strength that cross-validation likes
-    best by the objective; ties go to the other metric, then to the stronger penalty.
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a fit is asked for, of n images. labels: int64 (n,) below `classes`. groups: int64 (n,), the same number for
+    images that look the same, which stay in one fold. Folds are fewer where a class has few groups; with fewer than two
+    the strength is 1.
 
-    `groups` int64 (n,): images that look the same, kept together. Folds are fewer where a class has few groups; with
-    fewer than two the strength is 1. `on_progress` hears how many strengths were tried, and of how many at most.
-    Raises FitStopped soon after `should_stop` says yes.
+    views: how much a row of each view weighs, so that every image weighs 1 in all. Features are the rows of one view
+    after those of another, in the order of the labels; those of the images themselves come first, may weigh nothing,
+    and are what strengths are compared by. `on_progress` hears how many strengths were tried, and of how many at most.
     """
-    scale = spread(features, each=not rules.scaled_together)
+
+    labels: np.ndarray
+    classes: int
+    objective: str
+    balanced: bool
+    seed: int
+    groups: np.ndarray | None = None
+    views: tuple[float, ...] = (1.0,)
+    rules: Rules = NEWEST
+    should_stop: Callable[[], bool] = lambda: False
+    on_progress: Callable[[int, int], None] = lambda done, most: None
+
+    def pause(self) -> None:
+        """Raises FitStopped when `should_stop` says yes."""
+        if self.should_stop():
+            raise FitStopped
+
+    def folds(self) -> np.ndarray:
+        """int64 (n,): each image's fold, from 0 on."""
+        return stratified_folds(self.labels, self.groups, FOLDS, self.seed, "logistic folds")
+
+    def seen(self, features: np.ndarray) -> np.ndarray:
+        """The rows that weigh something."""
+        return features if self.views[0] else features[len(self.labels) :]
+
+    def problem(self, rows: Rows, parts: np.ndarray | None = None) -> Problem:
+        """The fit to all images, or one for each of the folds `parts` to the images that are not in it; `balanced` so
+        that each class weighs the same.
+        """
+        parts, folds = (np.full(len(self.labels), -1), 1) if parts is None else (parts, int(parts.max()) + 1)
+        each = (parts[:, None] != np.arange(folds)).astype(np.float64)
+        if self.balanced:
+            counts = np.stack([each[self.labels == c].sum(axis=0) for c in range(int(self.labels.max()) + 1)])
+            known = np.maximum((counts > 0).sum(axis=0), 1)
+            each *= (each.sum(axis=0) / np.maximum(counts, 1.0) / known)[self.labels]
+        weights = np.concatenate([weight * each for weight in self.views])
+        return Problem(rows, np.tile(self.labels, len(self.views)), self.classes, weights)
+
+
+def fit(features: np.ndarray, task: Task) -> Fit:
+    """The penalised fit to features float32 (views * n, d) at the strength that cross-validation likes best by the
+    objective; ties go to the other metric, then to the stronger penalty. Raises FitStopped soon after it is asked to.
+    """
+    scale = spread(task.seen(features), each=not task.rules.scaled_together)
     scaled = features.astype(np.float64) / scale
-    parts = stratified_folds(labels, groups, FOLDS, seed, "logistic folds")
-    if rules.old_logistic:
-        kernel, bias, strength = old_logistic.fit(scaled, labels, parts, classes, objective, balanced)
+    parts = task.folds()
+    if task.rules.old_logistic:
+        kernel, bias, strength = old_logistic.fit(
+            scaled, task.labels, parts, task.classes, task.objective, task.balanced
+        )
     else:
-
-        def pause() -> None:
-            if should_stop():
-                raise FitStopped
-
         # One thread adds in one order; two add in another, and are not faster with so few columns.
         with threadpool_limits(1, user_api="blas"):
             rows = Rows.of(scaled)
-            problem = Problem(rows, labels, classes, row_weights(labels, np.full(len(labels), -1), 1, balanced))
-            strength, begin = 1.0, problem.begin()
-            if parts.max() > 0:
-                asked = (rows, labels, parts, classes, objective, balanced, pause, on_progress)
-                strength, begin, _ = choose(*asked, first_valley=rules.first_valley)
-            kernel, bias = problem.solve(strength, begin, TOLERANCE[1], pause)
-            kernel, bias = rows.back(kernel[:, 0], bias[0])
+            strength, begin, _ = choose(rows, task, parts)
+            kernel, bias = solved(rows, task, strength, begin)
     kernel, bias = (np.asarray(part, np.float32) for part in (kernel / scale[:, None], bias))
     return Fit(kernel, bias, strength, int(parts.max()) + 1)
+
+
+def solved(rows: Rows, task: Task, strength: float, begin: Pair | None) -> Pair:
+    """Coefficients (d, k) and (k,) of the fit to all images, from `begin`."""
+    problem = task.problem(rows)
+    kernel, bias = problem.solve(strength, begin or problem.begin(), TOLERANCE[1], task.pause)
+    return rows.back(kernel[:, 0], bias[0])
 
 
 def spread(features: np.ndarray, *, each: bool = True) -> np.ndarray:
@@ -120,42 +152,24 @@ def spread(features: np.ndarray, *, each: bool = True) -> np.ndarray:
     return np.where(scale > 0, scale, 1.0) * (norm or 1.0)
 
 
-def row_weights(labels: np.ndarray, parts: np.ndarray, folds: int, balanced: bool) -> np.ndarray:
-    """float64 (n, folds): 0 for rows of the fold itself, else 1, or `balanced` so that each class weighs the same."""
-    seen = (parts[:, None] != np.arange(folds)).astype(np.float64)
-    if balanced:
-        counts = np.stack([seen[labels == c].sum(axis=0) for c in range(int(labels.max()) + 1)])
-        seen *= (seen.sum(axis=0) / np.maximum(counts, 1.0) / np.maximum((counts > 0).sum(axis=0), 1))[labels]
-    return np.asarray(seen)
-
-
 def better(one: Key, other: Key) -> bool:
     """Whether these metrics are better, by more than `CLOSE`."""
     apart = (a < b for a, b in zip(one, other, strict=True) if abs(a - b) > CLOSE * abs(b))
     return next(apart, False)
 
 
-def choose(
-    rows: Rows,
-    labels: np.ndarray,
-    parts: np.ndarray,
-    classes: int,
-    objective: str,
-    balanced: bool,
-    pause: Callable[[], None] = lambda: None,
-    on_progress: Callable[[int, int], None] = lambda done, most: None,
-    first_valley: bool = False,
-    whole: bool = False,
-) -> tuple[float, Pair, Key]:
-    """The strength that is best on the rows that each fold leaves out, parts int64 (n,) from 0 on; the mean of the
-    folds' coefficients there, to begin the last fit with; and the metrics there.
+def choose(rows: Rows, task: Task, parts: np.ndarray, *, whole: bool = False) -> tuple[float, Pair | None, Key]:
+    """The strength that is best on the images that each fold leaves out, parts int64 (n,) from 0 on; the mean of the
+    folds' coefficients there, to begin the last fit with; and the metrics there. Of one fold strength 1.
 
     From the strongest penalty on until something is learnt (`first_valley`: or not) and it only gets worse, by the
     objective and by the loss (`whole`: to the end), then half a step towards the better neighbour. By val_loss that is
     what the whole path gives; by another objective an image or two more may be right far beyond where the loss is
     least, and is not looked for.
     """
-    problem = Problem(rows, labels, classes, row_weights(labels, parts, int(parts.max()) + 1, balanced))
+    if not parts.max():
+        return 1.0, None, ()
+    problem, labels, objective = task.problem(rows, parts), task.labels, task.objective
     keys: dict[float, Key] = {}
     fits: dict[float, Pair] = {}
     most = len(EXPONENTS) + 1
@@ -166,12 +180,12 @@ def choose(
         near = [fits[e] for e in two] or [problem.begin()]
         ahead = (exponent - two[-1]) / (two[-1] - two[0]) if len(two) == 2 else 0.0
         begin = near[-1][0] + ahead * (near[-1][0] - near[0][0]), near[-1][1] + ahead * (near[-1][1] - near[0][1])
-        fits[exponent] = problem.solve(10.0**exponent, begin, TOLERANCE[0], pause)
+        fits[exponent] = problem.solve(10.0**exponent, begin, TOLERANCE[0], task.pause)
         logits = problem.logits(fits[exponent])[np.arange(len(labels)), parts]
         chances, loss = probabilities(logits), log_loss(logits, labels)
         accuracy = float(np.mean(chances.argmax(axis=1) == labels))
         keys[exponent] = metric_key(objective, loss, accuracy, score(objective, chances, labels))
-        on_progress(len(keys), most)
+        task.on_progress(len(keys), most)
         return loss
 
     best, lowest, worse, losses = EXPONENTS[0], np.inf, 0, list[float]()
@@ -181,7 +195,8 @@ def choose(
         best = exponent if improved else best
         worse = 0 if improved or loss <= lowest else worse + 1
         lowest = min(lowest, loss)
-        if worse >= PATIENCE[objective] and (first_valley or lowest < LEARNT * losses[0]) and not whole:
+        learnt = task.rules.first_valley or lowest < LEARNT * losses[0]
+        if worse >= PATIENCE[objective] and learnt and not whole:
             break
     at = EXPONENTS.index(best)
     beside = min((e for e in EXPONENTS[max(0, at - 1) : at + 2] if e in keys and e != best), key=lambda e: keys[e])

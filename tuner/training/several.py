@@ -8,18 +8,17 @@ the pooled features, and like that it has no seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from tuner.backbones.architecture import Architecture
-from tuner.images.folds import stratified_folds
-from tuner.spec.rules import Rules
 from tuner.store.ranking import Key
 from tuner.training import logistic
-from tuner.training.newton import Pair, Problem, Rows
+from tuner.training.logistic import Task
+from tuner.training.newton import Pair, Rows
 
 BIAS = logistic.NAMES[1]
 KERNEL = "/kernel"
@@ -46,64 +45,30 @@ class Fit(logistic.Fit):
         return cls(np.concatenate(parts), arrays[BIAS], 0.0, 0, cuts, tuple(map(len, parts)))
 
 
-def fit(
-    means: Mapping[str, np.ndarray],
-    sets: Sequence[tuple[str, ...]],
-    labels: np.ndarray,
-    groups: np.ndarray | None,
-    classes: int,
-    objective: str,
-    balanced: bool,
-    seed: int,
-    *,
-    rules: Rules = logistic.NEWEST,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Fit:
+def fit(means: Mapping[str, np.ndarray], sets: Sequence[tuple[str, ...]], task: Task) -> Fit:
     """The penalised fit to the set and at the strength that cross-validation likes best by the objective; ties go to
     the other metric, then to fewer cuts and the stronger penalty.
 
-    means: float32 (n, channels) by cut. sets: each begins with all of the one before. Every cut is scaled to the same
-    mean squared norm, all of them together to 1, so that none drowns another and strengths mean what they mean for one.
-    Labels, groups and folds as in `logistic.fit`; without folds the first set is taken, at strength 1. Of "pooled"
-    alone it is the very fit of `logistic.fit`. Raises FitStopped soon after `should_stop` says yes.
+    means: float32 (views * n, channels) by cut. sets: each begins with all of the one before; without folds the first
+    is taken. Every cut is scaled to the same mean squared norm, all of them together to 1, so that none drowns another
+    and strengths mean what they mean for one. Of "pooled" alone it is the very fit of `logistic.fit`. Raises FitStopped
+    soon after it is asked to.
     """
-    parts = stratified_folds(labels, groups, logistic.FOLDS, seed, "logistic folds")
-
-    def pause() -> None:
-        if should_stop():
-            raise logistic.FitStopped
-
-    chosen: _Tried | None = None
+    parts, chosen = task.folds(), None
     with threadpool_limits(1, user_api="blas"):  # as in `logistic.fit`
-        for cuts, rows in _bases(means, sets if parts.max() else sets[:1]):
-            pause()
-            if parts.max():
-                tried = _Tried(cuts, rows, *logistic.choose(rows, labels, parts, classes, objective, balanced, pause))
-            else:
-                tried = _Tried(cuts, rows)
+        for cuts, rows in _bases(means, sets if parts.max() else sets[:1], task):
+            task.pause()
+            tried = _Tried(cuts, rows, *logistic.choose(rows, task, parts))
             if chosen is None or logistic.better(tried.key, chosen.key):
                 chosen = tried
         if chosen is None:
             raise ValueError("no sets of cuts")
         if chosen.cuts == ("pooled",):
-            same = logistic.fit(
-                means["pooled"],
-                labels,
-                groups,
-                classes,
-                objective,
-                balanced,
-                seed,
-                rules=rules,
-                should_stop=should_stop,
-            )
+            same = logistic.fit(means["pooled"], task)
             return Fit(same.kernel, same.bias, same.strength, same.folds, chosen.cuts, (len(same.kernel),))
-        weights = logistic.row_weights(labels, np.full(len(labels), -1), 1, balanced)
-        problem = Problem(chosen.rows, labels, classes, weights)
-        kernel, bias = problem.solve(chosen.strength, chosen.begin or problem.begin(), logistic.TOLERANCE[1], pause)
-        kernel, bias = chosen.rows.back(kernel[:, 0], bias[0])
+        kernel, bias = logistic.solved(chosen.rows, task, chosen.strength, chosen.begin)
         blocks = [means[cut] for cut in chosen.cuts]
-        kernel, bias = _for_means(kernel, bias, blocks)
+        kernel, bias = _for_means(kernel, bias, blocks, task)
     return Fit(
         np.asarray(kernel, np.float32),
         np.asarray(bias, np.float32),
@@ -120,48 +85,51 @@ class _Tried:
 
     cuts: tuple[str, ...]
     rows: Rows
-    strength: float = 1.0
-    begin: Pair | None = None
-    key: Key = ()
+    strength: float
+    begin: Pair | None
+    key: Key
 
 
-def _bases(means: Mapping[str, np.ndarray], sets: Sequence[tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], Rows]]:
+def _bases(
+    means: Mapping[str, np.ndarray], sets: Sequence[tuple[str, ...]], task: Task
+) -> Iterator[tuple[tuple[str, ...], Rows]]:
     """Each set with its rows in a basis of their own: of inner products, which add up along the sets, where there are
-    no more images than channels.
+    no more rows than channels.
     """
     products, taken = np.zeros(()), 0
     for cuts in sets:
         each = len(cuts) ** -0.5
         if sum(means[cut].shape[1] for cut in cuts) < len(means["pooled"]):
-            yield cuts, Rows.of(np.concatenate([_scaled(means[cut]) * each for cut in cuts], axis=1))
+            yield cuts, Rows.of(np.concatenate([_scaled(means[cut], task) * each for cut in cuts], axis=1))
             continue
         for cut in cuts[taken:]:
-            block = _scaled(means[cut])
+            block = _scaled(means[cut], task)
             products = products + block @ block.T
         taken = len(cuts)
         yield cuts, Rows.within(products / taken)
 
 
-def _scaled(block: np.ndarray) -> np.ndarray:
-    """float64 (n, channels): centred, of mean squared norm 1."""
-    mean, scale = _scale(block)
+def _scaled(block: np.ndarray, task: Task) -> np.ndarray:
+    """float64 (views * n, channels): centred, of mean squared norm 1."""
+    mean, scale = _scale(block, task)
     return np.asarray((block.astype(np.float64) - mean) / scale)
 
 
-def _scale(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return block.mean(axis=0, dtype=np.float64), logistic.spread(block)
+def _scale(block: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    seen = task.seen(block)
+    return seen.mean(axis=0, dtype=np.float64), logistic.spread(seen)
 
 
-def _for_means(kernel: np.ndarray, bias: np.ndarray, blocks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _for_means(kernel: np.ndarray, bias: np.ndarray, blocks: Sequence[np.ndarray], task: Task) -> Pair:
     """Coefficients of the means themselves, (sum of channels, k) and (k,), from those of the scaled ones or, as many as
     there are rows, weights of these.
     """
     found, first, each = [], 0, len(blocks) ** -0.5
     within = len(kernel) == len(blocks[0]) <= sum(block.shape[1] for block in blocks)
     for block in blocks:
-        mean, scale = _scale(block)
+        mean, scale = _scale(block, task)
         if within:
-            part = _scaled(block).T @ kernel * each
+            part = _scaled(block, task).T @ kernel * each
         else:
             part = kernel[first : first + block.shape[1]]
             first += block.shape[1]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import time
 import zipfile
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +20,7 @@ from tuner.artifacts.files import write_atomically
 from tuner.backends import backend
 from tuner.evidence.metrics import score
 from tuner.features import sets
+from tuner.images.views import NONE
 from tuner.spec.configuration import LOGISTIC, SEVERAL_CUTS, Configuration
 from tuner.spec.seeds import generator
 from tuner.store.losses import packed
@@ -168,13 +169,15 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     def logits(of: np.ndarray) -> np.ndarray:
         return averaged([found.logits(view.joined(chosen or ["pooled"], of)) for view in context.features.views])
 
-    on_train = found.logits(context.features.joined(chosen or ["pooled"], rows.train))
+    seen = [number for number, weight in _views(context, spec.values).items() if weight]
+    on_train = found.logits(_joined(context, spec.values, chosen or ["pooled"], rows.train, seen))
+    truth = np.tile(labels[rows.train], len(seen))
     on_validation = logits(rows.validation)
     chances = probabilities(on_validation)
     row = EpochRow(
         1,
-        log_loss(on_train, labels[rows.train]),
-        _accuracy(probabilities(on_train), labels[rows.train]),
+        log_loss(on_train, truth),
+        _accuracy(probabilities(on_train), truth),
         log_loss(on_validation, labels[rows.validation]),
         _accuracy(chances, labels[rows.validation]),
         time.perf_counter() - began,
@@ -196,25 +199,16 @@ def linear(
 ) -> logistic.Fit:
     """Logistic regression as `values` asks for it, fitted once in a process."""
     fit = fit_cuts if values.cuts else fit_rows
-    return context.linear(subset, values.cuts, lambda: fit(context, context.rows(subset), values, should_stop))
+    return context.linear(subset, values, lambda: fit(context, context.rows(subset), values, should_stop))
 
 
 def fit_rows(
     context: Context, rows: Rows, values: Configuration = LOGISTIC, should_stop: Callable[[], bool] = lambda: False
 ) -> logistic.Fit:
-    """Logistic regression on the pooled features of the training rows."""
-    groups = None if context.groups is None else context.groups[rows.train]
-    recipe = context.recipe
+    """Logistic regression on the pooled features of the training rows, of all views that `values` asks for."""
+    views = _views(context, values)
     return logistic.fit(
-        np.asarray(context.features.arrays["pooled"][rows.train]),
-        context.labels[rows.train],
-        groups,
-        context.classes,
-        recipe.rule.objective,
-        recipe.balanced,
-        recipe.seed,
-        rules=recipe.rules,
-        should_stop=should_stop,
+        _joined(context, values, ["pooled"], rows.train, views), _task(context, rows, views, should_stop)
     )
 
 
@@ -222,17 +216,37 @@ def fit_cuts(
     context: Context, rows: Rows, values: Configuration, should_stop: Callable[[], bool] = lambda: False
 ) -> several.Fit:
     """Logistic regression on the means at several cuts of the training rows, those that `values` asks for."""
+    views = _views(context, values)
+    asked = sets.asked(values.cuts, context.architecture, len(context.labels) * len(views))
+    means = {cut: _joined(context, values, [cut], rows.train, views) for cut in ("pooled", *sets.read(asked))}
+    return several.fit(means, asked, _task(context, rows, views, should_stop))
+
+
+def _views(context: Context, values: Configuration) -> dict[int, float]:
+    """The views that logistic regression reads, the image itself first, and what a row of each weighs."""
+    name = values.augmentation
+    numbers = (0,) if name == NONE else context.features.mean_views(name, "pooled").numbers
+    return sets.views(numbers, len(context.labels), several=bool(values.cuts))
+
+
+def _joined(
+    context: Context, values: Configuration, cuts: Sequence[str], rows: np.ndarray, views: Iterable[int]
+) -> np.ndarray:
+    """float32 (views * rows, sum of channels): the means at `cuts`, joined, of one view after another."""
+    each = [context.features.joined(cuts, rows, values.augmentation, number) for number in views]
+    return np.concatenate(each) if len(each) > 1 else each[0]
+
+
+def _task(context: Context, rows: Rows, views: Mapping[int, float], should_stop: Callable[[], bool]) -> logistic.Task:
     recipe = context.recipe
-    asked = sets.asked(values.cuts, context.architecture, len(context.labels))
-    return several.fit(
-        {cut: context.features.joined([cut], rows.train) for cut in ("pooled", *sets.read(asked))},
-        asked,
-        context.labels[rows.train],
-        None if context.groups is None else context.groups[rows.train],
-        context.classes,
-        recipe.rule.objective,
-        recipe.balanced,
-        recipe.seed,
+    return logistic.Task(
+        labels=context.labels[rows.train],
+        classes=context.classes,
+        objective=recipe.rule.objective,
+        balanced=recipe.balanced,
+        seed=recipe.seed,
+        groups=None if context.groups is None else context.groups[rows.train],
+        views=tuple(views.values()),
         rules=recipe.rules,
         should_stop=should_stop,
     )
@@ -262,12 +276,17 @@ class _Trainer:
         network.set_dropout(float(values.dropout))
 
     def _probe(self) -> dict[str, np.ndarray]:
-        """The linear classifier of the frozen features that the head reads; of cuts that were not chosen zeros."""
-        context, subset = self.context, self.spec.subset
-        if not self.spec.values.reads_several:
-            return linear(context, subset, LOGISTIC).arrays()
-        fit = linear(context, subset, SEVERAL_CUTS)
-        width = sum(context.architecture.shape(cut)[-1] for cut in context.head_cuts(self.spec.values))
+        """The linear classifier of the frozen features that the head reads, of such views of the images as the trial is
+        trained on; of cuts that were not chosen zeros.
+        """
+        context, values = self.context, self.spec.values
+        seen = "none" if self.recipe.rules.plain_regressions else values.augmentation
+        fit = linear(
+            context, self.spec.subset, replace(SEVERAL_CUTS if values.reads_several else LOGISTIC, augmentation=seen)
+        )
+        if not values.reads_several:
+            return fit.arrays()
+        width = sum(context.architecture.shape(cut)[-1] for cut in context.head_cuts(values))
         missing = np.zeros((width - len(fit.kernel), fit.kernel.shape[1]), np.float32)
         return dict(zip(logistic.NAMES, (np.concatenate([fit.kernel, missing]), fit.bias), strict=True))
 
