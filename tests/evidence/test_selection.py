@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,20 @@ def test_the_whole_choice_on_all_images_is_the_studys_own(checkpoint: str) -> No
         found = selection_cost(study.winner, study.baseline, "val_loss", rng, draws=5, checkpoint=checkpoint)
         assert found.winner == study.chosen[0]
         assert found.difference_said == pytest.approx(study.said)
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+def test_a_bag_on_which_the_objective_has_no_value_is_chosen_on_by_loss(checkpoint: str) -> None:
+    """As AUC where one of two classes is missing: on every second bag."""
+    rng = np.random.default_rng(12)
+    study = hyperband(rng, World(0.4, 0.4), validation=30, checkpoint=checkpoint)
+    undefined = [
+        replace(side, scores=lambda bags: np.where(bags[:, :1, None] > 0, 0.5, np.nan))
+        for side in (study.winner, study.baseline)
+    ]
+    by_loss = selection_cost(*undefined, "val_auc", rng, draws=100, checkpoint=checkpoint)
+    assert by_loss.winner == study.chosen[0], "all equal, loss decides"
+    assert np.isfinite([by_loss.difference, by_loss.difference_low, by_loss.difference_high]).all()
 
 
 @pytest.mark.parametrize("heads", [9, 0])

@@ -183,15 +183,15 @@ def _chosen(
             at = np.stack([np.take_along_axis(x[:, members], epoch[..., None], 2)[..., 0] for x in (first, second)])
             here = ended >= rung
             # Who was stopped before changes as those did that were not; all of it counted on all images (draw 0).
-            change = (at - values)[:, 0, here].mean(axis=1) if rung else np.zeros(2)
+            change = (at[:, 0, here] - values[:, 0, here]).mean(axis=1) if rung else np.zeros(2)
             values = np.where(here, at, values + change[:, None, None])
             reached.append(1 - side.wrong[members[survived], epoch[0, survived]].mean())
             if rung < last:
-                order = np.lexsort((values[1], np.where(alive, values[0], math.inf)), axis=-1)
+                order = np.lexsort(np.where(alive, values, math.inf)[::-1], axis=-1)
                 alive = np.zeros_like(alive)
                 np.put_along_axis(alive, order[:, : bracket.sizes[rung + 1]], True, axis=1)
         shown = np.where(alive, values, math.inf)
-        pick = np.lexsort((shown[1], shown[0]), axis=-1)[:, 0]
+        pick = np.lexsort(shown[::-1], axis=-1)[:, 0]
         found = shown[:, draws, pick]
         better = (rows < 0) | (found[0] < best[0]) | ((found[0] == best[0]) & (found[1] < best[1]))
         better |= (found == best).all(axis=0) & (members[pick] < rows)
@@ -232,7 +232,7 @@ def _metrics(side: Candidates, weights: Floats, objective: str) -> tuple[Floats,
 def _counting(first: Floats, second: Floats, checkpoint: str) -> NDArray[np.intp]:
     """The epoch that counts of each configuration, (draws, configurations): the best or the last one trained."""
     if checkpoint == "last":
-        trained = np.isfinite(first)
+        trained = np.isfinite(second)  # an objective can be undefined on a bag, as AUC without one of two classes
         return np.asarray(first.shape[2] - 1 - trained[..., ::-1].argmax(axis=2))
     tied = np.equal(first, first.min(axis=2, keepdims=True))
     best = np.where(tied, second, math.inf).min(axis=2, keepdims=True)
