@@ -84,6 +84,7 @@ def facts(folder: StudyFolder) -> dict[str, Any]:
         "best_epoch, reason FROM trials ORDER BY id",
         "epochs": "SELECT configuration, epoch, trial, loss, accuracy, val_loss, val_accuracy, images, score "
         "FROM epochs ORDER BY configuration, epoch",
+        "losses": "SELECT configuration, epoch, losses FROM epochs ORDER BY configuration, epoch",
         "predictions": "SELECT configuration, epoch, probabilities FROM predictions ORDER BY configuration",
         "checkpoints": "SELECT configuration, role, epoch, sha256 FROM checkpoints ORDER BY configuration, role",
         "draws": "SELECT * FROM draws ORDER BY number",

@@ -23,6 +23,7 @@ from tuner.features import sets
 from tuner.images.views import NONE
 from tuner.spec.configuration import LOGISTIC, SEVERAL_CUTS, Configuration
 from tuner.spec.seeds import generator
+from tuner.store.losses import packed
 from tuner.store.ranking import Key, best_of, out_of_patience, rank_of
 from tuner.store.store import EpochRow, Saved
 from tuner.training import logistic, several
@@ -70,12 +71,15 @@ class TrialSpec:
 
 @dataclass(frozen=True, eq=False)
 class EpochFinished:
-    """`probabilities` float32 (validation images, classes) when it is the best epoch so far; `saved`: files written."""
+    """`probabilities` float32 (validation images, classes) when it is the best epoch so far; `saved`: files written;
+    `losses`: of each validation image, packed.
+    """
 
     row: EpochRow
     is_best: bool
     probabilities: np.ndarray | None
     saved: tuple[Saved, ...]
+    losses: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +188,7 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     if spec.best_bar is None or rank_of(row, context.recipe.rule) <= spec.best_bar:
         arrays = found.arrays()
         saved = (save_arrays(context.checkpoints, spec.configuration, "best", 1, arrays),)
-    yield EpochFinished(row, True, chances, saved)
+    yield EpochFinished(row, True, chances, saved, packed(chances, labels[rows.validation]))
     held_out = probabilities(logits(rows.held_out)) if len(rows.held_out) else None
     seconds = time.perf_counter() - began
     return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out, chosen)
@@ -329,7 +333,7 @@ class _Trainer:
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
         leaving = should_stop() and not self.ends(epoch)
         saved = self._save(network, epoch, leaving)
-        return EpochFinished(row, is_best, chances if is_best else None, saved), leaving
+        return EpochFinished(row, is_best, chances if is_best else None, saved, packed(chances, truth)), leaving
 
     def _train(self, network: Network, epoch: int) -> tuple[float, float]:
         spec, values, recipe, context = self.spec, self.spec.values, self.recipe, self.context
