@@ -5,6 +5,7 @@ Nothing here imports Keras before a test asks for a fixture that needs it.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -50,19 +51,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 LONGEST = (
     "test_exported_file.py",
     "test_trial.py",
-    "test_every_write.py",
-    "test_tutorial.py",
-    "test_torture.py",
-    "test_cli_search.py",
-    "test_killed.py",
-    "test_planning.py",
-    "test_cli_plan.py",
-    "test_graph.py",
-    "test_schedule.py",
     "test_weights.py",
+    "test_graph.py",
+    "test_cli_search.py",
     "test_lean.py",
-    "test_waiting.py",
+    "test_tutorial.py",
+    "test_augmented.py",
+    "test_every_write.py",
+    "test_budget.py",
+    "test_schedule.py",
     "test_confirm.py",
+    "test_torture.py",
+    "test_planning.py",
+    "test_killed.py",
+    "test_loop.py",
+    "test_recipe.py",
+    "test_deterministic.py",
+    "test_several.py",
+    "test_study.py",
+    "test_mlflow.py",
+    "test_cli_plan.py",
+    "test_waiting.py",
     "test_page_in_browser.py",
 )
 
@@ -191,14 +200,35 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
     return make
 
 
+def once(name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of xdist's workers who asks makes, and both look at."""
+    folder = Path(os.environ["TLSTUDY_CACHE"]).parent / name
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.with_suffix(".made").exists():
+            make(folder)
+            folder.with_suffix(".made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def finished() -> Any:
     """A tiny study that a search has finished: 10 photographs to train on, 8 to validate, depths 0 and 10, 3 epochs.
 
     Look, don't touch: copy its folder to change anything.
     """
     from search.studies import make, search
 
-    folder = make(tmp_path_factory.mktemp("finished") / "study")
-    search(folder)
-    return folder
+    from tuner.store.folder import StudyFolder
+
+    return StudyFolder(once("finished", lambda folder: search(make(folder))))
+
+
+@pytest.fixture(scope="session")
+def several() -> Any:
+    """A tiny study whose baseline is regression on several cuts. Look, don't touch."""
+    from several_cuts import make, searched
+
+    from tuner.store.folder import StudyFolder
+
+    return StudyFolder(once("several", lambda folder: searched(make(folder))))

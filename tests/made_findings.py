@@ -10,7 +10,7 @@ from tuner.evidence.findings import Findings, Interval, Rate, Selection, Side
 from tuner.evidence.results import Results
 from tuner.evidence.statistics import wilson
 
-KINDS = ("gain", "loss", "no difference", "too few images", "open")
+KINDS = ("gain", "loss", "looks better", "no difference", "too few images", "too few seeds", "open")
 
 
 def rate(correct: int, n: int) -> Rate:
@@ -77,6 +77,8 @@ SENTENCES = {
     "loss": "The winner loses 6.1 points of accuracy against the frozen baseline.",
     "no difference": "No difference larger than 2 points between the winner and the frozen baseline.",
     "too few images": "Too few images to tell: about 900 test images would do.",
+    "looks better": "The winner looks better than the baseline; these images chose it.",
+    "too few seeds": "Too few seeds to tell: 4 of the winner's 5 fresh seeds failed.",
     "open": "Not confirmed yet.",
 }
 

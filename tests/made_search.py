@@ -199,7 +199,7 @@ class _Play:
             is_best = math.isfinite(row.val_loss) and best_of((best, row), self.made.rule) is row
             if is_best:
                 self.best[configuration] = row
-            yield EpochEnded(trial, configuration, kind, row, is_best, 812.0), share if is_best else None
+            yield EpochEnded(trial, configuration, kind, row, is_best, 812.0), share
             if stopping:
                 return
         self.done += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from made_search import (
     FINISHED,
     INTERRUPTED,
@@ -20,6 +21,7 @@ from made_search import (
 )
 
 from tuner.search.events import EpochEnded, Event, TrialEnded, TrialStarted
+from tuner.store.losses import packed
 from tuner.store.store import Store, TrialRow
 
 __all__ = [
@@ -107,7 +109,10 @@ def _record(
         )
         starts[event.trial] = event
     elif isinstance(event, EpochEnded):
-        store.record_epoch(event.trial, event.configuration, event.row, None if share is None else share.tobytes(), ())
+        assert share is not None
+        losses = packed(share, np.array(made.labels(made.validation))) if event.kind != "reference" else None
+        counts = share.tobytes() if event.is_best else None
+        store.record_epoch(event.trial, event.configuration, event.row, counts, (), losses)
     elif isinstance(event, TrialEnded):
         start = starts[event.trial]
         width = start.hyperparameters["head_width"]

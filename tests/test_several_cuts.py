@@ -1,71 +1,28 @@
-"""Regression on several cuts as a study's baseline: searched, confirmed, killed, exported; and no study that began
+"""Regression on several cuts as a study's baseline: searched, confirmed, killed, trained again; and no study that began
 before has it.
-
-The classes are dark and bright photographs, the heads' rate is next to nothing and the pooled regression's kernel is
-zero, so that this baseline is the best.
 """
 
 from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from export.exporting import elsewhere, model_of
+from export.exporting import model_of
 from faults import costless
-from image_files import pixels
-from PIL import Image
-from search.studies import facts, search, spec
+from search.studies import facts
+from several_cuts import searched
 
-from tuner.backbones.architecture import architecture
 from tuner.evidence.results import Results
-from tuner.export import checking
 from tuner.report import words
 from tuner.search.driver import Stopped
 from tuner.search.events import TrialStarted
-from tuner.spec.spec import Spec
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 from tuner.training import trial
-
-
-def question() -> Spec:
-    return spec(space__learning_rate=1e-6, search__max_epochs=1, search__factor=2, confirm__folds=2, confirm__repeats=1)
-
-
-def make(root: Path) -> StudyFolder:
-    for split, number in (("train", 5), ("val", 4), ("test", 3)):
-        for label, name in enumerate(("dark", "bright")):
-            for i in range(number):
-                path = root / "photos" / split / name / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels(len(str(path.parent)) * 100 + i) // 2 + 100 * label).save(path)
-    return StudyFolder(root)
-
-
-def searched(folder: StudyFolder, **options: Any) -> list[Any]:
-    """With the pooled regression spoiled."""
-    fit = trial.fit_rows
-
-    def spoiled(*given: Any) -> Any:
-        found = fit(*given)
-        return replace(found, kernel=found.kernel * 0)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "fit_rows", spoiled)
-        return search(folder, question(), **options)
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
-    """Look, don't touch."""
-    folder = make(tmp_path_factory.mktemp("several") / "study")
-    searched(folder)
-    return folder
 
 
 def rows(folder: StudyFolder, query: str) -> list[tuple[Any, ...]]:
@@ -73,8 +30,8 @@ def rows(folder: StudyFolder, query: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in store.rows(query)]
 
 
-def test_it_is_the_baseline_confirmed_by_itself_and_by_folds_and_says_its_cuts(study: StudyFolder) -> None:
-    results = Results.open(study.database)
+def test_it_is_the_baseline_confirmed_by_itself_and_by_folds_and_says_its_cuts(several: StudyFolder) -> None:
+    results = Results.open(several.database)
     baseline, found = results.baseline(), results.findings()
     assert baseline is not None and (baseline["id"], baseline["kind"], baseline["full"]) == ("cuts", "logistic", True)
     assert [row["kind"] for row in results.baselines()] == ["logistic", "baseline"]
@@ -84,45 +41,27 @@ def test_it_is_the_baseline_confirmed_by_itself_and_by_folds_and_says_its_cuts(s
     assert found.ground == "test" and found.images == 6 and len(found.baseline.accuracies) == 1
     assert found.folds_made == "2 folds, 1 times"
     folds = "SELECT c.id, h.images FROM configurations c JOIN held_out h ON h.configuration = c.id WHERE kind = 'fold'"
-    assert {"cuts-r1f1", "cuts-r1f2"} < {id for id, _ in rows(study, folds)}
-    kept = rows(study, "SELECT configuration FROM checkpoints ORDER BY configuration")
-    assert ("cuts",) in kept and ("log",) not in kept and len(list(study.checkpoints.iterdir())) == len(kept)
+    assert {"cuts-r1f1", "cuts-r1f2"} < {id for id, _ in rows(several, folds)}
+    kept = rows(several, "SELECT configuration FROM checkpoints ORDER BY configuration")
+    assert ("cuts",) in kept and ("log",) not in kept and len(list(several.checkpoints.iterdir())) == len(kept)
     assert "logistic regression on several cuts" in words.configuration(results.hyperparameters("cuts-r1f1"))
 
 
 def test_a_second_session_has_nothing_to_do_and_lost_weights_are_fitted_again(
-    study: StudyFolder, tmp_path: Path
+    several: StudyFolder, tmp_path: Path
 ) -> None:
     folder = StudyFolder(tmp_path / "study")
-    shutil.copytree(study.root, folder.root)
+    shutil.copytree(several.root, folder.root)
     next(folder.checkpoints.glob("cuts-*")).unlink()
     assert [e.configuration for e in searched(folder) if isinstance(e, TrialStarted)] == ["cuts"]
-    assert facts(folder) == facts(study)
+    assert facts(folder) == facts(several)
 
 
-def test_its_export_says_the_same_in_a_process_that_has_only_keras(study: StudyFolder, tmp_path: Path) -> None:
-    model = model_of(study, tmp_path / "model.keras", baseline=True)
-    (done,) = checking.export([model])
-    assert model.configuration == "cuts" and done.largest_difference < 1e-3 and done.correct == 8
-    np.save(tmp_path / "squares.npy", model.images)
-    code = """
-        import json
-        import numpy as np, keras
-        model = keras.models.load_model("model.keras")
-        print(json.dumps(np.asarray(model(np.load("squares.npy"))).astype(float).tolist()))
-    """
-    assert np.abs(np.array(elsewhere(code, tmp_path)) - model.expected).max() < 1e-3
-    cuts = str(Results.open(study.database).hyperparameters("cuts")["cuts"]).split(", ")
-    network = architecture(image_size=32)
-    width = sum(network.shape(cut)[-1] for cut in cuts)
-    assert model.model.get_layer("head_logits").kernel.shape == (width, 1)
-
-
-def test_a_refit_keeps_its_cuts(study: StudyFolder, tmp_path: Path) -> None:
-    again = model_of(study, tmp_path / "model.keras", baseline=True, refit=True)
-    once = model_of(study, tmp_path / "model.keras", baseline=True)
+def test_a_refit_keeps_its_cuts(several: StudyFolder, tmp_path: Path) -> None:
+    again = model_of(several, tmp_path / "model.keras", baseline=True, refit=True)
+    once = model_of(several, tmp_path / "model.keras", baseline=True)
     assert again.refit is not None and (again.refit.epochs, again.refit.photographs) == (0, 18)
-    kept = str(Results.open(study.database).hyperparameters("cuts")["cuts"]).split(", ")
+    kept = str(Results.open(several.database).hyperparameters("cuts")["cuts"]).split(", ")
     assert set(again.refit.weights) == {*(f"{cut}/kernel" for cut in kept), "head_logits/bias"}
     assert np.abs(np.asarray(again.model(again.images)) - again.expected).max() < 1e-3
     assert np.abs(again.expected - once.expected).max() > 1e-4

@@ -20,7 +20,7 @@ from tuner.backends import backend
 
 SIDE = 64
 RANDOM = Weights("random", "random", None, "graph-tests")
-DEPTHS = {"ResNet101": 33, "MobileNetV3Small": 40, "EfficientNetV2B0": 38}
+DEPTHS = {"ResNet50V2": 29, "MobileNetV3Small": 40, "EfficientNetV2B0": 38}
 """Layers unfrozen: in each network down into the middle of a block, beside branches that stay frozen."""
 
 
@@ -40,7 +40,7 @@ def family(name: str) -> tuple[Any, Any]:
     from tuner.backbones.graph import Graph
 
     make = getattr(keras.applications, name)
-    preprocess = keras.applications.resnet.preprocess_input if name.startswith("ResNet") else None
+    preprocess = keras.applications.resnet_v2.preprocess_input if name == "ResNet50V2" else None
     keras.config.set_dtype_policy("float64" if keras.backend.backend() == "tensorflow" else "float32")
     try:
         ours, stock = (make(weights=None, include_top=False, input_shape=(SIDE, SIDE, 3)) for _ in range(2))
@@ -55,7 +55,7 @@ def family(name: str) -> tuple[Any, Any]:
             layer.rate = 0.0  # as when the guide calls a base model in inference mode
         if type(layer).__name__ == "BatchNormalization":
             some = draw.uniform(0.5, 1.5, (4, layer.gamma.shape[0]))
-            layer.set_weights([some[0], some[1] - 1, some[2] - 1, some[3] * (20 if name == "ResNet101" else 1)])
+            layer.set_weights([some[0], some[1] - 1, some[2] - 1, some[3]])
     ours.set_weights(stock.get_weights())
     return (whole, stock), Backbone(Graph(ours, name=name.lower(), preprocess=preprocess), RANDOM)
 

@@ -9,7 +9,7 @@ convolution can learn it. Mirror images and crops keep the class. Another seed d
 
 At 96 pixels, with the stand-in weights, 244 training and 400 test images: logistic regression has 78.5 % on pooled
 features and 78.2 on several cuts; 12 epochs from a random head at 1e-3, three seeds, have 88.7 % with 20 unfrozen
-layers and 90.2 with 32.
+layers and 90.2 with 32, and from a linear probe 82.9 and 88.1.
 """
 
 from __future__ import annotations

@@ -6,9 +6,14 @@ import ctypes
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import forks
+
+from tuner.cli import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -58,6 +63,20 @@ def process(
         preexec_fn=before,
     )
     return Outcome(done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def forked(*arguments: object, cwd: Path) -> Outcome:
+    """`tlstudy` to its end in a process of its own that has imported Keras before; both streams are one."""
+    with tempfile.NamedTemporaryFile() as said:
+        process = forks.start(_main, str(cwd), [str(a) for a in arguments], said=Path(said.name))
+        process.join(120)
+        return Outcome(-1 if process.exitcode is None else process.exitcode, _text(said.read()), "")
+
+
+def _main(cwd: str, arguments: list[str]) -> None:
+    os.chdir(cwd)
+    sys.argv = ["tlstudy", *arguments]
+    main()
 
 
 def as_anybody() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.evidence.paired import Comparison, Estimate, compare
+from tuner.evidence.selection import Candidates, Rungs
 
 Right = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -201,6 +202,99 @@ def search(
         stored_loss=stored_loss[:configurations],
         stored=stored[:configurations],
         stored_baseline=stored[baseline],
+    )
+
+
+BRACKETS = (((27, 9, 3), (1, 3, 9)), ((12, 4), (3, 9)), ((6,), (9,)))
+"""Sizes of the rungs, and to which epoch each goes."""
+
+
+@dataclass(frozen=True)
+class Hyperband:
+    """A search by rungs and epochs as `selection_cost` takes it; `chosen`: the rows of winner and baseline; `said`: the
+    winner's lead on the validation images; `true`: its lead on endless images. What is judged without rungs and epochs:
+    `full_loss` and `full_right` of those that reached the end at their epoch that counts, and the chosen baseline's.
+    """
+
+    winner: Candidates
+    baseline: Candidates
+    chosen: tuple[int, int]
+    said: float
+    true: float
+    full_loss: Floats
+    full_right: Right
+    baseline_right: Right
+
+
+def hyperband(
+    rng: np.random.Generator,
+    world: World,
+    accuracy: float = 0.8,
+    validation: int = 100,
+    heads: int = 9,
+    epochs_alike: float = 0.5,
+    spread: float = 0.0,
+    lead: float = 0.0,
+    checkpoint: str = "best",
+) -> Hyperband:
+    """Three brackets of configurations that learn for nine epochs, against `heads` frozen ones, of nine epochs too, and
+    a logistic regression, looked at once.
+
+    Whatever is trained for long enough is right on `accuracy`, the searched ones on `lead` more, give or take `spread`
+    in standard deviations of an image's number, frozen ones half of that. `epochs_alike`: the part of the noise that
+    the epochs of a configuration share.
+    """
+    quantile, last = NormalDist().inv_cdf, 9
+    searched, frozen = sum(sizes[0] for sizes, _ in BRACKETS), heads + 1
+    everyone, images = searched + frozen, validation
+    learned = np.array([quantile(accuracy + lead - 0.15 * math.exp(-e / 2)) for e in range(last)])
+    edge = np.vstack([np.tile(learned, (searched, 1)), np.full((frozen, last), quantile(accuracy))])
+    edge[:searched] += normals(rng, spread**2, searched, 1)
+    edge[searched:-1] += normals(rng, spread**2 / 4, heads, 1)
+    edge[:-1] += normals(rng, world.seed, everyone - 1, 1)
+    own = normals(rng, world.difficulty, 1, images) + normals(rng, world.configuration, everyone, images)
+    own = own + normals(rng, epochs_alike * world.noise, everyone, images)
+    number = own[:, None] + normals(rng, (1 - epochs_alike) * world.noise, everyone, last, images) - edge[..., None]
+    loss, wrong = np.logaddexp(0, 2.0 * number), (number >= 0).astype(np.float64)
+    loss[-1, 1:], wrong[-1, 1:] = math.nan, math.nan
+
+    def counting(rows: NDArray[np.intp], to: int) -> NDArray[np.intp]:
+        if checkpoint == "last":
+            return np.isfinite(loss[rows, :to, 0]).sum(axis=1) - 1
+        return np.nanargmin(loss[rows, :to].mean(axis=2), axis=1)
+
+    brackets, begun = [], 0
+    for sizes, to in BRACKETS:
+        members = alive = np.arange(begun, begun + sizes[0])
+        ended = np.zeros(sizes[0], int)
+        for rung, ends in enumerate(to[:-1]):
+            order = loss[alive, counting(alive, ends)].mean(axis=1).argsort(kind="stable")
+            loss[alive[order[sizes[rung + 1] :]], ends:] = math.nan
+            alive = alive[order[: sizes[rung + 1]]]
+            ended[alive - begun] = rung + 1
+        brackets.append(Rungs(members.tolist(), ended.tolist(), to, sizes))
+        begun += sizes[0]
+    wrong[np.isnan(loss)] = math.nan
+    full = np.flatnonzero(np.isfinite(loss[:searched, -1, 0]))
+    cold = np.arange(searched, everyone)
+    best = []
+    for rows in (full, cold):
+        at = counting(rows, last)
+        pick = loss[rows, at].mean(axis=1).argmin()
+        best.append((rows[pick], at[pick]))
+    said = [1 - wrong[row, e].mean() for row, e in best]
+    true = [NormalDist().cdf(edge[row, e] / math.sqrt(1 - world.seed)) for row, e in best]
+    at, (row, e) = counting(full, last), best[1]
+    one = Rungs(range(frozen), [0] * frozen, [last], [frozen])
+    return Hyperband(
+        winner=Candidates(loss[:searched], wrong[:searched], brackets),
+        baseline=Candidates(loss[searched:], wrong[searched:], [one]),
+        chosen=(int(best[0][0]), int(best[1][0]) - searched),
+        said=said[0] - said[1],
+        true=true[0] - true[1],
+        full_loss=loss[full, at],
+        full_right=wrong[full, at] < 0.5,
+        baseline_right=wrong[row, e] < 0.5,
     )
 
 

@@ -16,6 +16,7 @@ from tuner.evidence.paired import compare, corrected_resampled
 from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
 from tuner.report import figures, page, style, tables
+from tuner.report.verdict import ground
 from tuner.report.verdict import sides as tables_of
 from tuner.store import held_out
 from tuner.store.store import Confirms, EpochRow, Store, TrialRow
@@ -162,6 +163,28 @@ def test_seeds_too_many_on_one_side_do_not_stand_for_those_that_the_other_lacks(
     confirm(database, {"winner": right(0.9, 6, draw), "baseline": right(0.8, 4, draw)})
     found = Results.open(database).findings()
     assert (found.kind, found.sentence, found.seeds) == ("open", OPEN, 4)
+
+
+def test_what_the_verdict_stands_for_is_said_and_under_a_leak_not_that_no_trial_saw_an_image(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    for leak in (False, True):
+        database = make_study(tmp_path / str(leak), FINISHED)
+        confirm(database, {"winner": right(0.9, 5, draw), "baseline": right(0.8, 5, draw)})
+        with Store(database) as store, store.transaction():
+            spec = FINISHED.spec().override({"data.allow_leak": leak})
+            store.set_meta(spec=spec.to_dict())
+        said = ground(Results.open(database).findings())
+        assert ("no trial ever saw" in said) is not leak and ("may have seen" in said) is leak
+        assert "for this training set and this search" in said
+
+
+def test_the_expected_best_counts_failed_trials_and_names_its_epochs(tmp_path: Path) -> None:
+    results = Results.open(make_study(tmp_path, FINISHED))
+    found, trials = results.findings().selection, results.trials()
+    assert found is not None
+    first = trials[(trials["rung"] == 0) & (trials["bracket"] == trials["bracket"].max())]
+    assert (first["status"] == "failed").any(), "the made study has one"
+    assert len(found.expected_best) == len(first) and found.expected_after == first["last_epoch"].max()
 
 
 def test_a_study_without_confirmation_is_open_and_says_what_choosing_cost(tmp_path: Path) -> None:

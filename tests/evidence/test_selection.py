@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from evidence.fake_trainer import World, search
+from evidence.fake_trainer import World, hyperband, search
 
 from tuner.evidence.metrics import score, weighted
-from tuner.evidence.selection import expected_best, selection_cost
+from tuner.evidence.selection import Candidates, expected_best, once, selection_cost
 from tuner.store.ranking import SCORED, metric_key
+
+
+def alone(right: np.ndarray) -> Candidates:
+    """A baseline that was not chosen."""
+    return once(np.ones((1, len(right))), right[None], lambda bags: np.ones((len(bags), 1, 1)))
 
 
 @pytest.mark.parametrize("objective", ["val_loss", "val_accuracy"])
@@ -20,9 +26,9 @@ def test_the_winner_is_the_one_the_study_would_choose(objective: str) -> None:
     for _ in range(50):
         loss, right = rng.integers(1, 4, (6, 8)).astype(float), rng.random((6, 8)) < 0.5
         keys = [metric_key(objective, x.sum(), r.sum()) for x, r in zip(loss, right, strict=True)]
-        found = selection_cost(loss, right, right[0], objective, rng, draws=5)
+        found = selection_cost(once(loss, right), alone(right[0]), objective, rng, draws=5)
         assert found.winner == min(range(6), key=lambda row: (keys[row], row))
-        assert found.accuracy_said == right[found.winner].mean()
+        assert found.accuracy_said == pytest.approx(right[found.winner].mean())
 
 
 @pytest.mark.parametrize("objective", SCORED)
@@ -35,22 +41,22 @@ def test_by_another_objective_too(objective: str) -> None:
         loss, right = -np.log(chances[:, np.arange(12), labels]), chances.argmax(axis=2) == labels
 
         def scores(bags: np.ndarray, chances: np.ndarray = chances, labels: np.ndarray = labels) -> np.ndarray:
-            return np.stack([weighted(objective, one, labels, bags) for one in chances], axis=1)
+            return np.stack([weighted(objective, one, labels, bags) for one in chances], axis=1)[..., None]
 
-        found = selection_cost(loss, right, right[0], objective, rng, draws=20, scores=scores)
+        found = selection_cost(once(loss, right, scores), alone(right[0]), objective, rng, draws=20)
         keys = [
             metric_key(objective, x.mean(), r.mean(), score(objective, c, labels))
             for x, r, c in zip(loss, right, chances, strict=True)
         ]
         assert keys[found.winner][0] == min(keys)[0]
         assert keys[found.winner][1] == pytest.approx(min(keys)[1])
-        assert found.accuracy_said == right[found.winner].mean()
+        assert found.accuracy_said == pytest.approx(right[found.winner].mean())
 
 
 def test_one_configuration_was_not_chosen_and_costs_nothing() -> None:
     rng = np.random.default_rng(1)
     right, baseline = rng.random((1, 200)) < 0.8, rng.random(200) < 0.7
-    found = selection_cost(rng.random((1, 200)), right, baseline, "val_loss", rng)
+    found = selection_cost(once(rng.random((1, 200)), right), alone(baseline), "val_loss", rng)
     assert found.accuracy == pytest.approx(found.accuracy_said, abs=0.005)
     assert found.difference == pytest.approx(found.difference_said, abs=0.005)
     assert found.difference_low < found.difference < found.difference_high
@@ -63,7 +69,9 @@ def test_the_lead_of_the_best_among_equals_is_taken_back(objective: str) -> None
     for _ in range(60):
         # epochs=1: the rows are all that was looked at; the baseline was not chosen
         study = search(rng, World(0.4, 0.4), validation=60, epochs=1, baselines=1)
-        found = selection_cost(study.stored_loss, study.stored, study.stored_baseline, objective, rng, draws=300)
+        found = selection_cost(
+            once(study.stored_loss, study.stored), alone(study.stored_baseline), objective, rng, draws=300
+        )
         said.append(found.difference_said)
         corrected.append(found.difference)
     error = np.std(corrected) / math.sqrt(60)
@@ -76,7 +84,7 @@ def test_a_true_lead_stays() -> None:
     right = rng.random((20, 300)) < 0.6
     right[7] = rng.random(300) < 0.9
     loss = np.where(right, 0.2, 1.5)
-    found = selection_cost(loss, right, rng.random(300) < 0.6, "val_loss", rng)
+    found = selection_cost(once(loss, right), alone(rng.random(300) < 0.6), "val_loss", rng)
     assert found.winner == 7
     assert found.difference == pytest.approx(found.difference_said, abs=0.01)
 
@@ -87,19 +95,65 @@ def test_draws_come_from_the_generator_and_failed_rows_never_win() -> None:
     loss[0, 0] = math.nan
     right[0] = True
     for objective in ("val_loss", "val_accuracy"):
-        first = selection_cost(loss, right, right[1], objective, np.random.default_rng(5))
-        assert first == selection_cost(loss, right, right[1], objective, np.random.default_rng(5))
+        first = selection_cost(once(loss, right), alone(right[1]), objective, np.random.default_rng(5))
+        assert first == selection_cost(once(loss, right), alone(right[1]), objective, np.random.default_rng(5))
         assert first.winner != 0 and first.accuracy < 1
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+def test_the_whole_choice_on_all_images_is_the_studys_own(checkpoint: str) -> None:
+    """Epochs, rungs and the best of those that got to the end."""
+    rng = np.random.default_rng(8)
+    for _ in range(20):
+        study = hyperband(rng, World(0.4, 0.4), validation=40, checkpoint=checkpoint)
+        found = selection_cost(study.winner, study.baseline, "val_loss", rng, draws=5, checkpoint=checkpoint)
+        assert found.winner == study.chosen[0]
+        assert found.difference_said == pytest.approx(study.said)
+
+
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+def test_a_bag_on_which_the_objective_has_no_value_is_chosen_on_by_loss(checkpoint: str) -> None:
+    """As AUC where one of two classes is missing: on every second bag."""
+    rng = np.random.default_rng(12)
+    study = hyperband(rng, World(0.4, 0.4), validation=30, checkpoint=checkpoint)
+    undefined = [
+        replace(side, scores=lambda bags: np.where(bags[:, :1, None] > 0, 0.5, np.nan))
+        for side in (study.winner, study.baseline)
+    ]
+    by_loss = selection_cost(*undefined, "val_auc", rng, draws=100, checkpoint=checkpoint)
+    assert by_loss.winner == study.chosen[0], "all equal, loss decides"
+    assert np.isfinite([by_loss.difference, by_loss.difference_low, by_loss.difference_high]).all()
+
+
+@pytest.mark.parametrize("heads", [9, 0])
+def test_with_rungs_epochs_and_a_chosen_baseline_equals_come_out_as_equals(heads: int) -> None:
+    """Against the best of nine heads and logistic regression, and against that alone, which nothing flatters."""
+    rng, said, corrected, one_sided = np.random.default_rng(9), [], [], []
+    for _ in range(100):
+        study = hyperband(rng, World(0.4, 0.4), validation=100, heads=heads)
+        found = selection_cost(study.winner, study.baseline, "val_loss", rng, draws=200)
+        said.append(study.said - study.true)
+        corrected.append(found.difference - study.true)
+        # as it was: among those that reached the end, at the epoch that counted, against the baseline that was chosen
+        full = once(study.full_loss, study.full_right)
+        one_sided.append(selection_cost(full, alone(study.baseline_right), "val_loss", rng, draws=200).difference)
+    error = 1.96 * np.std(corrected) / math.sqrt(100)
+    assert error < 0.01
+    assert abs(np.mean(corrected)) < 0.003 + error
+    assert abs(np.mean(one_sided) - np.mean(corrected)) > 0.015
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     rng = np.random.default_rng(0)
+    one = once(np.ones((2, 3)), np.ones((2, 3), dtype=bool))
     with pytest.raises(ValueError, match="left out"):
-        selection_cost(np.ones((2, 1)), np.ones((2, 1), dtype=bool), np.ones(1, dtype=bool), "val_loss", rng)
+        selection_cost(*[once(np.ones((2, 1)), np.ones((2, 1), dtype=bool))] * 2, "val_loss", rng)
     with pytest.raises(ValueError, match="expected"):
-        selection_cost(np.ones((2, 3)), np.ones((2, 3), dtype=bool), np.ones(2, dtype=bool), "val_loss", rng)
+        selection_cost(one, alone(np.ones(2, dtype=bool)), "val_loss", rng)
+    with pytest.raises(ValueError, match="expected"):
+        once(np.ones((2, 3)), np.ones((2, 2), dtype=bool))
     with pytest.raises(ValueError, match="objective"):
-        selection_cost(np.ones((2, 3)), np.ones((2, 3), dtype=bool), np.ones(3, dtype=bool), "loss", rng)
+        selection_cost(one, one, "loss", rng)
 
 
 def test_the_expected_best_is_the_mean_over_all_subsets() -> None:

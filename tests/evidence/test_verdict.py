@@ -57,7 +57,9 @@ def test_the_sentence_has_the_evidence() -> None:
 
 def test_images_that_chose_the_winner_make_it_exploratory() -> None:
     found = verdict(FOUND, exploratory=True)
-    assert found.kind == "gain" and found.exploratory
+    assert found.kind == "looks better" and found.exploratory, "a gain is nothing that they could show"
+    worse = replace(FOUND, difference=-FOUND.difference, low=-FOUND.high, high=-FOUND.low)
+    assert verdict(worse, exploratory=True).kind == "looks worse" and verdict(worse).kind == "loss"
     assert found.sentence.startswith("The winner looks better")
     assert "400 validation images" in found.sentence
     assert "these images chose the winner" in found.sentence and "not a test" in found.sentence

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli.cli_programs import process
+from cli.cli_programs import forked
 from export.exporting import Case, elsewhere, model_of
 from image_files import image_file, pixels
 from search.studies import make, search, spec
 
 from tuner import Study
+from tuner.backbones.architecture import architecture
 from tuner.errors import ExportError, UsageError
 from tuner.evidence.recommendation import exported
 from tuner.evidence.results import Results
@@ -36,7 +37,7 @@ from tuner.store.folder import StudyFolder
 pytestmark = pytest.mark.timeout(600)  # one fixture makes everything
 
 NAMES = ("Zürich", "<script>", "日本 \"quoted\" & 'all'")
-KERAS = ["three classes, pad", "baseline, squash"]
+KERAS = ["three classes, pad", "baseline, squash", "several cuts, crop"]
 OTHERS = {"savedmodel": "model", "onnx": "model.onnx", "litert": "model.tflite"}
 MIRRORED = [KERAS[0], "savedmodel", "onnx"]
 """Those that average over an image and its mirror image, by themselves."""
@@ -72,17 +73,21 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 
 @pytest.fixture(scope="module")
-def cases(finished: StudyFolder, three: StudyFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    """Frozen and with trained layers, each way of resizing, plain or mirrored, every format: checked by one process."""
+def cases(
+    finished: StudyFolder, three: StudyFolder, several: StudyFolder, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Case]:
+    """Frozen, by regression on several cuts and with trained layers, each way of resizing, plain or mirrored, every
+    format: checked by one process."""
     place = tmp_path_factory.mktemp("exports")
     squash = make(place / "squash")
     short = {"search__max_epochs": 1, "search__factor": 2}
     search(squash, spec(**short, data__resize="squash", space__unfrozen_layers=0), confirm=False)
     (place / "squash.keras").write_bytes(b"an older model")
-    folders = dict.fromkeys(MIRRORED, three) | {KERAS[1]: squash, "litert": finished}
+    folders = dict.fromkeys(MIRRORED, three) | {KERAS[1]: squash, KERAS[2]: several, "litert": finished}
     models = {
         KERAS[0]: model_of(three, place / "new folder" / "three.keras"),
         KERAS[1]: model_of(squash, place / "squash.keras", baseline=True),
+        KERAS[2]: model_of(several, place / "several.keras", baseline=True),
     }
     for name in HERE:
         target = place / OTHERS[name]
@@ -169,7 +174,7 @@ def test_the_cases_are_what_they_are_called(cases: dict[str, Case]) -> None:
     depths = [dict(case.results.ranking(None).set_index("id")["unfrozen_layers"]) for case in cases.values()]
     ids = [case.exported.configuration for case in cases.values()]
     assert [depth[id] for depth, id in zip(depths[:2], ids[:2], strict=True)] == [10, 0]
-    assert [id[0] for id in ids] == ["c", "b", *("c" for _ in HERE)]
+    assert ids[2] == "cuts" and [id[0] for id in ids] == ["c", "b", "c", *("c" for _ in HERE)]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -247,6 +252,14 @@ def test_what_is_said_is_true(name: str, cases: dict[str, Case]) -> None:
     assert not list(exported.path.parent.glob(".*")), "no part is left beside it"
 
 
+def test_the_head_of_several_cuts_is_as_wide_as_they_are_together(cases: dict[str, Case]) -> None:
+    case, network = cases[KERAS[2]], architecture(image_size=32)
+    cuts = str(case.results.hyperparameters("cuts")["cuts"]).split(", ")
+    width = sum(network.shape(cut)[-1] for cut in cuts)
+    assert len(cuts) > 1 and case.candidate.model.get_layer("head_logits").kernel.shape == (width, 1)
+    assert case.exported.correct == 8
+
+
 @pytest.mark.parametrize("name", EVERY[-2:])
 def test_predict_says_what_the_trial_said(name: str, cases: dict[str, Case]) -> None:
     """From the files, in one batch and one by one, through our own decoder."""
@@ -276,7 +289,7 @@ def test_what_is_stored_is_the_mean_of_two_plain_passes(cases: dict[str, Case]) 
     assert np.abs((one + other) / 2 - case.expected).max() < 1e-4 < 1e-3 < np.abs(one - other).max()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [name for name in EVERY if name != KERAS[2]])  # told by brightness, either way round
 def test_a_file_that_averages_says_the_same_of_a_mirror_image_and_is_no_larger(
     name: str, cases: dict[str, Case]
 ) -> None:
@@ -309,7 +322,7 @@ def test_a_refit_is_the_same_from_both_doors_and_trains_as_long_as_the_folds_too
     assert winner is not None
     assert len(folds) == 2 and median_epoch(folds) != winner["best_epoch"], "else this study shows nothing"
 
-    done = process("best", three.root, "--export", "cli.keras", "--winner", "--refit", cwd=tmp_path)
+    done = forked("best", three.root, "--export", "cli.keras", "--winner", "--refit", cwd=tmp_path)
     assert done.code == 0, done.text
     assert "no image is left to judge it by" in done.text and "Its model card is cli.keras.card.md." in done.text
     use, card = results.recommendation(), card_path(tmp_path / "cli.keras").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,18 @@ def search(
     return events
 
 
+def own_cache(place: Path) -> Path:
+    """A cache for one test, without images and features; the random weights that other tests calibrated are linked."""
+
+    def link(source: str, target: str) -> None:
+        (os.link if source.endswith(".npz") else shutil.copy2)(source, target)
+
+    if (known := Path(os.environ["TLSTUDY_CACHE"]) / "weights").exists():
+        hidden = shutil.ignore_patterns(".*")  # what another process is just making
+        shutil.copytree(known, place / "weights", copy_function=link, ignore=hidden)
+    return place
+
+
 def facts(folder: StudyFolder) -> dict[str, Any]:
     """Everything in the database that is a result: no times, no attempts."""
     queries = {
@@ -70,6 +84,7 @@ def facts(folder: StudyFolder) -> dict[str, Any]:
         "best_epoch, reason FROM trials ORDER BY id",
         "epochs": "SELECT configuration, epoch, trial, loss, accuracy, val_loss, val_accuracy, images, score "
         "FROM epochs ORDER BY configuration, epoch",
+        "losses": "SELECT configuration, epoch, losses FROM epochs ORDER BY configuration, epoch",
         "predictions": "SELECT configuration, epoch, probabilities FROM predictions ORDER BY configuration",
         "checkpoints": "SELECT configuration, role, epoch, sha256 FROM checkpoints ORDER BY configuration, role",
         "draws": "SELECT * FROM draws ORDER BY number",

@@ -16,7 +16,7 @@ from faults import costless
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import image_file
-from search.studies import facts, make, search, spec
+from search.studies import facts, make, own_cache, search, spec
 
 from tuner.artifacts.entries import Artifacts
 from tuner.backbones.architecture import architecture
@@ -49,7 +49,7 @@ class Done:
     """A search in a cache of its own, planned before and after, and what it had to do."""
 
     def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
-        self.folder, self.cache = make(root / "study"), root / "cache"
+        self.folder, self.cache = make(root / "study"), own_cache(root / "cache")
         patch.setenv("TLSTUDY_CACHE", str(self.cache))
         self.before = plan(self.folder, question())
         self.decoded = self.passes = 0
@@ -103,7 +103,7 @@ def test_a_search_draws_and_computes_each_view_once_and_a_plan_told_what_they_ta
 def test_stopped_and_with_an_empty_cache_it_comes_to_the_same(
     done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TLSTUDY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TLSTUDY_CACHE", str(own_cache(tmp_path / "cache")))
     folder, stop, epochs = make(tmp_path / "study"), threading.Event(), list[Event]()
 
     def fitting(event: Event) -> None:

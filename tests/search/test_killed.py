@@ -11,7 +11,7 @@ import forks
 import pytest
 from search import killing
 from search.canary import heard, singing
-from search.studies import count, facts, make, search
+from search.studies import count, facts, make, own_cache, search
 
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
@@ -24,14 +24,15 @@ def test_killed_again_and_again_the_result_is_the_uninterrupted_one(
     finished: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While features are computed, inside a transaction and, from outside, when the store shows the searched trials'
-    epochs; with a cache of its own, so that everything is made anew."""
-    monkeypatch.setenv("TLSTUDY_CACHE", str(tmp_path / "cache"))
+    epochs; with a cache of its own, so that features are made anew."""
+    cache = str(own_cache(tmp_path / "cache"))
+    monkeypatch.setenv("TLSTUDY_CACHE", cache)
     folder = make(tmp_path / "killed")
     points = [
         ("Progress features", 1),
         ("inside the transaction that ends a trial", 5),
     ]
-    done, said, cache = [0], tmp_path / "said", str(tmp_path / "cache")
+    done, said = [0], tmp_path / "said"
 
     def start(kind: str, number: int) -> Any:
         return forks.start(killing.search, str(folder.root), kind, number, said=said, TLSTUDY_CACHE=cache)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from search.studies import make, search, spec
+from search.studies import make, own_cache, search, spec
 
 from tuner.artifacts.entries import Artifacts
 from tuner.backbones.architecture import architecture
@@ -67,7 +67,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
             stop.set()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TLSTUDY_CACHE", str(root / "cache"))
+        patch.setenv("TLSTUDY_CACHE", str(own_cache(root / "cache")))
         listed = sorted(folder.root.rglob("*"))
         before = plan(folder, spec())
         both = (listed, sorted(folder.root.rglob("*")))

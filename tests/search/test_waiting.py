@@ -10,7 +10,7 @@ from typing import Any
 import forks
 import pytest
 from search import waiting
-from search.studies import make
+from search.studies import make, own_cache
 
 
 @pytest.fixture
@@ -19,6 +19,7 @@ def place(tmp_path: Path) -> Path:
     make(tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     (tmp_path / "meeting").mkdir()
+    own_cache(tmp_path / "cache")
     return tmp_path
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from training.trials import run
@@ -15,7 +18,7 @@ from tuner.images.folds import stratified_folds
 from tuner.spec.configuration import LOGISTIC
 from tuner.spec.rules import rules_of
 from tuner.training import logistic
-from tuner.training.network import probabilities
+from tuner.training.network import log_loss, probabilities
 from tuner.training.newton import Problem, Rows
 from tuner.training.trial import TrialSpec
 
@@ -251,8 +254,29 @@ def test_a_strength_is_judged_by_images_whose_views_no_fold_has_seen() -> None:
     assert np.array_equal(parts, task(y, 2).folds()), "the folds are those of the images"
     with threadpool_limits(1, user_api="blas"):
         rows = Rows.of(scaled(x).astype(np.float64))
-        strength, _, (loss, *_) = logistic.choose(rows, asked, parts)
-    assert loss > 0.9 * np.log(2) and strength <= 1e-2, "nothing is learnt of images that are left out"
+        strength, _, (loss, *_), left_out = logistic.choose(rows, asked, parts)
+    assert left_out == loss > 0.9 * np.log(2) and strength <= 1e-2, "nothing is learnt of images that are left out"
     weights = asked.problem(rows, parts).weights.reshape(5, 60, 5)
     assert np.array_equal(weights[1:] > 0, np.broadcast_to(parts[:, None] != np.arange(5), (4, 60, 5)))
     assert not weights[0].any()
+
+
+@given(classes=st.integers(2, 4), scale=st.floats(0.01, 20), left_out=st.floats(0.01, 3), seed=st.integers(0, 99))
+def test_confidence_is_what_makes_it_as_sure_as_of_other_images(
+    classes: int, scale: float, left_out: float, seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    labels = np.arange(30) % classes
+    x = (np.eye(classes)[labels] + draw.normal(0, 0.3, (30, classes))).astype(np.float32)
+    kernel = (np.eye(classes) * scale)[:, :: 1 if classes > 2 else -1][:, : classes if classes > 2 else 1]
+    fit = logistic.Fit(kernel.astype(np.float32), np.zeros(kernel.shape[1], np.float32), 1.0, 5, left_out)
+    logits, sure = fit.logits(x), fit.confidence(x, labels)
+    least = logistic.LEAST_SURE
+    assert least <= sure <= 1
+    if log_loss(logits, labels) >= left_out:
+        assert sure == 1
+    else:
+        assert log_loss(sure * logits, labels) == pytest.approx(
+            min(left_out, log_loss(least * logits, labels)), rel=1e-3
+        )
+    assert replace(fit, left_out=None).confidence(x, labels) == 1

@@ -53,7 +53,7 @@ def _columns(row: type[Trial | Epoch]) -> tuple[str, ...]:
 
 
 TRIAL_COLUMNS = _columns(Trial)
-EPOCH_COLUMNS = (*(name for name in _columns(Epoch) if name != "score"), *NAMES)
+EPOCH_COLUMNS = (*(name for name in _columns(Epoch) if name not in ("score", "losses")), *NAMES)
 CONFIGURATION_COLUMNS = (
     "id",
     "kind",

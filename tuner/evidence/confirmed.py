@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,11 +26,12 @@ from tuner.evidence.findings import (
 )
 from tuner.evidence.metrics import weighted
 from tuner.evidence.paired import Comparison, compare, corrected_resampled
-from tuner.evidence.selection import expected_best, selection_cost
+from tuner.evidence.selection import Candidates, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
 from tuner.evidence.verdict import Verdict, too_few_seeds, verdict
 from tuner.spec.seeds import generator
+from tuner.store.losses import packed, unpacked
 from tuner.store.ranking import Rule, best_of, value_of
 from tuner.store.tables import Confirmation, Epoch, HeldOut, Tables
 
@@ -49,14 +51,14 @@ class Judged:
         return len(self.right) + self.failed
 
 
-def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: list[Any]) -> Findings:
+def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: list[Any], frozen: list[Any]) -> Findings:
     """The verdict and its evidence. `ranking`: the searched configurations, best first; `baselines`: the rows of the
-    better baseline and of the other one.
+    better baseline and of the other one; `frozen`: all that could have been one, best first.
 
     `kind` is "open" as long as the confirmation has not ended for the present winner and baseline.
     """
     plan, margin, ground = tables.meta.get("confirmation", {}), study.spec.confirm.margin, study.ground
-    chosen = selection(tables, study, ranking, baselines[0]) if baselines and len(ranking) else None
+    chosen = selection(tables, study, ranking, frozen) if baselines and len(ranking) else None
     if not _is_current(plan, ranking, baselines):
         return Findings("open", OPEN, tuple(selection_sentences(chosen)), ground, 0, 0, margin, selection=chosen)
     judged = [_judged(tables, study, side["name"], side["source"]) for side in plan["sides"]]
@@ -103,6 +105,7 @@ def _filled(
         folds,
         made,
         chosen,
+        study.spec.data.allow_leak,
     )
     sure = calibrated(tables, study, sides[0].configuration)
     lines = [] if sure is None else [sure.sentence(study.ground)]
@@ -199,34 +202,90 @@ def _rate(correct: int, n: int) -> Rate:
 # ---- what choosing cost ----
 
 
-def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baseline: Any) -> Selection | None:
-    """The bootstrap over the configurations that the winner was chosen among, and the expected best of n of them.
+def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: Sequence[Any]) -> Selection | None:
+    """The bootstrap over the whole choice of winner and baseline, and the expected best of n configurations. `ranking`:
+    the searched ones, best first; `baselines`: all frozen ones, the chosen one first.
 
     None while there is nothing to choose from, one image has none to leave out, or predictions are missing.
     """
     rows = [row for row in ranking.to_dict(orient="records") if usable(row)]
-    full = [row for row in rows if row["full"]] or rows
-    truth = np.array(study.val_labels)
-    chances = [shares(tables, study, str(row["id"])) for row in sorted(full, key=lambda row: int(row["number"]))]
-    frozen = shares(tables, study, str(baseline["id"]))
-    if len(full) < 2 or frozen is None or any(c is None for c in chances) or len(truth) < 2:
+    full = [row for row in rows if row["full"]]
+    sides = [_candidates(tables, study, rows if full else [], rows), _candidates(tables, study, [], baselines)]
+    if len(full or rows) < 2 or study.validation < 2 or sides[0] is None or sides[1] is None:
         return None
-    said = np.stack([c for c in chances if c is not None])
-    with np.errstate(divide="ignore"):
-        loss = -np.log(said[:, np.arange(len(truth)), truth].astype(np.float64))
-    draw, objective = generator(study.spec.search.seed, "what choosing cost"), study.rule.objective
-    found = selection_cost(
-        np.minimum(loss, 100.0),
-        said.argmax(axis=2) == truth,
-        frozen.argmax(axis=1) == truth,
-        objective,
-        draw,
-        scores=lambda bags: np.stack([weighted(objective, one, truth, bags) for one in said], axis=1),
-    )
+    draw, rule = generator(study.spec.search.seed, "what choosing cost"), study.rule
+    found = selection_cost(sides[0][0], sides[1][0], rule.objective, draw, checkpoint=rule.checkpoint)
     if not found.draws:
         return None
-    corrected = Interval(found.difference, found.difference_low, found.difference_high, "bootstrap bias-corrected")
-    return Selection(found.difference_said, corrected, found.draws, _expected(tables, study.rule))
+    method = "bootstrap bias-corrected"
+    if not (sides[0][1] and sides[1][1]):
+        method += "; epochs as they were chosen, since an earlier version did not record what each said"
+    said = (rows[0]["correct"] - baselines[0]["correct"]) / study.validation
+    corrected = Interval(found.difference, found.difference_low, found.difference_high, method)
+    return Selection(float(said), corrected, found.draws, *_expected(tables, study.rule))
+
+
+def _candidates(
+    tables: Tables, study: Study, searched: Sequence[Any], rows: Sequence[Any]
+) -> tuple[Candidates, bool] | None:
+    """One side's configurations with all their epochs, and whether what each epoch said is recorded; `searched`: those
+    that went through rungs. None where predictions are missing.
+    """
+    order = sorted(rows, key=lambda row: (str(row["kind"]) == "logistic", int(row["number"])))
+    names = [str(row["id"]) for row in order]
+    chances = [shares(tables, study, name) for name in names]
+    said = [c for c in chances if c is not None]
+    if not names or len(said) < len(names):
+        return None
+    epochs: dict[str, list[Epoch]] = {name: [] for name in names}
+    for e in tables.epochs:
+        if e.configuration in epochs and e.val_loss is not None and e.val_accuracy is not None:
+            epochs[e.configuration].append(e)
+    truth, last = np.array(study.val_labels), max((e.epoch for each in epochs.values() for e in each), default=1)
+    loss, wrong = np.full((2, len(names), last, len(truth)), math.nan, np.float32)
+    shift, recorded = np.zeros((len(names), last)), True
+    for i, name in enumerate(names):
+        counts = tables.predictions[name].epoch
+        at = next((e for e in epochs[name] if e.epoch == counts), None)
+        plain = unpacked(packed(said[i], truth))
+        for e in epochs[name]:
+            known = e.losses is not None and len(e.losses) == 2 * len(truth)
+            mine = unpacked(e.losses) if e.losses is not None and known else plain
+            loss[i, e.epoch - 1], wrong[i, e.epoch - 1] = mine
+            if at is None or e is at:
+                continue
+            if not known:  # as the epoch that counts, moved to this one's mean
+                recorded = False
+                loss[i, e.epoch - 1] += (e.val_loss or 0.0) - (at.val_loss or 0.0)
+                wrong[i, e.epoch - 1] -= (e.val_accuracy or 0.0) - (at.val_accuracy or 0.0)
+            shift[i, e.epoch - 1] = (e.score or 0.0) - (at.score or 0.0)
+    objective = study.rule.objective
+
+    def scores(bags: NDArray[np.float64]) -> NDArray[np.float64]:
+        at = np.stack([weighted(objective, one, truth, bags) for one in said], axis=1)
+        return at[..., None] + shift
+
+    brackets = _rungs(tables, names, study.spec.search.max_epochs) if searched else []
+    if not brackets:
+        brackets = [Rungs(range(len(names)), [0] * len(names), [last], [len(names)])]
+    return Candidates(loss, wrong, brackets, scores), recorded
+
+
+def _rungs(tables: Tables, names: Sequence[str], most: int) -> list[Rungs]:
+    """The brackets in which some of these configurations reached the `most` epochs."""
+    rows, found = {name: i for i, name in enumerate(names)}, []
+    ran: dict[tuple[Any, Any], dict[int, dict[int, int]]] = {}  # bracket -> rung -> row -> to which epoch
+    for trial in tables.trials.values():
+        if trial.configuration in rows and trial.rung is not None and trial.status == "COMPLETED":
+            rungs = ran.setdefault((trial.iteration, trial.bracket), {})
+            rungs.setdefault(trial.rung, {})[rows[trial.configuration]] = trial.last_epoch
+    for rungs in ran.values():
+        order, members = sorted(rungs), sorted(rungs[min(rungs)])
+        to, sizes = [max(rungs[r].values()) for r in order], [len(rungs[r]) for r in order]
+        if to[-1] >= most:
+            ended = [max(i for i, r in enumerate(order) if row in rungs[r]) for row in members]
+            found.append(Rungs(members, ended, to, sizes))
+    return found
 
 
 def shares(tables: Tables, study: Study, configuration: str) -> NDArray[np.float32] | None:
@@ -240,24 +299,27 @@ def shares(tables: Tables, study: Study, configuration: str) -> NDArray[np.float
     return np.frombuffer(found.probabilities, dtype="<f4").reshape(shape)
 
 
-def _expected(tables: Tables, rule: Rule) -> tuple[tuple[int, float], ...]:
-    """Of the bracket that draws most configurations, after its first rung: later rungs hold survivors only. Accuracies,
-    or the objective's values where that is neither loss nor accuracy.
+def _expected(tables: Tables, rule: Rule) -> tuple[tuple[tuple[int, float], ...], int]:
+    """Of the bracket that draws most configurations, after its first rung, and its epochs: later rungs hold survivors
+    only. Accuracies, or the objective's values where that is neither loss nor accuracy; a failed trial counts as worst.
     """
-    trials = [t for t in tables.trials.values() if t.rung == 0 and t.status == "COMPLETED"]
+    trials = [t for t in tables.trials.values() if t.rung == 0 and t.status in ("COMPLETED", "FAILED")]
     if not trials:
-        return ()
+        return (), 0
     drawn = Counter((t.iteration, t.bracket) for t in trials)
     most = max(sorted(drawn), key=lambda bracket: drawn[bracket])
     measured = Rule(rule.scored or "val_accuracy", rule.checkpoint)
     epochs: dict[str, list[Epoch]] = {}
-    last = {t.configuration: t.last_epoch for t in trials if (t.iteration, t.bracket) == most}
+    here = [t for t in trials if (t.iteration, t.bracket) == most]
+    last = {t.configuration: t.last_epoch for t in here if t.status == "COMPLETED"}
     for e in tables.epochs:
         if e.epoch <= last.get(e.configuration, 0) and value_of(e, measured.objective) is not None:
             epochs.setdefault(e.configuration, []).append(e)
     counted = [best_of(rows, measured) for rows in epochs.values()]
     values = [v for e in counted if e is not None and (v := value_of(e, measured.objective)) is not None]
-    return tuple(enumerate((float(v) for v in expected_best(values, smaller=measured.smaller)), start=1))
+    values += [math.nan] * sum(t.status == "FAILED" for t in here)
+    best = [float(v) for v in expected_best(values, smaller=measured.smaller)] if last else []
+    return tuple(enumerate(best, start=1)), max(t.last_epoch for t in here)
 
 
 # ---- folds ----

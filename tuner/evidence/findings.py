@@ -15,6 +15,7 @@ OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy
 
 GROUNDS = {
     "test": "test images that no trial ever saw",
+    "leaky test": "test images, some of which trials may have seen (data.allow_leak)",
     "validation": "the validation images, which chose the winner",
 }
 """What the verdict is counted on, by `Findings.ground`. On "validation" a verdict is exploratory."""
@@ -83,12 +84,14 @@ class Selection:
     corrected: Interval  # the same, bootstrap bias-corrected
     draws: int
     expected_best: tuple[tuple[int, float], ...]  # (n, expected best accuracy, or other objective, of n)
+    expected_after: int = 0  # so many epochs
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The verdict: `kind` is "gain", "loss", "no difference", "too few images", "too few seeds" where so many failed
-    that nothing is concluded, or "open" while not confirmed.
+    """The verdict: `kind` is "gain", "loss" (on images that chose the winner "looks better", "looks worse"), "no
+    difference", "too few images", "too few seeds" where so many failed that nothing is concluded, or "open" while not
+    confirmed.
     """
 
     kind: str
@@ -107,6 +110,7 @@ class Findings:
     folds: Interval | None = None  # repeated cross-validation, where it was asked for
     folds_made: str = ""  # "5 folds, 2 times"
     selection: Selection | None = None
+    leaks: bool = False  # images were let stand in two splits (data.allow_leak)
 
     @property
     def exploratory(self) -> bool:

@@ -247,7 +247,7 @@ class Results:
         rule, rows = self.study.rule, []
         for epoch in self._tables.epochs:
             row = vars(epoch) | configurations.figures(epoch, rule) | {"kind": self._kind(epoch.configuration)}
-            del row["score"]
+            del row["score"], row["losses"]
             rows.append(row | dict(self.hyperparameters(epoch.configuration)))
         return configurations.table(rows, configurations.with_objective(configurations.EPOCH_COLUMNS, rule))
 
@@ -258,7 +258,11 @@ class Results:
     @cached_property
     def _findings(self) -> Findings:
         baselines = [row.to_dict() for row in self.baselines()]
-        return confirmed.findings(self._tables, self.study, self._ranking("search"), baselines)
+        kinds = (self._ranking(kind).to_dict(orient="records") for kind in configurations.BASELINES)
+        frozen = [row for rows in kinds for row in rows if configurations.usable(row)]
+        frozen = [row for row in frozen if row["full"]] or frozen
+        frozen.sort(key=lambda row: configurations.rank(row, self.study.rule))
+        return confirmed.findings(self._tables, self.study, self._ranking("search"), baselines, frozen)
 
     def _ranking(self, kind: str | None) -> pd.DataFrame:
         if kind not in self._rankings:

@@ -13,9 +13,52 @@ from tuner.evidence.paired import Floats, Right
 from tuner.store.ranking import SCORED, SMALLER
 
 DRAWS = 2000
+WORK = 4e9
+"""Multiplications of all draws together, above which fewer are drawn, but not under a tenth of `DRAWS`."""
+
+Looks = Floats | NDArray[np.float32]
 
 Scores = Callable[[Floats], Floats]
-"""Takes how often each image counts, (draws, images), and gives the objective's values, (draws, configurations)."""
+"""Takes how often each image counts, (draws, images), and gives the objective's values, (draws, configurations,
+epochs), or (draws, configurations, 1) for all epochs alike.
+"""
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """A bracket that was run: `members`, rows of the candidates; `ended`, the last rung each ended, from 0; of each
+    rung the epoch that it went `to` and its size, how many began it.
+    """
+
+    members: Sequence[int]
+    ended: Sequence[int]
+    to: Sequence[int]
+    sizes: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The configurations one of which was chosen, rows in the order that breaks ties.
+
+    `loss` and `wrong`: floats (configurations, epochs, images), what each said of each image after each epoch, NaN
+    where it was not trained; `scores`: values on bags of images, for an objective that is neither loss nor accuracy.
+    """
+
+    loss: Looks
+    wrong: Looks
+    brackets: Sequence[Rungs]
+    scores: Scores | None = None
+
+
+def once(loss: Floats, right: Right, scores: Scores | None = None) -> Candidates:
+    """Candidates that were looked at once, all together: (configurations, images) each."""
+    loss, right = np.asarray(loss, np.float64), np.asarray(right, bool)
+    if loss.ndim != 2 or loss.shape != right.shape or 0 in loss.shape:
+        raise ValueError(f"right: found {right.shape}, expected {loss.shape}, configurations by images")
+    rows = range(len(loss))
+    return Candidates(
+        loss[:, None], (~right).astype(np.float64)[:, None], [Rungs(rows, [0] * len(loss), [1], [len(loss)])], scores
+    )
 
 
 @dataclass(frozen=True)
@@ -39,52 +82,52 @@ class Selection:
 
 
 def selection_cost(
-    loss: Floats,
-    right: Right,
-    baseline: Right,
+    winner: Candidates,
+    baseline: Candidates,
     objective: str,
     rng: np.random.Generator,
     draws: int = DRAWS,
     confidence: float = 0.95,
-    scores: Scores | None = None,
+    checkpoint: str = "best",
 ) -> Selection:
     """Bootstrap bias-corrected comparison (Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018).
 
-    `loss` and `right`: (configurations, images), what each said of each image, rows in the order that breaks ties;
-    `baseline`: bool (images,); `objective`: the study's; `scores`: its values on bags of images, asked for one that is
-    neither loss nor accuracy. Each draw takes the images with replacement, chooses a winner on those in the bag by the
-    study's rule (objective, other metric, lower number), and judges it on those left out. A configuration with a loss
-    that is not finite ranks last under any objective.
+    Each draw takes the images with replacement and makes the study's whole choice again on those in the bag, on both
+    sides: the epoch that counts of each configuration (`checkpoint`: the best or the last), who goes on at each rung,
+    the best of those that got to the end, by the study's rule (objective, other metric, lower number). What it chose is
+    judged on the images left out. To choose again on one side alone, or at an epoch that was chosen on the same images,
+    would take back more luck than there was, or less.
 
-    The correction is for choosing among the rows given, and for the luck of images alone: a trained model with a lucky
-    seed is better on other images too, and only training it again takes that back. Where each row is already a
-    configuration's best epoch, chosen on the same images, that choice is not in it: give every epoch a row to have it
-    in. It leans to the pessimistic side, since a bag holds 63 % of the images, and its interval to the wide one, since
-    37 % are left out.
+    A configuration that the study stopped at a rung can go on in a bag. What it would have come to is taken from those
+    that did go on: their mean change of the metrics from rung to rung, and of accuracy their change in probits.
+
+    The correction is for the luck of images alone: a trained model with a lucky seed is better on other images too, and
+    only training it again takes that back. It leans to the pessimistic side, since a bag holds 63 % of the images, and
+    its interval to the wide one, since 37 % are left out. A configuration with a loss that is not finite ranks last.
     """
-    loss, right, baseline = np.asarray(loss, np.float64), np.asarray(right, bool), np.asarray(baseline, bool)
-    if loss.ndim != 2 or loss.shape != right.shape or baseline.shape != loss.shape[1:] or 0 in loss.shape:
-        raise ValueError(f"right: found {right.shape} and {baseline.shape}, expected {loss.shape} and {loss.shape[1:]}")
-    n = loss.shape[1]
+    n = winner.loss.shape[2]
+    if baseline.loss.shape[2] != n:
+        raise ValueError(f"baseline: found {baseline.loss.shape[2]} images, expected {n}")
+    draws = max(min(draws, round(WORK / (winner.loss.size + baseline.loss.size))), min(draws, DRAWS // 10))
     bags = _bags(n, draws, rng)
     if not len(bags):
         raise ValueError(f"images: found {n}, expected two or more, so that some can be left out")
-    chosen = _choose(loss, right, bags, objective, scores)
-    out = np.equal(bags, 0)
-    left = out.sum(axis=1)
-    accuracy = (out & right[chosen]).sum(axis=1) / left
-    difference = accuracy - (out & baseline).sum(axis=1) / left
-    winner = int(_choose(loss, right, np.ones((1, n)), objective, scores)[0])
+    weights = np.concatenate([np.ones((1, n)), bags])  # the first row is the study's own choice
+    out = np.concatenate([np.ones((1, n)), np.equal(bags, 0)])
+    chosen, accuracies = zip(
+        *(_chosen(side, weights, out, objective, checkpoint) for side in (winner, baseline)), strict=True
+    )
+    accuracy, difference = accuracies[0], accuracies[0] - accuracies[1]
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    (a_low, a_high), (d_low, d_high) = np.quantile(accuracy, ends), np.quantile(difference, ends)
+    (a_low, a_high), (d_low, d_high) = np.quantile(accuracy[1:], ends), np.quantile(difference[1:], ends)
     return Selection(
-        winner=winner,
-        accuracy_said=float(right[winner].mean()),
-        accuracy=float(accuracy.mean()),
+        winner=int(chosen[0][0]),
+        accuracy_said=float(accuracy[0]),
+        accuracy=float(accuracy[1:].mean()),
         accuracy_low=float(a_low),
         accuracy_high=float(a_high),
-        difference_said=float(right[winner].mean() - baseline.mean()),
-        difference=float(difference.mean()),
+        difference_said=float(difference[0]),
+        difference=float(difference[1:].mean()),
         difference_low=float(d_low),
         difference_high=float(d_high),
         draws=len(bags),
@@ -123,18 +166,82 @@ def _bags(n: int, draws: int, rng: np.random.Generator) -> Floats:
     return bags[np.equal(bags, 0).any(axis=1)]
 
 
-def _choose(loss: Floats, right: Right, bags: Floats, objective: str, scores: Scores | None = None) -> NDArray[np.intp]:
-    """The winner's row in each bag: the objective, the other metric, the lower number; see `tuner.store.ranking`."""
-    if objective not in ("val_loss", "val_accuracy") and (objective not in SCORED or scores is None):
+def _chosen(
+    side: Candidates, weights: Floats, out: Floats, objective: str, checkpoint: str
+) -> tuple[NDArray[np.intp], Floats]:
+    """The row that each draw chooses, and its accuracy on the images that `out` counts; (draws,) each."""
+    first, second = _metrics(side, weights, objective)
+    rows, draws = np.full(len(weights), -1), np.arange(len(weights))
+    best, epochs, group = np.full((2, len(weights)), math.inf), np.zeros_like(rows), np.full(len(weights), -1)
+    gains: list[tuple[float, float]] = []
+    for bracket in side.brackets:
+        members, ended, last = np.asarray(bracket.members), np.asarray(bracket.ended), len(bracket.to) - 1
+        alive = np.ones((len(weights), len(members)), bool)
+        values, reached, survived = np.zeros((2, *alive.shape)), [], ended == last
+        for rung, to in enumerate(bracket.to):
+            epoch = _counting(first[:, members, :to], second[:, members, :to], checkpoint)
+            at = np.stack([np.take_along_axis(x[:, members], epoch[..., None], 2)[..., 0] for x in (first, second)])
+            here = ended >= rung
+            # Who was stopped before changes as those did that were not; all of it counted on all images (draw 0).
+            change = (at[:, 0, here] - values[:, 0, here]).mean(axis=1) if rung else np.zeros(2)
+            values = np.where(here, at, values + change[:, None, None])
+            reached.append(1 - side.wrong[members[survived], epoch[0, survived]].mean())
+            if rung < last:
+                order = np.lexsort(np.where(alive, values, math.inf)[::-1], axis=-1)
+                alive = np.zeros_like(alive)
+                np.put_along_axis(alive, order[:, : bracket.sizes[rung + 1]], True, axis=1)
+        shown = np.where(alive, values, math.inf)
+        pick = np.lexsort(shown[::-1], axis=-1)[:, 0]
+        found = shown[:, draws, pick]
+        better = (rows < 0) | (found[0] < best[0]) | ((found[0] == best[0]) & (found[1] < best[1]))
+        better |= (found == best).all(axis=0) & (members[pick] < rows)
+        best, rows = np.where(better, found, best), np.where(better, members[pick], rows)
+        epochs = np.where(better, epoch[draws, pick], epochs)
+        group = np.where(better, np.where(survived[pick], -1, len(gains) + ended[pick]), group)
+        gains += [(before, reached[-1]) for before in reached]
+    wrong = side.wrong[rows, epochs]
+    accuracy = 1 - (out * wrong).sum(axis=1) / out.sum(axis=1)
+    for which, (before, after) in enumerate(gains):
+        stopped = group == which
+        if stopped.any():
+            accuracy[stopped] += _carried(float(accuracy[stopped].mean()), before, after, out.shape[1])
+    return rows, accuracy
+
+
+def _metrics(side: Candidates, weights: Floats, objective: str) -> tuple[Floats, Floats]:
+    """Objective and other metric on bags of images, smaller is better, (draws, configurations, epochs); infinite where
+    there is no epoch, or no number.
+    """
+    if objective not in ("val_loss", "val_accuracy") and (objective not in SCORED or side.scores is None):
         raise ValueError(f"objective: found {objective!r}, expected 'val_loss', 'val_accuracy' or one with scores")
-    failed = np.logical_not(np.isfinite(loss).all(axis=1))
-    losses = bags @ np.where(failed[:, None], 0, loss).T
-    wrongs = bags @ (~right).T.astype(np.float64)
-    losses[:, failed] = wrongs[:, failed] = math.inf
-    first, second = (losses, wrongs) if objective == "val_loss" else (wrongs, losses)
-    if objective in SCORED and scores is not None:
-        values = scores(bags) * (1 if objective in SMALLER else -1)
-        first = np.where(failed | np.isnan(values), math.inf, values)
-    tied = np.equal(first, first.min(axis=1, keepdims=True))
-    best = np.where(tied, second, math.inf).min(axis=1, keepdims=True)
-    return np.asarray(np.logical_and(tied, second == best).argmax(axis=1))
+    *shape, n = side.loss.shape
+    missing, total = np.logical_not(np.isfinite(side.loss).all(axis=2)), weights.sum(axis=1)[:, None, None]
+
+    def mean(of: Looks) -> Floats:
+        known = np.where(missing[..., None], of.dtype.type(0), of).reshape(-1, n)
+        sums: Floats = weights.astype(known.dtype) @ known.T
+        return np.where(missing, math.inf, sums.reshape(-1, *shape) / total)
+
+    loss, wrong = mean(side.loss), mean(side.wrong)
+    if objective in SCORED and side.scores is not None:
+        values = side.scores(weights) * (1 if objective in SMALLER else -1)
+        return np.where(missing | np.isnan(values), math.inf, values), loss
+    return (loss, wrong) if objective == "val_loss" else (wrong, loss)
+
+
+def _counting(first: Floats, second: Floats, checkpoint: str) -> NDArray[np.intp]:
+    """The epoch that counts of each configuration, (draws, configurations): the best or the last one trained."""
+    if checkpoint == "last":
+        trained = np.isfinite(second)  # an objective can be undefined on a bag, as AUC without one of two classes
+        return np.asarray(first.shape[2] - 1 - trained[..., ::-1].argmax(axis=2))
+    tied = np.equal(first, first.min(axis=2, keepdims=True))
+    best = np.where(tied, second, math.inf).min(axis=2, keepdims=True)
+    return np.asarray((tied & np.equal(second, best)).argmax(axis=2))
+
+
+def _carried(accuracy: float, before: float, after: float, n: int) -> float:
+    """What an accuracy at a rung would have gained by the end, by the mean accuracies of those that went on."""
+    from scipy.special import ndtr, ndtri
+
+    probit = [float(ndtri(np.clip(x, 0.5 / n, 1 - 0.5 / n))) for x in (accuracy, before, after)]
+    return float(ndtr(probit[0] + probit[2] - probit[1])) - accuracy

@@ -1,4 +1,4 @@
-"""The study's verdict on its winner: one of five kinds and one sentence that says no more than the data show."""
+"""The study's verdict on its winner: one of a few kinds and one sentence that says no more than the data show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Literal
 from tuner.evidence.paired import Comparison
 from tuner.evidence.power import COUNTLESS, images_range, needed_for
 
-Kind = Literal["gain", "loss", "no difference", "too few images", "too few seeds"]
+Kind = Literal["gain", "loss", "looks better", "looks worse", "no difference", "too few images", "too few seeds"]
+
+UNTESTED: dict[Kind, Kind] = {"gain": "looks better", "loss": "looks worse"}
+"""What a gain or a loss is called on images that chose the winner: nothing is shown by those."""
 
 MARGIN = 0.02
 """The smallest difference that is worth having, fixed before the test set is opened: 2 points."""
@@ -40,7 +43,8 @@ def verdict(found: Comparison, margin: float = MARGIN, exploratory: bool = False
       leave out zero: a difference that is more than luck and less than what was asked for, which the sentence says.
     - "too few images": everything else, also an interval above zero that leaves open whether the margin is reached.
 
-    `exploratory`: the images of the comparison chose the winner, or helped to, so that it looks better than it is.
+    `exploratory`: the images of the comparison chose the winner, or helped to, so that it looks better than it is; then
+    the first two kinds are "looks better" and "looks worse".
     """
     if not 0 < margin < 1:
         raise ValueError(f"margin: found {margin}, expected a share between 0 and 1, as 0.02 for 2 points")
@@ -51,7 +55,7 @@ def verdict(found: Comparison, margin: float = MARGIN, exploratory: bool = False
         sentence += _advice(found, margin, needed)
     if exploratory:
         sentence += "; these images chose the winner and flatter it, so this is exploratory and not a test"
-    return Verdict(kind, sentence + ".", margin, exploratory, needed)
+    return Verdict(UNTESTED.get(kind, kind) if exploratory else kind, sentence + ".", margin, exploratory, needed)
 
 
 def too_few_seeds(sides: Sequence[tuple[str, int, int]], margin: float, exploratory: bool) -> Verdict | None:
@@ -134,7 +138,7 @@ def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | N
             f"; about {here:,} images would do if the true difference is the one seen here, and {open_to} by what "
             "these leave open"
         )
-    if math.isfinite(images_range(replace(found, seed_variance=0.0), margin)[0]):
+    if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
         return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
     return f"; the difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
 

@@ -15,6 +15,8 @@ from tuner.store.ranking import Rule
 KINDS = {
     "gain": "Gain shown",
     "loss": "Loss shown",
+    "looks better": "Looks better, untested",
+    "looks worse": "Looks worse, untested",
     "no difference": "No difference",
     "too few images": "Too few images to tell",
     "too few seeds": "Too few seeds to tell",
@@ -38,8 +40,9 @@ def unconfirmed(findings: Findings | None) -> str:
 
 def ground(findings: Findings) -> str:
     """What the verdict is counted on."""
-    text = f"Counted on {words.several(findings.images, 'image')}: {GROUNDS.get(findings.ground, findings.ground)}"
-    text += f"; {words.several(findings.seeds, 'fresh seed')} each."
+    on = "leaky test" if findings.leaks and findings.ground == "test" else findings.ground
+    text = f"Counted on {words.several(findings.images, 'image')}: {GROUNDS.get(on, on)}"
+    text += f"; {words.several(findings.seeds, 'fresh seed')} each, for this training set and this search."
     if findings.exploratory:
         text += " Exploratory: no image was kept apart from the search."
     elif findings.openings > 1:
@@ -133,7 +136,9 @@ def evidence(findings: Findings, rule: Rule) -> list[str]:
         ]  # 1, 2, 4 ... the last
         by = rule.scored or "val_accuracy"
         each = [f"{words.FORMATS[by](share)} of {n}" for n, share in shown]
-        lines.append(f"Expected best {words.NAMES[by]} of so many configurations: {words.listed(each)}.")
+        after = findings.selection.expected_after
+        epochs = f" after {words.several(after, 'epoch')}" if after else ""
+        lines.append(f"Expected best {words.NAMES[by]} of so many configurations{epochs}: {words.listed(each)}.")
     return lines
 
 

@@ -31,6 +31,9 @@ from tuner.training.trial import TrialResult, TrialSpec
 ATTEMPTS = 3
 """A trial that killed its process so often in one epoch has failed."""
 
+CHOSEN_AMONG = ("search", "baseline", "logistic")
+"""Kinds of which one is the winner or the baseline: what each epoch said of each image is kept."""
+
 
 class Stopped(Exception):
     """The search was asked to stop and everything finished is in the store."""
@@ -217,7 +220,8 @@ class Driver:
     def _epoch(self, trial: Trial, event: Epoch) -> None:
         done, name, id = event.done, trial.configuration, self.facts.ids[trial.key]
         chances = None if done.probabilities is None else done.probabilities.astype("<f4").tobytes()
-        self.store.record_epoch(id, name, done.row, chances, done.saved)
+        losses = done.losses if trial.kind in CHOSEN_AMONG else None
+        self.store.record_epoch(id, name, done.row, chances, done.saved, losses)
         self.facts.add_epoch(name, done.row)
         for saved in done.saved:
             before = self.facts.checkpoints.get((name, saved.role))

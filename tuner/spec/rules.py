@@ -23,6 +23,7 @@ class Rules:
     scaled_together: bool  # its features are scaled by one number, not each by its own spread
     first_valley: bool  # its path of strengths ends where the loss first rises, though nothing may be learnt there
     plain_regressions: bool  # no regression on augmented views among the baselines
+    sharp_probes: bool  # a linear probe begins as sure as its fit is of the images that it was fitted to
 
 
 def rules_of(numerics: int) -> Rules:
@@ -38,4 +39,5 @@ def rules_of(numerics: int) -> Rules:
         scaled_together=numerics < 5,
         first_valley=numerics < 5,
         plain_regressions=numerics < 6,
+        sharp_probes=numerics < 6,
     )

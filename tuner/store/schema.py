@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-FORMAT = 4
+FORMAT = 5
 APPLICATION = 0x746C7374  # "tlst", SQLite's application_id
 
 CONFIRMATION_2 = """
@@ -53,7 +53,7 @@ CREATE TABLE trials (
 CREATE TABLE epochs (
     configuration TEXT NOT NULL REFERENCES configurations, epoch INTEGER NOT NULL,
     trial TEXT NOT NULL REFERENCES trials, loss REAL, accuracy REAL, val_loss REAL, val_accuracy REAL,
-    seconds REAL NOT NULL, images INTEGER NOT NULL, score REAL,
+    seconds REAL NOT NULL, images INTEGER NOT NULL, score REAL, losses BLOB,
     PRIMARY KEY (configuration, epoch)) STRICT;
 CREATE TABLE predictions (
     configuration TEXT PRIMARY KEY REFERENCES configurations, epoch INTEGER NOT NULL,
@@ -90,6 +90,7 @@ ALTER TABLE held_out RENAME COLUMN photographs TO images;
 ALTER TABLE trials ADD COLUMN environment INTEGER REFERENCES environments;
 """,
     3: "ALTER TABLE epochs ADD COLUMN score REAL",
+    4: "ALTER TABLE epochs ADD COLUMN losses BLOB",
 }
 """Statements that turn a format into the next one, by the format they start from."""
 

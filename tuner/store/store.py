@@ -377,11 +377,18 @@ class Store:
             self._db.execute("UPDATE trials SET attempts = attempts - 1 WHERE id = ?", (trial,))
 
     def record_epoch(
-        self, trial: str, configuration: str, row: EpochRow, probabilities: bytes | None, saved: Iterable[Saved]
+        self,
+        trial: str,
+        configuration: str,
+        row: EpochRow,
+        probabilities: bytes | None,
+        saved: Iterable[Saved],
+        losses: bytes | None = None,
     ) -> None:
         """One epoch, with its predictions if it is the one that counts so far, and the checkpoints written for it.
 
-        `probabilities`: float32, little-endian, C order, (validation images, classes).
+        `probabilities`: float32, little-endian, C order, (validation images, classes); `losses`: see
+        `tuner.store.losses`.
         """
         with self.transaction():
             if not self.rows("SELECT 1 FROM epochs WHERE configuration = ? AND epoch = ?", configuration, row.epoch):
@@ -390,10 +397,11 @@ class Store:
             numbers = [_number(v) for v in (row.loss, row.accuracy, row.val_loss, row.val_accuracy)]
             self._db.execute(
                 # An epoch that is trained again after a lost checkpoint stays the first trial's.
-                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (configuration, epoch) DO UPDATE "
-                "SET loss = excluded.loss, accuracy = excluded.accuracy, val_loss = excluded.val_loss, "
-                "val_accuracy = excluded.val_accuracy, seconds = excluded.seconds, score = excluded.score",
-                (configuration, row.epoch, trial, *numbers, row.seconds, row.images, _number(row.score)),
+                "INSERT INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (configuration, epoch) "
+                "DO UPDATE SET loss = excluded.loss, accuracy = excluded.accuracy, val_loss = excluded.val_loss, "
+                "val_accuracy = excluded.val_accuracy, seconds = excluded.seconds, score = excluded.score, "
+                "losses = excluded.losses",
+                (configuration, row.epoch, trial, *numbers, row.seconds, row.images, _number(row.score), losses),
             )
             if probabilities is not None:
                 self._db.execute(

@@ -75,7 +75,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A finished epoch of a configuration, counted from 1; `images`: those seen in it, training and validation."""
+    """A finished epoch of a configuration, counted from 1; `images`: those seen in it, training and validation;
+    `losses`: of each validation image, see `tuner.store.losses`, where the configuration was one to choose among.
+    """
 
     configuration: str
     trial: str
@@ -87,6 +89,7 @@ class Epoch:
     seconds: float
     images: int
     score: float | None = None  # the objective's value, where that is neither loss nor accuracy
+    losses: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ LEARNT = 0.95
 first rise, as a fold that lacks images of a class is told to expect fewer of them.
 """
 LEAST_SPREAD = 1e-3
+LEAST_SURE = 0.01
 CLOSE = 1e-6
 """What a metric has to be better by, as a share, to count as better: less is for the other metric to decide, and if it
 does not, the stronger penalty is taken."""
@@ -47,12 +48,15 @@ class FitStopped(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """A linear head: kernel float32 (features, k), bias (k,), k 1 for two classes; and how its strength was chosen."""
+    """A linear head: kernel float32 (features, k), bias (k,), k 1 for two classes; and how its strength was chosen.
+    left_out: the log-loss of the images that each fold leaves out, at that strength; None without folds.
+    """
 
     kernel: np.ndarray
     bias: np.ndarray
     strength: float
     folds: int
+    left_out: float | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As a checkpoint holds them, by variable path."""
@@ -61,6 +65,21 @@ class Fit:
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float32 (n, k) of features float32 (n, features)."""
         return np.asarray(features @ self.kernel + self.bias, dtype=np.float32)
+
+    def confidence(self, features: np.ndarray, labels: np.ndarray) -> float:
+        """What its logits, of the images it was fitted to, have to be multiplied by, `LEAST_SURE` to 1, so that it is
+        as sure of them as it may be of others: so that their log-loss is `left_out`.
+
+        A temperature (Guo, Pleiss, Sun and Weinberger, ICML 2017), which moves no decision. A fit to few images in many
+        dimensions is right about all of them, and training that begins there has hardly a gradient left.
+        """
+        logits, low, high = self.logits(features).astype(np.float64), LEAST_SURE, 1.0
+        if self.left_out is None or log_loss(logits, labels) >= self.left_out:
+            return 1.0
+        for _ in range(50):  # the loss is convex in it, and least beyond 1
+            middle = (low + high) / 2
+            low, high = (middle, high) if log_loss(middle * logits, labels) > self.left_out else (low, middle)
+        return high
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +137,7 @@ def fit(features: np.ndarray, task: Task) -> Fit:
     """
     scale = spread(task.seen(features), each=not task.rules.scaled_together)
     scaled = features.astype(np.float64) / scale
-    parts = task.folds()
+    parts, left_out = task.folds(), None
     if task.rules.old_logistic:
         kernel, bias, strength = old_logistic.fit(
             scaled, task.labels, parts, task.classes, task.objective, task.balanced
@@ -127,10 +146,10 @@ def fit(features: np.ndarray, task: Task) -> Fit:
         # One thread adds in one order; two add in another, and are not faster with so few columns.
         with threadpool_limits(1, user_api="blas"):
             rows = Rows.of(scaled)
-            strength, begin, _ = choose(rows, task, parts)
+            strength, begin, _, left_out = choose(rows, task, parts)
             kernel, bias = solved(rows, task, strength, begin)
     kernel, bias = (np.asarray(part, np.float32) for part in (kernel / scale[:, None], bias))
-    return Fit(kernel, bias, strength, int(parts.max()) + 1)
+    return Fit(kernel, bias, strength, int(parts.max()) + 1, left_out)
 
 
 def solved(rows: Rows, task: Task, strength: float, begin: Pair | None) -> Pair:
@@ -158,9 +177,11 @@ def better(one: Key, other: Key) -> bool:
     return next(apart, False)
 
 
-def choose(rows: Rows, task: Task, parts: np.ndarray, *, whole: bool = False) -> tuple[float, Pair | None, Key]:
+def choose(
+    rows: Rows, task: Task, parts: np.ndarray, *, whole: bool = False
+) -> tuple[float, Pair | None, Key, float | None]:
     """The strength that is best on the images that each fold leaves out, parts int64 (n,) from 0 on; the mean of the
-    folds' coefficients there, to begin the last fit with; and the metrics there. Of one fold strength 1.
+    folds' coefficients there, to begin the last fit with; the metrics and the log-loss there. Of one fold strength 1.
 
     From the strongest penalty on until something is learnt (`first_valley`: or not) and it only gets worse, by the
     objective and by the loss (`whole`: to the end), then half a step towards the better neighbour. By val_loss that is
@@ -168,7 +189,7 @@ def choose(rows: Rows, task: Task, parts: np.ndarray, *, whole: bool = False) ->
     least, and is not looked for.
     """
     if not parts.max():
-        return 1.0, None, ()
+        return 1.0, None, (), None
     problem, labels, objective = task.problem(rows, parts), task.labels, task.objective
     keys: dict[float, Key] = {}
     fits: dict[float, Pair] = {}
@@ -188,20 +209,20 @@ def choose(rows: Rows, task: Task, parts: np.ndarray, *, whole: bool = False) ->
         task.on_progress(len(keys), most)
         return loss
 
-    best, lowest, worse, losses = EXPONENTS[0], np.inf, 0, list[float]()
+    best, lowest, worse, losses = EXPONENTS[0], np.inf, 0, dict[float, float]()
     for exponent in EXPONENTS:
-        losses.append(loss := loss_at(exponent))
+        losses[exponent] = loss = loss_at(exponent)
         improved = better(keys[exponent], keys[best])
         best = exponent if improved else best
         worse = 0 if improved or loss <= lowest else worse + 1
         lowest = min(lowest, loss)
-        learnt = task.rules.first_valley or lowest < LEARNT * losses[0]
+        learnt = task.rules.first_valley or lowest < LEARNT * losses[EXPONENTS[0]]
         if worse >= PATIENCE[objective] and learnt and not whole:
             break
     at = EXPONENTS.index(best)
     beside = min((e for e in EXPONENTS[max(0, at - 1) : at + 2] if e in keys and e != best), key=lambda e: keys[e])
     between = (best + beside) / 2
-    loss_at(between)
+    losses[between] = loss_at(between)
     best = between if better(keys[between], keys[best]) else best
     kernel, bias = fits[best]
-    return 10.0**best, (kernel.mean(axis=1, keepdims=True), bias.mean(axis=0, keepdims=True)), keys[best]
+    return 10.0**best, (kernel.mean(axis=1, keepdims=True), bias.mean(axis=0, keepdims=True)), keys[best], losses[best]

@@ -29,8 +29,8 @@ KERNEL = "/kernel"
 class Fit(logistic.Fit):
     """A linear head on the means at `cuts`, joined in this order; `widths`: the channels of each."""
 
-    cuts: tuple[str, ...]
-    widths: tuple[int, ...]
+    cuts: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As a checkpoint holds them: the kernel of each cut, and the bias."""
@@ -42,7 +42,7 @@ class Fit(logistic.Fit):
         """From what a checkpoint holds; of strength and folds it says nothing."""
         cuts = tuple(cut for cut in reversed(architecture.cuts) if cut + KERNEL in arrays)
         parts = [arrays[cut + KERNEL] for cut in cuts]
-        return cls(np.concatenate(parts), arrays[BIAS], 0.0, 0, cuts, tuple(map(len, parts)))
+        return cls(np.concatenate(parts), arrays[BIAS], 0.0, 0, cuts=cuts, widths=tuple(map(len, parts)))
 
 
 def fit(means: Mapping[str, np.ndarray], sets: Sequence[tuple[str, ...]], task: Task) -> Fit:
@@ -65,7 +65,7 @@ def fit(means: Mapping[str, np.ndarray], sets: Sequence[tuple[str, ...]], task: 
             raise ValueError("no sets of cuts")
         if chosen.cuts == ("pooled",):
             same = logistic.fit(means["pooled"], task)
-            return Fit(same.kernel, same.bias, same.strength, same.folds, chosen.cuts, (len(same.kernel),))
+            return Fit(**vars(same), cuts=chosen.cuts, widths=(len(same.kernel),))
         kernel, bias = logistic.solved(chosen.rows, task, chosen.strength, chosen.begin)
         blocks = [means[cut] for cut in chosen.cuts]
         kernel, bias = _for_means(kernel, bias, blocks, task)
@@ -74,6 +74,7 @@ def fit(means: Mapping[str, np.ndarray], sets: Sequence[tuple[str, ...]], task: 
         np.asarray(bias, np.float32),
         chosen.strength,
         int(parts.max()) + 1,
+        chosen.left_out,
         chosen.cuts,
         tuple(block.shape[1] for block in blocks),
     )
@@ -88,6 +89,7 @@ class _Tried:
     strength: float
     begin: Pair | None
     key: Key
+    left_out: float | None
 
 
 def _bases(

@@ -23,6 +23,7 @@ from tuner.features import sets
 from tuner.images.views import NONE
 from tuner.spec.configuration import LOGISTIC, SEVERAL_CUTS, Configuration
 from tuner.spec.seeds import generator
+from tuner.store.losses import packed
 from tuner.store.ranking import Key, best_of, out_of_patience, rank_of
 from tuner.store.store import EpochRow, Saved
 from tuner.training import logistic, several
@@ -70,12 +71,15 @@ class TrialSpec:
 
 @dataclass(frozen=True, eq=False)
 class EpochFinished:
-    """`probabilities` float32 (validation images, classes) when it is the best epoch so far; `saved`: files written."""
+    """`probabilities` float32 (validation images, classes) when it is the best epoch so far; `saved`: files written;
+    `losses`: of each validation image, packed.
+    """
 
     row: EpochRow
     is_best: bool
     probabilities: np.ndarray | None
     saved: tuple[Saved, ...]
+    losses: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +188,7 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     if spec.best_bar is None or rank_of(row, context.recipe.rule) <= spec.best_bar:
         arrays = found.arrays()
         saved = (save_arrays(context.checkpoints, spec.configuration, "best", 1, arrays),)
-    yield EpochFinished(row, True, chances, saved)
+    yield EpochFinished(row, True, chances, saved, packed(chances, labels[rows.validation]))
     held_out = probabilities(logits(rows.held_out)) if len(rows.held_out) else None
     seconds = time.perf_counter() - began
     return TrialResult("COMPLETED", row, None, seconds, found.kernel.size + found.bias.size, held_out, chosen)
@@ -273,18 +277,20 @@ class _Trainer:
 
     def _probe(self) -> dict[str, np.ndarray]:
         """The linear classifier of the frozen features that the head reads, of such views of the images as the trial is
-        trained on; of cuts that were not chosen zeros.
+        trained on, no surer than it may be of other images; of cuts that were not chosen zeros.
         """
-        context, values = self.context, self.spec.values
+        context, values, rows = self.context, self.spec.values, self.rows.train
         seen = "none" if self.recipe.rules.plain_regressions else values.augmentation
-        fit = linear(
-            context, self.spec.subset, replace(SEVERAL_CUTS if values.reads_several else LOGISTIC, augmentation=seen)
-        )
-        if not values.reads_several:
-            return fit.arrays()
+        asked = replace(SEVERAL_CUTS if values.reads_several else LOGISTIC, augmentation=seen)
+        fit = linear(context, self.spec.subset, asked)
+        cuts = fit.cuts if isinstance(fit, several.Fit) else ("pooled",)
+        sure = 1.0
+        if not self.recipe.rules.sharp_probes:
+            sure = fit.confidence(context.features.joined(cuts, rows), context.labels[rows])
         width = sum(context.architecture.shape(cut)[-1] for cut in context.head_cuts(values))
-        missing = np.zeros((width - len(fit.kernel), fit.kernel.shape[1]), np.float32)
-        return dict(zip(logistic.NAMES, (np.concatenate([fit.kernel, missing]), fit.bias), strict=True))
+        kernel = np.zeros((width, fit.kernel.shape[1]), np.float32)
+        kernel[: len(fit.kernel)] = fit.kernel * np.float32(sure)
+        return dict(zip(logistic.NAMES, (kernel, fit.bias * np.float32(sure)), strict=True))
 
     def ends(self, epoch: int) -> bool:
         """Whether nothing is trained after this epoch: it is the last, or the patience ran out. That holds for a
@@ -327,7 +333,7 @@ class _Trainer:
         # Looked at once: a stop that comes after the state was or was not saved ends the next epoch.
         leaving = should_stop() and not self.ends(epoch)
         saved = self._save(network, epoch, leaving)
-        return EpochFinished(row, is_best, chances if is_best else None, saved), leaving
+        return EpochFinished(row, is_best, chances if is_best else None, saved, packed(chances, truth)), leaving
 
     def _train(self, network: Network, epoch: int) -> tuple[float, float]:
         spec, values, recipe, context = self.spec, self.spec.values, self.recipe, self.context
