@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evidence import fake_trainer as fake
-from evidence.simulate_recommendation import regret
+from evidence.simulate_recommendation import regret, unconfirmed
 from evidence.test_confirmed import confirm, right
 from made_findings import findings
 from made_study import FINISHED, INTERRUPTED, MANY, NO_TRIAL_YET, UNTRAINED, Made, make_study
@@ -47,6 +47,12 @@ def test_it_gives_away_less_than_always_the_winner_or_the_winner_on_gain_alone(n
     assert lost["recommended"] < most + error
     assert lost["recommended"] < 0.5 * min(lost["always the winner"], lost["winner on gain only"])
     assert held > said - 3, "the chance that is said is not too high"
+
+
+def test_without_a_confirmation_it_gives_away_less_than_either_model_always() -> None:
+    lost, _ = unconfirmed(np.random.default_rng(0), fake.World(0.4, 0.4), 100, 50)
+    assert lost["recommended"] < 0.6 * min(lost["always the winner"], lost["always the baseline"])
+    assert lost["recommended"] < lost["by accuracy"]
 
 
 @pytest.mark.parametrize(("winner", "baseline"), [(0.95, 0.7), (0.7, 0.95)])
