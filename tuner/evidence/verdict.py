@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tuner.evidence.paired import Comparison
-from tuner.evidence.power import COUNTLESS, images_range, needed_for
+from tuner.evidence.power import COUNTLESS, images_range
 
 Kind = Literal["gain", "loss", "looks better", "looks worse", "no difference", "too few images", "too few seeds"]
 
@@ -130,14 +130,7 @@ def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | N
     if needed is not None:
         low, high = needed
         open_to = f"{_rounded(low):,} to {f'{_rounded(high):,}' if high else 'any number'}"
-        seen = float(needed_for(found, found.difference, margin))
-        if math.isinf(seen):
-            return f"; about {open_to} images would do, by how far from the margin the true difference is"
-        here = _rounded(max(math.ceil(seen), found.n + 1))
-        return (
-            f"; about {here:,} images would do if the true difference is the one seen here, and {open_to} by what "
-            "these leave open"
-        )
+        return f"; about {open_to} images would do, by how far from the margin the true difference is"
     if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
         return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
     return f"; the difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
