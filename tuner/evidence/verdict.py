@@ -129,8 +129,8 @@ def _needed(found: Comparison, margin: float) -> tuple[int, int | None] | None:
 def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | None) -> str:
     if needed is not None:
         low, high = needed
-        open_to = f"{_rounded(low):,} to {f'{_rounded(high):,}' if high else 'any number'}"
-        return f"; about {open_to} images would do, by how far from the margin the true difference is"
+        many = f"{_rounded(low):,} to {_rounded(high):,} images" if high else f"{_rounded(low):,} images or more"
+        return f"; about {many} would do, by how far from the margin the true difference is"
     if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
         return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
     return f"; the difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
