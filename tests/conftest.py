@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from hypothesis import settings
 from image_files import pixels
 
 _FOLDER = pytest.StashKey[str]()
+LARGE = 3_000_000_000
+"""Bytes of a test process from which on it looks for garbage after each file."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -80,6 +82,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest begin first: of two workers neither then ends long before the other."""
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_bounded() -> Iterator[None]:
+    """What rarer collections leave is looked through after a file's tests where a process has become large."""
+    yield
+    if Path("/proc/self/statm").exists():
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        if pages * os.sysconf("SC_PAGE_SIZE") > LARGE:
+            gc.collect()
 
 
 @pytest.fixture(scope="session")
