@@ -59,16 +59,25 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     """
     plan, margin, ground = tables.meta.get("confirmation", {}), study.spec.confirm.margin, study.ground
     chosen = selection(tables, study, ranking, frozen) if baselines and len(ranking) else None
+    undecided: dict[str, Any] = {
+        "kind": "open",
+        "sentence": OPEN,
+        "evidence": tuple(selection_sentences(chosen)),
+        "ground": ground,
+        "images": 0,
+        "margin": margin,
+        "selection": chosen,
+    }
     if not _is_current(plan, ranking, baselines):
-        return Findings("open", OPEN, tuple(selection_sentences(chosen)), ground, 0, 0, margin, selection=chosen)
+        return Findings(**undecided, seeds=0)
     judged = [_judged(tables, study, side["name"], side["source"]) for side in plan["sides"]]
     rows, chance = [ranking.iloc[0].to_dict(), baselines[0]], 1 / max(len(study.classes), 1)
     sides = [_side(s, j, r, chance) for s, j, r in zip(plan["sides"], judged, rows, strict=True)]
     expected = [plan["seeds"], 1 if plan["sides"][1]["kind"] == "logistic" else plan["seeds"]]
     other = _other(baselines)
     if any(side.ended < wanted for side, wanted in zip(judged, expected, strict=True)):
-        lines, seeds = tuple(selection_sentences(chosen)), min(side.ended for side in judged)
-        return Findings("open", OPEN, lines, ground, 0, seeds, margin, sides[0], sides[1], other, selection=chosen)
+        seeds = min(side.ended for side in judged)
+        return Findings(**undecided, seeds=seeds, winner=sides[0], baseline=sides[1], other_baseline=other)
     exploratory = ground != "test"
     counts = [(side["name"], len(j.right), j.failed) for side, j in zip(plan["sides"], judged, strict=True)]
     if (refused := too_few_seeds(counts, margin, exploratory)) is not None:
@@ -90,22 +99,23 @@ def _filled(
 ) -> Findings:
     folds, made = _folds(tables, study, sides)
     found = Findings(
-        reached.kind,
-        reached.sentence,
-        (),
-        study.ground,
-        sum(study.counts["test"]) if study.ground == "test" else study.validation,
-        max(len(side.accuracies) + side.failed for side in sides),
-        reached.margin,
-        *sides,
-        other,
-        None if compared is None else _interval(compared),
-        None if compared is None else compared.mcnemar,
-        len(tables.openings),
-        folds,
-        made,
-        chosen,
-        study.spec.data.allow_leak,
+        kind=reached.kind,
+        sentence=reached.sentence,
+        evidence=(),
+        ground=study.ground,
+        images=sum(study.counts["test"]) if study.ground == "test" else study.validation,
+        seeds=max(len(side.accuracies) + side.failed for side in sides),
+        margin=reached.margin,
+        winner=sides[0],
+        baseline=sides[1],
+        other_baseline=other,
+        compared=None if compared is None else _interval(compared),
+        mcnemar=None if compared is None else compared.mcnemar,
+        openings=len(tables.openings),
+        folds=folds,
+        folds_made=made,
+        selection=chosen,
+        leaks=study.spec.data.allow_leak,
     )
     sure = calibrated(tables, study, sides[0].configuration)
     lines = [] if sure is None else [sure.sentence(study.ground)]
@@ -181,7 +191,16 @@ def _side(planned: Mapping[str, Any], judged: Judged, row: Any, chance: float) -
     accuracies = tuple(float(a) for a in judged.right.mean(axis=1)) if judged.right.size else ()
     first = _rate(int(judged.right[0].sum()), judged.right.shape[1]) if judged.right.size else None
     epochs = 0 if planned["kind"] == "logistic" else int(planned["epochs"])
-    return Side(str(row["id"]), str(row["kind"]), epochs, accuracies, judged.failed, _searched(row), first, chance)
+    return Side(
+        str(row["id"]),
+        str(row["kind"]),
+        epochs,
+        accuracies=accuracies,
+        failed=judged.failed,
+        searched=_searched(row),
+        confirmed=first,
+        chance=chance,
+    )
 
 
 def _other(baselines: list[Any]) -> Side | None:
