@@ -38,6 +38,7 @@ class Study:
     commands: tuple[str, ...]  # one a session, as typed
     environment: Mapping[str, Any]  # versions and devices of the last session
     groups_of: Mapping[str, tuple[int, ...]]  # split -> the group of each image; empty where data.groups names none
+    fixed_epochs: bool = False  # fresh seeds trained for a number of epochs that was fixed before, see `Confirmation`
 
     @property
     def validation(self) -> int:
@@ -113,6 +114,9 @@ def study_of(tables: Tables) -> Study:
         commands=tuple(str(session.command) for session in sessions),
         environment=sessions[-1].environment if sessions else {},
         groups_of=_groups(tables.images, meta.get("groups")),
+        fixed_epochs=meta.get("confirmation", {}).get("epochs", "fixed") == "fixed"
+        if "confirmation" in meta
+        else False,
     )
 
 
