@@ -30,8 +30,9 @@ class World:
 
     `tail`: difficulty is Student's t with so many degrees of freedom, so that most images are easy and some hopeless;
     0: normal. `minority`: the share of images that are of a harder class, where the whole lead lies. `scene`: so many
-    images in a row share most of what makes them hard. `skewed`: the winner's seeds are mostly good and now and then
-    bad. `collapse`: the share of the winner's seeds that guess. `flips`: the share of answers that turn for no reason.
+    images in a row share most of what makes them hard, `unequal`: on average, see `scenes`. `skewed`: the winner's
+    seeds are mostly good and now and then bad. `collapse`: the share of the winner's seeds that guess. `flips`: the
+    share of answers that turn for no reason.
     """
 
     difficulty: float = 0.55
@@ -40,6 +41,7 @@ class World:
     tail: float = 0.0
     minority: float = 0.0
     scene: int = 1
+    unequal: bool = False
     skewed: bool = False
     collapse: float = 0.0
     flips: float = 0.0
@@ -70,6 +72,8 @@ HARD = {
     "skewed": World(seed=0.027, skewed=True),
     "collapsing": World(seed=0.003, collapse=0.15),
     "scenes": World(seed=0.003, scene=5),
+    "scenes10": World(seed=0.003, scene=10),
+    "unequal": World(seed=0.003, scene=5, unequal=True),
 }
 """The same with seeds that differ by 1.5 points; a winner that is right wherever the baseline is, but for 5 answers in
 1,000; answers that are nothing but noise of image by seed; seeds that differ by 4.5 points; what makes a world hard.
@@ -108,11 +112,24 @@ def pairs(
     return made[0], made[1]
 
 
-def _in_scenes(rng: np.random.Generator, world: World, variance: float, studies: int, n: int) -> NDArray[np.float32]:
+UNEQUAL = (1, 1, 3, 5, 15)
+"""Sizes of scenes that are of five images on average."""
+
+
+def scenes(world: World, n: int) -> Whole | None:
+    """Which scene each of n images is of, int64 (n,), in order; None where each stands for itself."""
     if world.scene == 1:
+        return None
+    sizes = np.array(UNEQUAL) * world.scene // 5 if world.unequal else np.array([world.scene])
+    return np.repeat(np.arange(n), np.resize(sizes, n))[:n]
+
+
+def _in_scenes(rng: np.random.Generator, world: World, variance: float, studies: int, n: int) -> NDArray[np.float32]:
+    of = scenes(world, n)
+    if of is None:
         return normals(rng, variance, studies, 1, n)
-    scenes = normals(rng, SHARED * variance, studies, 1, -(-n // world.scene))
-    return np.repeat(scenes, world.scene, axis=2)[..., :n] + normals(rng, (1 - SHARED) * variance, studies, 1, n)
+    shared = normals(rng, SHARED * variance, studies, 1, int(of[-1]) + 1)
+    return shared[..., of] + normals(rng, (1 - SHARED) * variance, studies, 1, n)
 
 
 def _difficulty(rng: np.random.Generator, world: World, studies: int, n: int) -> NDArray[np.float32]:

@@ -117,7 +117,8 @@ def _evidence(found: Comparison, exploratory: bool) -> str:
     if found.failed:
         seeds += f", {found.failed} of them failed and counted as chance"
     name = "validation" if exploratory else "test"
-    return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)} with {seeds}"
+    groups = "" if found.groups is None else f" in {found.groups:,} group{'s' * (found.groups != 1)}"
+    return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)}{groups} with {seeds}"
 
 
 def _needed(found: Comparison, margin: float) -> tuple[int, int | None] | None:
@@ -133,6 +134,7 @@ def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | N
     if needed is not None:
         low, high = needed
         many = f"{_rounded(low):,} to {_rounded(high):,} images" if high else f"{_rounded(low):,} images or more"
+        many += "" if found.groups is None else " in groups as large"
         return f"; about {many} would do, by how far from the margin the true difference is"
     if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
         return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
