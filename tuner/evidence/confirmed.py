@@ -82,13 +82,15 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     if any(judged[side["name"]].ended < _expected_seeds(tables, study, plan, side) for side in plan["sides"]):
         return Findings(**undecided, seeds=min(judged[name].ended for name in ("winner", "baseline")), **sides)
 
+    groups = None if study.groups is None else np.array(study.groups, dtype=np.int64)
+
     def against(first: str, second: str) -> Comparison | None:
         """None where either was not trained again, or too many of its seeds failed to tell."""
         pair = judged.get(first), judged.get(second)
         if pair[0] is None or pair[1] is None or any(j.failed and len(j.right) < FEWEST for j in pair if j):
             return None
         failed = (pair[0].failed, pair[1].failed)
-        return compare(pair[0].right, pair[1].right, failed=failed, chance=chance)
+        return compare(pair[0].right, pair[1].right, groups=groups, failed=failed, chance=chance)
 
     exploratory = ground != "test"
     counts = [(name, len(judged[name].right), judged[name].failed) for name in ("winner", "baseline")]
@@ -120,6 +122,7 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         folds_made=made,
         selection=chosen,
         leaks=study.spec.data.allow_leak,
+        groups=None if groups is None else len(np.unique(groups)),
         **sides,
     )
     sure = calibrated(tables, study, sides["winner"].configuration)
