@@ -355,7 +355,7 @@ def warned(**classes: list[str]) -> list[str]:
         for label, (name, files) in enumerate(classes.items())
         for file in files
     ]
-    return suspected(images, np.empty((0, 2), np.int64), split=False)
+    return suspected(images, np.empty((0, 2), np.int64), range(len(images)), split=False)
 
 
 NUMBERS = [(group, image) for group in (1, 2, 10, 11) for image in (1, 2, 5)]

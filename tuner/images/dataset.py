@@ -122,7 +122,7 @@ def prepare(
                 warnings += checks.check_counts(_counts(records, found.classes, present))
                 warnings += duplicates.check_splits(records, pairs, data.allow_leak)
                 if given is None:
-                    warnings += suspects.suspected(records, pairs, found.split)
+                    warnings += suspects.suspected(records, pairs, together, found.split)
                 else:
                     warnings += groups.check_splits(records, given, pairs, data.allow_leak)
                 warnings += checks.content_warnings(records, found.classes)

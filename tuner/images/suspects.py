@@ -12,8 +12,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.images import duplicates
-from tuner.images.groups import inside
+from tuner.images.groups import by_number, inside
 from tuner.images.names import listed, shown
 from tuner.images.records import ImageRecord
 from tuner.spec.values import FOLDERS
@@ -30,9 +29,12 @@ ALIKE = 0.05
 """Of all images that must look like another one before that counts as one."""
 
 
-def suspected(images: Sequence[ImageRecord], pairs: NDArray[np.int64], split: bool) -> list[str]:
+def suspected(
+    images: Sequence[ImageRecord], pairs: NDArray[np.int64], together: Sequence[int], split: bool
+) -> list[str]:
     """A warning where file names look numbered within groups, several of them in a class, each with several images, or
-    where many images look like another one. `pairs`, `split`: as in `groups.check_splits` and `groups.named`.
+    where many images look like another one. pairs: int64 (pairs, 2), those that do; together: a number for each image,
+    the same for those that such pairs join; split: as in `groups.named`.
     """
     members: dict[tuple[int, str], list[ImageRecord]] = defaultdict(list)
     for image in images:
@@ -45,7 +47,7 @@ def suspected(images: Sequence[ImageRecord], pairs: NDArray[np.int64], split: bo
             for name, of in mine.items():
                 found[name] += of
     if not found:
-        return _look_alikes(images, pairs)
+        return _look_alikes(images, pairs, together)
     most = max(found, key=lambda name: len(found[name]))
     apart = sum(len({image.split for image in of}) > 1 for of in found.values())
     return [
@@ -82,12 +84,12 @@ def _as_pattern(text: str) -> str:
     return re.sub(r"\d+", r"\\d+", re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", text))
 
 
-def _look_alikes(images: Sequence[ImageRecord], pairs: NDArray[np.int64]) -> list[str]:
-    near = [(i, j) for i, j in pairs if images[i].verdict.pixels != images[j].verdict.pixels]
-    rows = {int(row) for pair in near for row in pair}
+def _look_alikes(images: Sequence[ImageRecord], pairs: NDArray[np.int64], together: Sequence[int]) -> list[str]:
+    content = np.array(by_number([image.verdict.pixels for image in images]))
+    near = pairs[content[pairs[:, 0]] != content[pairs[:, 1]]]
+    rows = np.unique(near)
     if len(rows) < max(4, ALIKE * len(images)):
         return []
-    together = duplicates.together([str(row) for row in range(len(images))], near)
     sets = len({together[row] for row in rows})
     a, b = (images[row].path for row in near[0])
     return [
