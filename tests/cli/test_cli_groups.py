@@ -92,7 +92,7 @@ def test_a_study_of_groups(tlstudy: Tlstudy, tmp_path: Path) -> None:
     found = results.findings()
     assert found.groups == len(sealed) < found.images
     said = tlstudy("report", "photos").text
-    assert f"{found.images} images in {found.groups} groups" in said and "take images for independent" in said
+    assert f"{found.images} images in {found.groups} groups" in said and "take every image for independent" in said
     assert json.loads(tlstudy("report", "photos", "--format", "json").out)["verdict"]["groups"] == found.groups
     assert f"test ({found.groups} groups)." in tlstudy("plan", "photos").text
 

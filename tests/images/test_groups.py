@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from image_files import image_file, unsplit
 from images.preparing import SPEC, refused, run
 
 from tuner.errors import DataError
+from tuner.images import groups
 from tuner.images.dataset import Dataset
 from tuner.images.folds import assign_groups, cross_validation
 from tuner.images.records import ImageRecord, Verdict
@@ -283,6 +284,26 @@ def test_a_table_that_cannot_be_read(tmp_path: Path, content: bytes | None, said
     message = refused(tmp_path, replace(SPEC, groups="groups.csv"))
     assert said in message and str(tmp_path / "groups.csv") in message
     assert not (tmp_path / "cache").exists()
+
+
+CELLS = st.text("ab/.\\\"' \n\r\0\ufeff,;\té", max_size=8) | st.sampled_from(["a/1.jpg", "1.jpg", "b/2"])
+TABLES = st.lists(st.lists(CELLS, max_size=3).map(",".join), max_size=4).map(
+    lambda rows: "\n".join(["file,group", *rows]).encode()
+)
+
+
+@given(TABLES | st.binary(max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_table_names_groups_or_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    images = [ImageRecord(path, "train", 0, "", Verdict()) for path in ("a/1.jpg", "b/1.jpg", "b/2.png")]
+    try:
+        found = groups.table("t.csv", tmp_path, tmp_path)
+        names, _ = groups.named("t.csv", found, images, [], split=False)
+    except DataError as error:
+        assert str(tmp_path / "t.csv") in str(error)  # noqa: PT017 - either is right
+    else:
+        assert len(names) == 3 and all(names)
 
 
 def test_a_pattern_has_to_find_a_group_in_every_name(tmp_path: Path) -> None:

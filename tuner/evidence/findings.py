@@ -179,8 +179,8 @@ def sentences(found: Findings, rule: Rule) -> Iterator[str]:
         yield f"First seed alone: exact McNemar p = {found.mcnemar:.2g}."
     if found.groups is not None:
         yield (
-            f"The {found.images} images are of {_groups(found.groups)} (data.groups), which the interval of the "
-            "difference is made of; intervals of one model and McNemar's p take images for independent."
+            f"The {found.images} images stand in {_groups(found.groups)} (data.groups). The difference's interval goes "
+            "by groups; intervals of single models and McNemar's p take every image for independent."
         )
 
 

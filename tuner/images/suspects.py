@@ -52,9 +52,9 @@ def suspected(
     apart = sum(len({image.split for image in of}) > 1 for of in found.values())
     return [
         f"{sum(map(len, found.values()))} of {len(images)} images have names as of {len(found)} groups, such as "
-        f"{listed((image.path for image in found[most]), most=3)}; {apart} of these groups stand in two splits. If the "
-        "images of one show the same (a patient, a video, a scene), they belong in one split and are no independent "
-        f"images to a verdict. Then put this into [data] of study.toml: groups = {_line(images, found)}"
+        f"{listed(sorted(image.path for image in found[most]), most=3)}; {apart} of these groups stand in two splits. "
+        "If the images of one show the same (a patient, a video, a scene), they belong in one split and are no "
+        f"independent images to a verdict: put this into [data] of study.toml: groups = {_line(images, found)}"
     ]
 
 
