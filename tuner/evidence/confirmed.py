@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tuner.evidence.calibration import Calibration, calibration
 from tuner.evidence.configurations import usable
 from tuner.evidence.findings import (
+    LEAKY,
     OPEN,
     Findings,
     Interval,
@@ -98,9 +99,10 @@ def _filled(
     chosen: Selection | None,
 ) -> Findings:
     folds, made = _folds(tables, study, sides)
+    leaks = study.spec.data.allow_leak
     found = Findings(
         kind=reached.kind,
-        sentence=reached.sentence,
+        sentence=reached.sentence + (LEAKY if leaks and not reached.exploratory else ""),
         evidence=(),
         ground=study.ground,
         images=sum(study.counts["test"]) if study.ground == "test" else study.validation,
@@ -115,7 +117,7 @@ def _filled(
         folds=folds,
         folds_made=made,
         selection=chosen,
-        leaks=study.spec.data.allow_leak,
+        leaks=leaks,
     )
     sure = calibrated(tables, study, sides[0].configuration)
     lines = [] if sure is None else [sure.sentence(study.ground)]

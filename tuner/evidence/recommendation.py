@@ -164,7 +164,9 @@ def recommendation(
             f"Chance that {better}: {chance(p)}. On {_counted(found, ground, measured.images)} it is {here}{guess} "
             f"(prior: 0 +- {100 * PRIOR:g} points)."
         )
-        if not confirmed:
+        if ground == "exploratory":
+            why += " Exploratory: these images chose the winner."
+        elif not confirmed:
             contrary = f"; by {objective}, which ranks here, the baseline is ahead" if ahead is False else ""
             why += f" Not confirmed: the search's word alone{contrary if measured.difference > 0 else ''}."
     costs = [] if other is None else list(_costs(used, other, OTHER[which]))

@@ -74,12 +74,9 @@ def _compared(results: Results) -> list[str]:
         return []
     by = words.NAMES[results.study.rule.objective]
     if not better:
-        return [
-            f"Nothing that was searched did better than the frozen baseline by {by}: in this search unfreezing layers "
-            "did not pay.",
-        ]
+        return [f"By {by} nothing that was searched is ahead of the frozen baseline: no gain from unfreezing is seen."]
     if winner["unfrozen_layers"] == 0:
-        return ["The best configuration keeps the backbone frozen too: in this search unfreezing layers did not pay."]
+        return [f"By {by} the best configuration is one with a frozen backbone too: no gain from unfreezing is seen."]
     return [f"By {by} on the validation images the best is ahead of the baseline."]
 
 
