@@ -53,7 +53,8 @@ def _differences(findings: Findings) -> Panel | None:
     if findings.selection is not None:
         rows.append(("searched", findings.selection.searched, None))
     corrected = None if findings.selection is None else findings.selection.corrected
-    named = {"corrected": corrected, "confirmed": findings.compared}
+    again = "fresh seeds" if findings.exploratory else "confirmed"
+    named = {"corrected": corrected, again: findings.compared}
     named |= {"to the other": findings.compared_other, "folds": findings.folds}
     rows += [(name, found.difference, found) for name, found in named.items() if found is not None]
     if not rows:
@@ -69,7 +70,7 @@ def _differences(findings: Findings) -> Panel | None:
     size = 100 * findings.margin
     panel.upright(findings.margin, "margin", f"margin {size:g} point{'' if size == 1 else 's'}")
     for row, (name, difference, found) in enumerate(rows):
-        css = "strong" if name == "confirmed" else "plain"
+        css = "strong" if name == again else "plain"
         if found is not None:
             panel.line([(found.low, -row), (found.high, -row)], f"whisker {css}")
         panel.mark(difference, -row, "square", css, f"{name} · {_in_words(difference, found)}")
