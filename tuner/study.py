@@ -372,7 +372,7 @@ class Study:
         found = candidate(self._folder, results, target, kind=kind, baseline=baseline, refit=refit, say=say)
         done = checking.export([found], force=force, say=say)[0]
         if use is not None:
-            say(exported(use, which))
+            say(exported(use, which, self.verdict))
         verdict = None if self.verdict.kind == "open" else self.verdict.sentence
         text = card(results, done, study=_as_typed(self.path), baseline=baseline, verdict=verdict)
         write_atomically(card_path(target), lambda file: file.write(text.encode(errors="backslashreplace")))

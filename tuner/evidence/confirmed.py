@@ -16,6 +16,7 @@ from tuner.evidence import stability
 from tuner.evidence.calibration import Calibration, calibration
 from tuner.evidence.configurations import usable
 from tuner.evidence.findings import (
+    LEAKY,
     OPEN,
     Findings,
     Interval,
@@ -27,12 +28,12 @@ from tuner.evidence.findings import (
 )
 from tuner.evidence.metrics import weighted
 from tuner.evidence.paired import Comparison, compare, corrected_resampled
-from tuner.evidence.selection import Candidates, Rungs, expected_best, selection_cost
+from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
 from tuner.evidence.verdict import FEWEST, Verdict, too_few_seeds, verdict
 from tuner.spec.seeds import generator
-from tuner.store.losses import packed, unpacked
+from tuner.store.losses import packed, signed
 from tuner.store.ranking import Rule, best_of, rank_of, value_of
 from tuner.store.tables import Confirmation, Epoch, HeldOut, Tables
 
@@ -103,10 +104,10 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         against=f"the other baseline ({sides['other_baseline'].what})" if other else "",
     )
     folds, made = _folds(tables, study, (sides["winner"], sides["baseline"]))
-    unfrozen = against("unfrozen", "baseline")
+    unfrozen, leaks = against("unfrozen", "baseline"), study.spec.data.allow_leak
     found = Findings(
         kind=reached.kind,
-        sentence=reached.sentence,
+        sentence=reached.sentence + (LEAKY if leaks and not reached.exploratory else ""),
         evidence=(),
         ground=ground,
         images=sum(study.counts["test"]) if ground == "test" else study.validation,
@@ -121,7 +122,7 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         folds=folds,
         folds_made=made,
         selection=chosen,
-        leaks=study.spec.data.allow_leak,
+        leaks=leaks,
         groups=None if groups is None else len(np.unique(groups)),
         **sides,
     )
@@ -332,23 +333,28 @@ def _candidates(
         if e.configuration in epochs and e.val_loss is not None and e.val_accuracy is not None:
             epochs[e.configuration].append(e)
     truth, last = np.array(study.val_labels), max((e.epoch for each in epochs.values() for e in each), default=1)
-    loss, wrong = np.full((2, len(names), last, len(truth)), math.nan, np.float32)
-    shift, recorded = np.zeros((len(names), last)), True
+    place, shift, recorded = np.full((len(names), last), -1), np.zeros((len(names), last)), True
+    looks: list[NDArray[np.float16]] = []
+    moved: list[tuple[float, float]] = []
     for i, name in enumerate(names):
         counts = tables.predictions[name].epoch
         at = next((e for e in epochs[name] if e.epoch == counts), None)
-        plain = unpacked(packed(said[i], truth))
+        plain: NDArray[np.float16] | None = None
         for e in epochs[name]:
-            known = e.losses is not None and len(e.losses) == 2 * len(truth)
-            mine = unpacked(e.losses) if e.losses is not None and known else plain
-            loss[i, e.epoch - 1], wrong[i, e.epoch - 1] = mine
-            if at is None or e is at:
-                continue
-            if not known:  # as the epoch that counts, moved to this one's mean
-                recorded = False
-                loss[i, e.epoch - 1] += (e.val_loss or 0.0) - (at.val_loss or 0.0)
-                wrong[i, e.epoch - 1] -= (e.val_accuracy or 0.0) - (at.val_accuracy or 0.0)
-            shift[i, e.epoch - 1] = (e.score or 0.0) - (at.score or 0.0)
+            place[i, e.epoch - 1], by = len(looks), (0.0, 0.0)
+            if e.losses is not None and len(e.losses) == 2 * len(truth):
+                looks.append(signed(e.losses))
+            else:  # as the epoch that counts, moved to this one's mean
+                plain = signed(packed(said[i], truth)) if plain is None else plain
+                looks.append(plain)
+                if at is not None and e is not at:
+                    recorded = False
+                    by = (e.val_loss or 0.0) - (at.val_loss or 0.0), (at.val_accuracy or 0.0) - (e.val_accuracy or 0.0)
+            moved.append(by)
+            if at is not None:
+                shift[i, e.epoch - 1] = (e.score or 0.0) - (at.score or 0.0)
+    if not looks:
+        return None
     objective = study.rule.objective
 
     def scores(bags: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -358,7 +364,7 @@ def _candidates(
     brackets = _rungs(tables, names, study.spec.search.max_epochs) if searched else []
     if not brackets:
         brackets = [Rungs(range(len(names)), [0] * len(names), [last], [len(names)])]
-    return Candidates(loss, wrong, brackets, scores), recorded
+    return Candidates(Looks(looks, place, np.array(moved).T), brackets, scores), recorded
 
 
 def _rungs(tables: Tables, names: Sequence[str], most: int) -> list[Rungs]:

@@ -20,6 +20,9 @@ GROUNDS = {
 }
 """What the verdict is counted on, by `Findings.ground`. On "validation" a verdict is exploratory."""
 
+LEAKY = " Images were let stand in two splits (data.allow_leak): trials may have seen some of the test images."
+"""Follows the verdict's sentence wherever it goes, where there is no clean test."""
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -235,11 +238,11 @@ def _side(name: str, side: Side, found: Findings) -> str:
         both = found.ground == "test" and not side.fixed
         what += f", which has no seed{' and is fitted to training and validation images' if both else ''}"
     what += f", {_epochs_of(side.epochs)}" if side.fixed and side.epochs else ""
-    text = f"{name} {side.configuration} ({what})"
+    text, again = f"{name} {side.configuration} ({what})", "trained again" if found.exploratory else "confirmed"
     if side.searched is not None:
         text += f": search said {side.searched.correct}/{side.searched.n}"
     if side.mean is not None:
-        text += f", confirmed {100 * side.mean:.1f} %"
+        text += f", {again} {100 * side.mean:.1f} %"
     if len(side.accuracies) > 1:
         low, high = (round(a * found.images) for a in (min(side.accuracies), max(side.accuracies)))
         text += f" over {len(side.accuracies)} seeds ({low} to {high} of {found.images})"
