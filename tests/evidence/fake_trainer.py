@@ -106,10 +106,16 @@ def pairs(
         if world.flips:
             right = right ^ (rng.random((studies, seeds, n), dtype=np.float32) < world.flips)
         if world.collapse and not side:
-            guessed = rng.random((studies, seeds, n), dtype=np.float32) < 0.5
-            right = np.where(rng.random((studies, seeds, 1)) < world.collapse, guessed, right)
+            right, _ = collapse(rng, right, world.collapse)
         made.append(right)
     return made[0], made[1]
+
+
+def collapse(rng: np.random.Generator, right: Right, share: float) -> tuple[Right, Right]:
+    """`right`, (studies, seeds, images), where a share of the seeds guesses, and which do, (studies, seeds)."""
+    guesses = rng.random(right.shape, dtype=np.float32) < 0.5
+    fallen = rng.random(right.shape[:2]) < share
+    return np.where(fallen[..., None], guesses, right), fallen
 
 
 UNEQUAL = (1, 1, 3, 5, 15)

@@ -90,8 +90,8 @@ class Selection:
 @dataclass(frozen=True)
 class Findings:
     """The verdict: `kind` is "gain", "loss" (on images that chose the winner "looks better", "looks worse"), "no
-    difference", "too few images", "too few seeds" where so many failed that nothing is concluded, or "open" while not
-    confirmed.
+    difference", "too few images", "too few seeds" where so many failed that nothing is concluded, "unstable" where
+    mean and median of the seeds disagree, or "open" while not confirmed.
     """
 
     kind: str

@@ -32,6 +32,7 @@ class Comparison:
     about image_variance / n + seed_variance. `only_winner`, `only_baseline`: images that the first seed's winner alone,
     or baseline alone, has right; `mcnemar`: their exact two-sided p. `failed`: how many seeds are in it as chance.
     `groups`: how many groups the images are of, None where each stands for itself; `group_size`: see `estimate`.
+    `median`: the median seed's accuracy of the winner minus the baseline's; None with one seed.
     """
 
     difference: float
@@ -51,6 +52,7 @@ class Comparison:
     failed: int = 0
     groups: int | None = None
     group_size: float = 1.0
+    median: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def compare(
         failed=sum(failed),
         groups=None if sizes is None else len(sizes),
         group_size=1.0 if sizes is None else _size(sizes),
+        median=None if seeds == 1 else float(np.subtract(*(np.median(right.mean(axis=1)) for right in rows))),
     )
 
 
