@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.evidence.paired import compare
-from tuner.evidence.stability import MOST, collapsed, seeds_wanted, unseen, unstable
+from tuner.evidence.stability import MOST, collapsed, seeds, unseen, unstable
 from tuner.evidence.verdict import verdict
 
 
@@ -49,13 +49,11 @@ def test_what_collapsed_lies_far_below_what_did_not(accuracies: list[float], n: 
     assert rest and all(accuracies[i] <= min(rest) and accuracies[i] < max(rest) - 0.2 for i in found)
 
 
-def test_the_number_of_seeds_is_fixed_by_the_first_ones_alone() -> None:
-    good, bad = (0.8,) * 5, (0.8, 0.82, 0.5, 0.8, 0.81)
-    assert seeds_wanted((good, good), 100, 5) == 5
-    assert seeds_wanted((good, bad), 100, 5) == MOST
-    assert seeds_wanted((good + (0.5,) * 3, good), 100, 5) == 5, "what came later is not looked at"
-    assert seeds_wanted((bad + (0.8,) * 15, good), 100, 5) == MOST, "the same once they are there"
-    assert seeds_wanted((bad,), 100, 30) == 30
+def test_more_seeds_are_trained_where_some_of_the_first_collapsed_or_failed_and_some_did_not() -> None:
+    assert seeds((0.8,) * 5, 100) == 5
+    assert seeds((0.8, 0.82, 0.5, 0.8, 0.81), 100) == seeds((0.8, None, 0.8), 100) == MOST
+    assert seeds((None, None), 100) == 2, "more of what never ends is no help"
+    assert seeds((0.8,) * 29 + (0.5,), 100) == 30
     assert unseen(5) == pytest.approx(0.45, abs=0.01) and unseen(20) == pytest.approx(0.14, abs=0.01)
 
 

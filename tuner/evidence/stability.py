@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 MOST = 20
-"""Seeds that are trained of each side where one of the first ones collapsed."""
+"""Seeds of a side of which one of the first ones failed or collapsed."""
 DROP = 0.2
 """A collapsed seed ends at least so far below the good ones, in shares: 20 points."""
 ERRORS = 3.0
@@ -37,15 +37,17 @@ def unstable(accuracies: Sequence[float], n: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.flatnonzero(found < limit))
 
 
-def seeds_wanted(sides: Sequence[Sequence[float]], n: int, first: int) -> int:
-    """How many seeds each side is trained from: `MOST` where one of the first `first` of any side collapsed, else
-    `first`. `sides`: each side's accuracies on the n VALIDATION images, in order of the seeds.
+def seeds(accuracies: Sequence[float | None], n: int) -> int:
+    """From how many fresh seeds a side is trained, given the accuracies (shares) of its first ones on `n` VALIDATION
+    images, None for one that failed: `MOST` where some failed or collapsed and some did not, else as many as there are.
 
-    The test set is opened after that: its images have no part in how many seeds there are, and the interval is for
-    the final number. Looking at `first` seeds only, however many there are by now, gives the same answer again.
+    The test set is opened after that: its images have no part in how many seeds there are, and the interval is for the
+    final number. Looking at the first ones only, however many there are by now, gives the same answer again.
     """
-    collapsed = any(unstable(accuracies[:first], n) for accuracies in sides)
-    return max(first, MOST) if collapsed else first
+    ended = [a for a in accuracies if a is not None]
+    if not ended or (len(ended) == len(accuracies) and not unstable(ended, n)):
+        return len(accuracies)
+    return max(MOST, len(accuracies))
 
 
 def unseen(seeds: int, confidence: float = 0.95) -> float:

@@ -38,7 +38,12 @@ class Verdict:
 
 
 def verdict(
-    found: Comparison, margin: float = MARGIN, exploratory: bool = False, collapsed: Sequence[str] = ()
+    found: Comparison,
+    margin: float = MARGIN,
+    exploratory: bool = False,
+    *,
+    against: str = "the baseline",
+    collapsed: Sequence[str] = (),
 ) -> Verdict:
     """What a comparison shows, with `margin` in shares (0.02 is 2 points).
 
@@ -49,13 +54,15 @@ def verdict(
     - "too few images": everything else, also an interval above zero that leaves open whether the margin is reached.
 
     `exploratory`: the images of the comparison chose the winner, or helped to, so that it looks better than it is; then
-    the first two kinds are "looks better" and "looks worse". `collapsed`: what is said of such seeds, see `stability`.
+    the first two kinds are "looks better" and "looks worse". `against`: what the winner is compared with, in words.
+    `collapsed`: what is said of such seeds, see `stability`.
     """
     if not 0 < margin < 1:
         raise ValueError(f"margin: found {margin}, expected a share between 0 and 1, as 0.02 for 2 points")
     kind = _kind(found, margin)
     needed = _needed(found, margin) if kind == "too few images" else None
     sentence = f"{_opening(found, margin, kind, exploratory)}{_evidence(found, exploratory)}"
+    sentence = sentence.replace("the baseline", against)
     if kind == "too few images":
         sentence += _advice(found, margin, needed)
     if collapsed:
