@@ -89,7 +89,7 @@ def compare(
         raise ValueError(f"baseline: found shape {baseline.shape}, expected (seeds, images) as in {winner.shape}")
     if not len(baseline):
         raise ValueError("baseline: found no seed, expected one or more")
-    rows = [_with_failed(right, count, chance) for right, count in zip((winner, baseline), failed, strict=True)]
+    rows = [with_failed(right, count, chance) for right, count in zip((winner, baseline), failed, strict=True)]
     found = estimate(rows[0], rows[1], confidence, groups)
     n, seeds = winner.shape[1], max(map(len, rows))
     sizes = None if groups is None else np.unique(groups, return_counts=True)[1]
@@ -193,6 +193,11 @@ def estimate(
     return Estimate(difference, np.maximum(low, -1), np.minimum(high, 1), error, df, variance, beyond)
 
 
+def with_failed(right: Right, failed: int, chance: float) -> Right | Floats:
+    """(seeds, images), right or not, with so many failed seeds more, which are right on `chance` of every image."""
+    return np.vstack([right, np.full((failed, right.shape[1]), chance)]) if failed else right
+
+
 def mcnemar(only_winner: int, only_baseline: int) -> float:
     """Exact two-sided p that images on which one model alone is right favour neither (McNemar, Psychometrika 12, 1947).
 
@@ -220,10 +225,6 @@ def corrected_resampled(differences: Floats, held_out: Floats, trained: Floats, 
     error = math.sqrt((1 / k + float(np.mean(held_out / trained))) * spread)
     half = float(_student(np.asarray(k - 1), confidence)) * error
     return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), "corrected resampled t, Nadeau and Bengio")
-
-
-def _with_failed(right: Right, failed: int, chance: float) -> Right | Floats:
-    return np.vstack([right, np.full((failed, right.shape[1]), chance)]) if failed else right
 
 
 def _seed_rows(winner: Right | Floats, baseline: Right | Floats) -> list[Floats]:

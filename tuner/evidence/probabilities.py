@@ -8,16 +8,16 @@ fewer images can tell two models apart. Accuracy stays the headline. Log-loss wa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.evidence.findings import Probabilities
 from tuner.evidence.paired import Floats, Groups, estimate
 
 Chances = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
-Kind = Literal["better probabilities", "worse probabilities", "undecided"]
 
 TINY = 1e-30
 """Chances below count as this one, so that none is impossible."""
@@ -36,22 +36,6 @@ class Predicted:
     failed: int = 0  # further seeds whose training failed, which count as giving every class the same chance
 
 
-@dataclass(frozen=True)
-class Probabilities:
-    """The winner's Brier score, halved to [0, 1], minus the baseline's on the same images: below 0 the winner's
-    probabilities are better. `winner`, `baseline`: the scores themselves, means over seeds and images.
-    """
-
-    kind: Kind
-    sentence: str
-    difference: float
-    low: float
-    high: float
-    standard_error: float
-    winner: float
-    baseline: float
-
-
 def compare_probabilities(
     winner: Predicted,
     baseline: Predicted,
@@ -68,17 +52,14 @@ def compare_probabilities(
     scores = [_scores(side, labels, val_labels) for side in (winner, baseline)]
     found = estimate(scores[0], scores[1], confidence, groups, unseen=0)
     low, high = float(found.low), float(found.high)
-    kind: Kind = "better probabilities" if high < 0 else "worse probabilities" if low > 0 else "undecided"
-    means = float(scores[0].mean()), float(scores[1].mean())
     return Probabilities(
-        kind=kind,
-        sentence=_sentence(kind, means, low, high, confidence),
+        kind="better probabilities" if high < 0 else "worse probabilities" if low > 0 else "undecided",
         difference=float(found.difference),
         low=low,
         high=high,
         standard_error=float(found.standard_error),
-        winner=means[0],
-        baseline=means[1],
+        winner=float(scores[0].mean()),
+        baseline=float(scores[1].mean()),
     )
 
 
@@ -128,15 +109,3 @@ def _scaled(logits: Floats, temperatures: Floats) -> Floats:
     logits = logits / np.asarray(temperatures)[..., None, None]
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
-
-
-def _sentence(kind: Kind, means: tuple[float, float], low: float, high: float, confidence: float) -> str:
-    told = {
-        "better probabilities": "the winner's probabilities are better",
-        "worse probabilities": "the winner's probabilities are worse",
-        "undecided": "the probabilities are not told apart",
-    }
-    return (
-        f"Second outcome, Brier score (0 is perfect): {told[kind]}, winner {means[0]:.3f}, baseline {means[1]:.3f}, "
-        f"difference {means[0] - means[1]:+.3f}, {100 * confidence:.3g} % interval {low:+.3f} to {high:+.3f}."
-    )
