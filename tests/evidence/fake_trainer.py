@@ -94,22 +94,52 @@ def pairs(
     rng: np.random.Generator, world: World, studies: int, n: int, seeds: int, winner: float, baseline: float
 ) -> tuple[Right, Right]:
     """Winner and baseline of these true accuracies on fresh images, bool (studies, seeds, images) each."""
-    difficulty = _difficulty(rng, world, studies, n)
-    minority = rng.random((studies, 1, n)) < world.minority if world.minority else np.zeros((1, 1, 1), bool)
-    difficulty = difficulty + HARDER * minority
+    made = margins(rng, world, studies, n, seeds, winner, baseline)
+    return made[0] > 0, made[1] > 0
+
+
+def margins(
+    rng: np.random.Generator, world: World, studies: int, n: int, seeds: int, winner: float, baseline: float
+) -> list[NDArray[np.float32]]:
+    """By how much each is on the right side, float32 (studies, seeds, images); a larger one stands for a surer answer.
+    `minorities` are drawn first.
+    """
+    minority = minorities(rng, world, studies, n)
+    difficulty = _difficulty(rng, world, studies, n) + HARDER * minority
     made = []
     for side, accuracy in enumerate((winner, baseline)):
         number = difficulty + _in_scenes(rng, world, world.configuration, studies, n)
         number = number + _luck(rng, world, side, studies, seeds) + normals(rng, world.noise, studies, seeds, n)
         edges = _edges(world, side, accuracy, baseline)
-        right = number < np.where(minority, edges[1], edges[0])
+        margin = np.where(minority, edges[1], edges[0]).astype(np.float32) - number
         if world.flips:
-            right = right ^ (rng.random((studies, seeds, n), dtype=np.float32) < world.flips)
+            margin = np.where(rng.random(margin.shape, dtype=np.float32) < world.flips, -margin, margin)
         if world.collapse and not side:
-            guessed = rng.random((studies, seeds, n), dtype=np.float32) < 0.5
-            right = np.where(rng.random((studies, seeds, 1)) < world.collapse, guessed, right)
-        made.append(right)
-    return made[0], made[1]
+            margin, _ = collapse(rng, margin, world.collapse)
+        made.append(margin)
+    return made
+
+
+def minorities(rng: np.random.Generator, world: World, studies: int, n: int) -> Right:
+    """Which images are of the harder class, bool (studies, 1, images), or (1, 1, 1) where there is none."""
+    return rng.random((studies, 1, n)) < world.minority if world.minority else np.zeros((1, 1, 1), bool)
+
+
+def collapse(rng: np.random.Generator, margin: NDArray[np.float32], share: float) -> tuple[NDArray[np.float32], Right]:
+    """`margins` where a share of the seeds guesses between two classes, and which do, bool (studies, seeds)."""
+    guesses = normals(rng, 1.0, *margin.shape)
+    fallen = rng.random(margin.shape[:2]) < share
+    return np.where(fallen[..., None], guesses, margin), fallen
+
+
+def probabilities(margin: NDArray[np.float32], accuracy: float, sharpness: float = 1.0) -> Floats:
+    """The chances given to the true one of two classes and to the other one, float64 (..., 2).
+
+    Of a model of this true accuracy in a world where all is normal: 2 Phi^-1(accuracy) times the margin is the logit
+    that is right as often as it says; `sharpness` times that is what an overconfident model says.
+    """
+    logit = 2.0 * sharpness * NormalDist().inv_cdf(accuracy) * margin.astype(np.float64)
+    return np.exp(-np.logaddexp(0, np.stack([-logit, logit], axis=-1)))
 
 
 UNEQUAL = (1, 1, 3, 5, 15)

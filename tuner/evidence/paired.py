@@ -32,6 +32,7 @@ class Comparison:
     about image_variance / n + seed_variance. `only_winner`, `only_baseline`: images that the first seed's winner alone,
     or baseline alone, has right; `mcnemar`: their exact two-sided p. `failed`: how many seeds are in it as chance.
     `groups`: how many groups the images are of, None where each stands for itself; `group_size`: see `estimate`.
+    `median`: the median seed's accuracy of the winner minus the baseline's; None with one seed.
     """
 
     difference: float
@@ -51,6 +52,7 @@ class Comparison:
     failed: int = 0
     groups: int | None = None
     group_size: float = 1.0
+    median: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def compare(
         raise ValueError(f"baseline: found shape {baseline.shape}, expected (seeds, images) as in {winner.shape}")
     if not len(baseline):
         raise ValueError("baseline: found no seed, expected one or more")
-    rows = [_with_failed(right, count, chance) for right, count in zip((winner, baseline), failed, strict=True)]
+    rows = [with_failed(right, count, chance) for right, count in zip((winner, baseline), failed, strict=True)]
     found = estimate(rows[0], rows[1], confidence, groups)
     n, seeds = winner.shape[1], max(map(len, rows))
     sizes = None if groups is None else np.unique(groups, return_counts=True)[1]
@@ -110,14 +112,23 @@ def compare(
         failed=sum(failed),
         groups=None if sizes is None else len(sizes),
         group_size=1.0 if sizes is None else _size(sizes),
+        median=None if seeds == 1 else float(np.subtract(*(np.median(right.mean(axis=1)) for right in rows))),
     )
 
 
 def estimate(
-    winner: Right | Floats, baseline: Right | Floats, confidence: float = 0.95, groups: Groups | None = None
+    winner: Right | Floats,
+    baseline: Right | Floats,
+    confidence: float = 0.95,
+    groups: Groups | None = None,
+    *,
+    weights: Floats | None = None,
+    unseen: float = 1.0,
 ) -> Estimate:
     """Intervals of a batch of comparisons: bool (..., seeds, images) each, the batch's shape out. Also float64 in
-    [0, 1]: a failed seed's chance to be right. `groups`: as in `compare`, of every comparison of the batch.
+    [0, 1]: a failed seed's chance to be right, or another score. `groups`: as in `compare`, of every comparison of the
+    batch. `weights`: (images,), of mean 1, which make weighted means of all means; a group's sum of them is its size.
+    `unseen`: how many groups that were not met with are reckoned with, see below.
 
     With d_i an image's difference of the means over seeds, D its mean over n images, S seeds, and t_g the sum of d_i
     over a group; where no groups are given, each image is one:
@@ -125,7 +136,8 @@ def estimate(
     - Images: sum_g (t_g - m_g D)^2 / n^2, the sandwich form of clustered data (Liang and Zeger, Biometrika 73, 1986),
       of groups of m_g images, with two pseudo-groups added that differ by +c and by -c in sum, c^2 = (m^2 + sum t^4) /
       (m + sum t^2): the size that differences have, were there one group more in whose every seed the models differ on
-      sqrt(m) images, between one and all of them. m is the size of the group that an image is in, on average, and
+      sqrt(m) images, between one and all of them (`unseen` = 0: of scores that differ in every image, where nothing
+      hides, the size that differences have). m is the size of the group that an image is in, on average, and
       n / m the number of groups that counts (Kish, Survey Sampling, 1965): one group of a third of all images is not
       made up for by a hundred small ones.
       With one seed and single images t is -1, 0 or 1, so c is 1, and this is Bonett and Price's interval (J. Educ.
@@ -149,14 +161,15 @@ def estimate(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: found {confidence}, expected a number between 0 and 1")
     n = winner.shape[-1]
-    sizes, winner, baseline = _by_group(winner, baseline, groups)
+    sizes, winner, baseline = _by_group(winner, baseline, groups, weights)
     size = _size(sizes)
     count = n / size
     free = max(count - 1, 1)
     totals = winner.mean(axis=-2) - baseline.mean(axis=-2)
     difference = totals.sum(axis=-1) / n
     squares, fourths = (totals**2).sum(axis=-1), (totals**4).sum(axis=-1)
-    pseudo = (size**2 + fourths) / (size + squares)
+    one = size * (1.0 if weights is None else float((weights**2).mean()))  # the square of an unseen one's difference
+    pseudo = (unseen * one**2 + fourths) / np.maximum(unseen * one + squares, 1e-300)
     middle = difference * n / (n + 2 * size)
     apart = ((totals - middle[..., None] * sizes) ** 2).sum(axis=-1) + 2 * (pseudo + (size * middle) ** 2)
     images = apart / (n + 2 * size) ** 2
@@ -165,7 +178,8 @@ def estimate(
     twice = sum((rest for _, rest, _ in seeds), np.zeros_like(difference))
     error = np.sqrt(np.maximum(images + by_seeds - twice, images / 2))
     loose = sum((by_seed**2 + rest**2 / free) / (s - 1) for by_seed, rest, s in seeds)
-    df = error**4 / (images**2 / free + loose)
+    loose = images**2 / free + loose
+    df = np.where(loose > 0, error**4 / np.where(loose > 0, loose, 1), free)
     df = np.maximum(df, min([free, *(s - 1 for _, _, s in seeds)]))
     half = _student(df, confidence) * error
     low, high = middle - half, middle + half
@@ -177,6 +191,11 @@ def estimate(
     beyond = np.maximum(by_seeds - twice, 0)  # what more images would not shrink
     variance = images * (n + 2 * size)
     return Estimate(difference, np.maximum(low, -1), np.minimum(high, 1), error, df, variance, beyond)
+
+
+def with_failed(right: Right, failed: int, chance: float) -> Right | Floats:
+    """(seeds, images), right or not, with so many failed seeds more, which are right on `chance` of every image."""
+    return np.vstack([right, np.full((failed, right.shape[1]), chance)]) if failed else right
 
 
 def mcnemar(only_winner: int, only_baseline: int) -> float:
@@ -208,10 +227,6 @@ def corrected_resampled(differences: Floats, held_out: Floats, trained: Floats, 
     return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half), "corrected resampled t, Nadeau and Bengio")
 
 
-def _with_failed(right: Right, failed: int, chance: float) -> Right | Floats:
-    return np.vstack([right, np.full((failed, right.shape[1]), chance)]) if failed else right
-
-
 def _seed_rows(winner: Right | Floats, baseline: Right | Floats) -> list[Floats]:
     """What varies by seed, (..., seeds, images) each: the paired difference, or both models where counts differ."""
     counts = winner.shape[-2], baseline.shape[-2]
@@ -223,18 +238,21 @@ def _seed_rows(winner: Right | Floats, baseline: Right | Floats) -> list[Floats]
 
 
 def _by_group(
-    winner: Right | Floats, baseline: Right | Floats, groups: Groups | None
+    winner: Right | Floats, baseline: Right | Floats, groups: Groups | None, weights: Floats | None
 ) -> tuple[Floats, Right | Floats, Right | Floats]:
     """Images of each group, float64 (groups,), and both models' sums over each, (..., seeds, groups)."""
     n = winner.shape[-1]
+    each = np.ones(n) if weights is None else weights
+    if weights is not None:
+        winner, baseline = winner * weights, baseline * weights
     if groups is None:
-        return np.ones(n), winner, baseline
+        return each, winner, baseline
     if groups.shape != (n,):
         raise ValueError(f"groups: found shape {groups.shape}, expected ({n},), a number for each image")
     order = np.argsort(groups, kind="stable")
-    _, begins, sizes = np.unique(groups[order], return_index=True, return_counts=True)
-    sums = [np.add.reduceat(x[..., order].astype(np.float64), begins, axis=-1) for x in (winner, baseline)]
-    return sizes.astype(np.float64), sums[0], sums[1]
+    begins = np.unique(groups[order], return_index=True)[1]
+    sums = [np.add.reduceat(x[..., order].astype(np.float64), begins, axis=-1) for x in (each, winner, baseline)]
+    return sums[0], sums[1], sums[2]
 
 
 def _size(sizes: NDArray[np.number]) -> float:

@@ -20,6 +20,7 @@ KINDS = {
     "no difference": "No difference",
     "too few images": "Too few images to tell",
     "too few seeds": "Too few seeds to tell",
+    "unstable": "Training is not stable",
     "open": "Not confirmed",
 }
 NOT_CONFIRMED = (
