@@ -29,7 +29,7 @@ from tuner.evidence.findings import (
     sentences,
 )
 from tuner.evidence.metrics import weighted
-from tuner.evidence.paired import Comparison, compare, corrected_resampled, with_failed
+from tuner.evidence.paired import Comparison, Groups, compare, corrected_resampled, with_failed
 from tuner.evidence.probabilities import Predicted, compare_probabilities
 from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
@@ -90,13 +90,15 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     if any(judged[side["name"]].ended < _expected_seeds(tables, study, plan, side) for side in plan["sides"]):
         return Findings(**undecided, seeds=min(judged[name].ended for name in ("winner", "baseline")), **sides)
 
+    groups = None if study.groups is None else np.array(study.groups, dtype=np.int64)
+
     def against(first: str, second: str) -> Comparison | None:
         """None where either was not trained again, or too many of its seeds failed to tell."""
         pair = judged.get(first), judged.get(second)
         if pair[0] is None or pair[1] is None or any(j.failed and len(j.right) < FEWEST for j in pair if j):
             return None
         failed = (pair[0].failed, pair[1].failed)
-        return compare(pair[0].right, pair[1].right, failed=failed, chance=chance)
+        return compare(pair[0].right, pair[1].right, groups=groups, failed=failed, chance=chance)
 
     exploratory = ground != "test"
     collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}))
@@ -123,8 +125,8 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         compared=None if compared is None else _interval(compared),
         compared_other=None if other is None else _interval(other),
         compared_unfrozen=None if unfrozen is None else _interval(unfrozen),
-        balanced=None if compared is None else _balanced(judged["winner"], judged["baseline"], chance),
-        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study),
+        balanced=None if compared is None else _balanced(judged["winner"], judged["baseline"], chance, groups),
+        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study, groups),
         collapsed=() if compared is None else collapsed,
         mcnemar=None if compared is None else compared.mcnemar,
         openings=len(tables.openings),
@@ -133,6 +135,7 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         folds_made=made,
         selection=chosen,
         leaks=leaks,
+        groups=None if groups is None else len(np.unique(groups)),
         **sides,
     )
     sure = calibrated(tables, study, sides["winner"].configuration)
@@ -168,18 +171,19 @@ def _collapsed(judged: Mapping[str, Judged]) -> Iterator[str]:
         yield from stability.collapsed(name, accuracies, stability.unstable(accuracies, side.right.shape[-1]))
 
 
-def _balanced(winner: Judged, baseline: Judged, chance: float) -> Interval | None:
+def _balanced(winner: Judged, baseline: Judged, chance: float, groups: Groups | None) -> Interval | None:
     """Where the classes of the images differ in size."""
     if not uneven(winner.truth):
         return None
     sides = [with_failed(side.right, side.failed, chance) for side in (winner, baseline)]
-    return compare_balanced(sides[0], sides[1], winner.truth)
+    return compare_balanced(sides[0], sides[1], winner.truth, groups=groups)
 
 
-def _probabilities(winner: Judged, baseline: Judged, study: Study) -> Probabilities | None:
+def _probabilities(winner: Judged, baseline: Judged, study: Study, groups: Groups | None) -> Probabilities | None:
     if winner.predicted is None or baseline.predicted is None:
         return None
-    return compare_probabilities(winner.predicted, baseline.predicted, winner.truth, np.array(study.val_labels))
+    labels = winner.truth, np.array(study.val_labels)
+    return compare_probabilities(winner.predicted, baseline.predicted, *labels, groups=groups)
 
 
 def exported(tables: Tables, study: Study, source: str) -> str:

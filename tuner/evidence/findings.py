@@ -162,6 +162,7 @@ class Findings:
     folds_made: str = ""  # "5 folds, 2 times"
     selection: Selection | None = None
     leaks: bool = False  # images were let stand in two splits (data.allow_leak)
+    groups: int | None = None  # so many the images are of, by data.groups; None: each is its own
 
     @property
     def exploratory(self) -> bool:
@@ -218,6 +219,11 @@ def sentences(found: Findings, rule: Rule) -> Iterator[str]:
     yield from selection_sentences(found.selection)
     if found.mcnemar is not None:
         yield f"First seed alone: exact McNemar p = {found.mcnemar:.2g}."
+    if found.groups is not None:
+        yield (
+            f"The {found.images} images stand in {_groups(found.groups)} (data.groups). The difference's interval goes "
+            "by groups; intervals of single models and McNemar's p take every image for independent."
+        )
 
 
 def selection_sentences(found: Selection | None) -> Iterator[str]:
@@ -308,6 +314,10 @@ def _side(name: str, side: Side, found: Findings) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}" if round(1000 * share) else "0.0"
+
+
+def _groups(count: int) -> str:
+    return f"{count} group{'s' * (count != 1)}"
 
 
 def _seeds(count: int) -> str:

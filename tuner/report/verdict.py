@@ -42,7 +42,8 @@ def unconfirmed(findings: Findings | None) -> str:
 def ground(findings: Findings) -> str:
     """What the verdict is counted on."""
     on = "leaky test" if findings.leaks and findings.ground == "test" else findings.ground
-    text = f"Counted on {words.several(findings.images, 'image')}: {GROUNDS.get(on, on)}"
+    within = "" if findings.groups is None else f" in {words.several(findings.groups, 'group')}"
+    text = f"Counted on {words.several(findings.images, 'image')}{within}: {GROUNDS.get(on, on)}"
     text += f"; {words.several(findings.seeds, 'fresh seed')} each, for this training set and this search."
     if findings.exploratory:
         text += " Exploratory: no image was kept apart from the search."
