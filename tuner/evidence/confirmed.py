@@ -29,7 +29,7 @@ from tuner.evidence.findings import (
     sentences,
 )
 from tuner.evidence.metrics import weighted
-from tuner.evidence.paired import Comparison, compare, corrected_resampled, with_failed
+from tuner.evidence.paired import Comparison, Groups, compare, corrected_resampled, with_failed
 from tuner.evidence.probabilities import Predicted, compare_probabilities
 from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
@@ -90,7 +90,7 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     if any(judged[side["name"]].ended < _expected_seeds(tables, study, plan, side) for side in plan["sides"]):
         return Findings(**undecided, seeds=min(judged[name].ended for name in ("winner", "baseline")), **sides)
 
-    groups = _numbers(study.groups)
+    groups = None if study.groups is None else np.array(study.groups, dtype=np.int64)
 
     def against(first: str, second: str) -> Comparison | None:
         """None where either was not trained again, or too many of its seeds failed to tell."""
@@ -126,7 +126,7 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         compared_other=None if other is None else _interval(other),
         compared_unfrozen=None if unfrozen is None else _interval(unfrozen),
         balanced=None if compared is None else _balanced(judged["winner"], judged["baseline"], chance, groups),
-        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study),
+        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study, groups),
         collapsed=() if compared is None else collapsed,
         mcnemar=None if compared is None else compared.mcnemar,
         openings=len(tables.openings),
@@ -171,11 +171,7 @@ def _collapsed(judged: Mapping[str, Judged]) -> Iterator[str]:
         yield from stability.collapsed(name, accuracies, stability.unstable(accuracies, side.right.shape[-1]))
 
 
-def _numbers(groups: Sequence[int] | None) -> NDArray[np.int64] | None:
-    return None if groups is None else np.array(groups, dtype=np.int64)
-
-
-def _balanced(winner: Judged, baseline: Judged, chance: float, groups: NDArray[np.int64] | None) -> Interval | None:
+def _balanced(winner: Judged, baseline: Judged, chance: float, groups: Groups | None) -> Interval | None:
     """Where the classes of the images differ in size."""
     if not uneven(winner.truth):
         return None
@@ -183,11 +179,11 @@ def _balanced(winner: Judged, baseline: Judged, chance: float, groups: NDArray[n
     return compare_balanced(sides[0], sides[1], winner.truth, groups=groups)
 
 
-def _probabilities(winner: Judged, baseline: Judged, study: Study) -> Probabilities | None:
+def _probabilities(winner: Judged, baseline: Judged, study: Study, groups: Groups | None) -> Probabilities | None:
     if winner.predicted is None or baseline.predicted is None:
         return None
-    predicted, labels = (winner.predicted, baseline.predicted), np.array(study.val_labels)
-    return compare_probabilities(*predicted, winner.truth, labels, groups=_numbers(study.groups))
+    labels = winner.truth, np.array(study.val_labels)
+    return compare_probabilities(winner.predicted, baseline.predicted, *labels, groups=groups)
 
 
 def exported(tables: Tables, study: Study, source: str) -> str:
@@ -356,12 +352,13 @@ def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: Se
     rows = [row for row in ranking.to_dict(orient="records") if usable(row)]
     full = [row for row in rows if row["full"]]
     sides = [_candidates(tables, study, rows if full else [], rows), _candidates(tables, study, [], baselines)]
-    groups = study.groups_of.get("val", range(study.validation))
+    named = study.groups_of.get("val")
+    groups = np.arange(study.validation) if named is None else np.array(named, np.int64)
     if len(full or rows) < 2 or len(set(groups)) < 2 or sides[0] is None or sides[1] is None:
         return None
     draw, rule = generator(study.spec.search.seed, "what choosing cost"), study.rule
-    both, drawn = (sides[0][0], sides[1][0]), _numbers(study.groups_of.get("val"))
-    found = selection_cost(*both, rule.objective, draw, checkpoint=rule.checkpoint, groups=drawn)
+    both = sides[0][0], sides[1][0]
+    found = selection_cost(*both, rule.objective, draw, checkpoint=rule.checkpoint, groups=groups)
     if not found.draws:
         return None
     method = "bootstrap bias-corrected"
