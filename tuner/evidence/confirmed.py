@@ -352,9 +352,9 @@ def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: Se
     rows = [row for row in ranking.to_dict(orient="records") if usable(row)]
     full = [row for row in rows if row["full"]]
     sides = [_candidates(tables, study, rows if full else [], rows), _candidates(tables, study, [], baselines)]
-    named = study.groups_of.get("val")
-    groups = np.arange(study.validation) if named is None else np.array(named, np.int64)
-    if len(full or rows) < 2 or len(set(groups)) < 2 or sides[0] is None or sides[1] is None:
+    of = study.groups_of.get("val")
+    groups = None if of is None else np.array(of, np.int64)
+    if len(full or rows) < 2 or len(set(of or range(study.validation))) < 2 or sides[0] is None or sides[1] is None:
         return None
     draw, rule = generator(study.spec.search.seed, "what choosing cost"), study.rule
     both = sides[0][0], sides[1][0]

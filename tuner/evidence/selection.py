@@ -157,8 +157,8 @@ def selection_cost(
     if baseline.looks.images != n:
         raise ValueError(f"baseline: found {baseline.looks.images} images, expected {n}")
     draws = max(min(draws, round(WORK / (winner.looks.size + baseline.looks.size))), min(draws, DRAWS // 10))
-    group_of = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    bags = _bags(int(group_of.max(initial=-1)) + 1, draws, rng)[:, group_of]
+    known, group_of = (None, slice(None)) if groups is None else np.unique(groups, return_inverse=True)
+    bags = _bags(n if known is None else len(known), draws, rng)[:, group_of]
     if not len(bags):
         what = "images" if groups is None else "images of one group"
         raise ValueError(f"images: found {n} {what}, expected two or more, so that some can be left out")
