@@ -89,7 +89,7 @@ def unconfirmed(rng: np.random.Generator, world: fake.World, studies: int, n: in
         one = fake.hyperband(rng, world, validation=n, lead=float(lead))
         choosing = selection_cost(one.winner, one.baseline, "val_loss", rng, draws=100)
         loss = [
-            float(np.nanmin(side.loss[row].mean(axis=1)))
+            float(np.nanmin(side.looks.read(side.looks.place[row])[0].mean(axis=1)))
             for side, row in zip((one.winner, one.baseline), one.chosen, strict=True)
         ]
         corrected, ahead = choosing.difference > 0, loss[0] < loss[1]
