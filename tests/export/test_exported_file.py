@@ -243,10 +243,13 @@ def test_what_is_said_is_true(name: str, cases: dict[str, Case]) -> None:
     assert exported.bytes == sum(sizes) > 1e6
     expected = cases[name].candidate.expected
     # The raw photographs are 48 x 40; the file sees them as the study did, to rounding.
-    assert abs(exported.correct - int((expected.argmax(axis=1) == labels).sum())) <= 1
+    fitted = exported.configuration == "cuts-s01"  # to these photographs too: what it has right of them tells nothing
+    right = int((expected.argmax(axis=1) == labels).sum())
+    assert exported.correct is None if fitted else abs((exported.correct or 0) - right) <= 1
     assert set(exported.versions) >= {"tlstudy", "keras", *exported.kind.writes.values()}
     sentence = exported.sentence("FILE")
-    assert f"{exported.correct}/{len(labels)} right" in sentence and exported.configuration in sentence
+    assert (f"{exported.correct}/{len(labels)} right" in sentence) != fitted
+    assert f"configuration {exported.configuration.partition('-')[0]}" in sentence
     assert "process of its own" in sentence and ("raw photographs" in sentence) != squares
     assert "probabilities" in exported.summary
     assert not list(exported.path.parent.glob(".*")), "no part is left beside it"
@@ -257,7 +260,7 @@ def test_the_head_of_several_cuts_is_as_wide_as_they_are_together(cases: dict[st
     cuts = str(case.results.hyperparameters("cuts")["cuts"]).split(", ")
     width = sum(network.shape(cut)[-1] for cut in cuts)
     assert len(cuts) > 1 and case.candidate.model.get_layer("head_logits").kernel.shape == (width, 1)
-    assert case.exported.correct == 8
+    assert case.exported.correct is None
 
 
 @pytest.mark.parametrize("name", EVERY[-2:])

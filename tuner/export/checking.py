@@ -37,7 +37,8 @@ class Candidate:
     """A trained Keras model, the file it is to become, and what that file has to say.
 
     images: uint8 (n, side, side, 3), the validation images as the trial saw them; files: the same as files. expected:
-    float32 (n, classes) probabilities; labels: int (n,). coarse: convolutions round to fewer bits.
+    float32 (n, classes) probabilities; labels: int (n,), None where the model was trained on these images too, so that
+    what it has right of them tells nothing. coarse: convolutions round to fewer bits.
     """
 
     model: Any
@@ -47,7 +48,7 @@ class Candidate:
     images: NDArray[np.uint8]
     files: Sequence[Path]
     expected: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | None
     configuration: str
     coarse: bool = False
     refit: Refit | None = None
@@ -58,7 +59,7 @@ class Exported:
     """What the check found: differences are of class probabilities, over `photographs` validation photographs.
 
     largest_raw_difference: on the photographs as they are, None for a format that takes squares. correct: of the
-    validation photographs; means nothing after a refit, which has trained on them. summary: Keras's, of the model.
+    validation photographs; None where it was trained on them. summary: Keras's, of the model.
     """
 
     path: Path
@@ -67,7 +68,7 @@ class Exported:
     bytes: int
     largest_difference: float
     largest_raw_difference: float | None
-    correct: int
+    correct: int | None
     photographs: int
     configuration: str
     versions: Mapping[str, str]
@@ -80,9 +81,11 @@ class Exported:
         raw = self.largest_raw_difference
         found = f"{self.largest_difference:.1g} on the decoded squares"
         found += "" if raw is None else f", {raw:.1g} on the raw photographs"
-        right = "" if self.refit else f"{self.correct}/{self.photographs} right; "
+        right = "" if self.correct is None else f"{self.correct}/{self.photographs} right; "
+        source, _, seed = self.configuration.partition("-s")
+        which = f"{source}, fresh seed {int(seed)}" if seed and self.correct is not None else source
         return (
-            f"Wrote {name} ({self.bytes / 1e6:.0f} MB, {self.kind.name}, configuration {self.configuration}). Loaded "
+            f"Wrote {name} ({self.bytes / 1e6:.0f} MB, {self.kind.name}, configuration {which}). Loaded "
             f"again in a process of its own and checked on the {self.photographs} validation photographs: {right}"
             f"largest difference of a probability to {against} {found}."
         )
@@ -143,8 +146,10 @@ def _compared(one: Candidate, folder: Path) -> Exported:
         bytes=saving.size_of(folder / "new" / one.target.name),
         largest_difference=near_difference,
         largest_raw_difference=raw_difference,
-        correct=int(((near if one.kind.squares else far).argmax(axis=1) == one.labels).sum()),
-        photographs=len(one.labels),
+        correct=None
+        if one.labels is None
+        else int(((near if one.kind.squares else far).argmax(1) == one.labels).sum()),
+        photographs=len(one.images),
         configuration=one.configuration,
         versions=_versions(one.kind),
         refit=one.refit,

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class _Chosen:
-    """A configuration of a study, as its database has it. expected: float32 (validation photographs, classes)."""
+    """A model of a study, as its database has it. expected: float32 (validation photographs, classes); fitted_to_all:
+    it learned from those photographs too.
+    """
 
     configuration: str
     values: Configuration
@@ -43,6 +45,7 @@ class _Chosen:
     weights_key: str
     weights_kind: str
     rules: Rules
+    fitted_to_all: bool
 
 
 def candidate(
@@ -108,7 +111,7 @@ def candidate(
         images=dataset.images[rows],
         files=[dataset.root / dataset.records[row].path for row in rows],
         expected=chosen.expected if trained is None else trained.expected,
-        labels=dataset.labels[rows],
+        labels=None if trained is not None or chosen.fitted_to_all else dataset.labels[rows],
         configuration=chosen.configuration,
         coarse=spec.search.precision != "float32" or backend.on_gpu(),
         refit=trained,
@@ -146,6 +149,7 @@ def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
             store.meta("weights_key"),
             store.meta("weights_kind"),
             rules_of(numerics(store)),
+            bool(np.isnan(row["val_loss"])),
         )
 
 
