@@ -121,7 +121,7 @@ def test_a_refit_says_that_no_image_is_left(tmp_path: Path) -> None:
     results = study(tmp_path)
     for tested, left in ((False, "no image is left"), (True, "only the test photographs are left")):
         again = Refit(7, 92, tested, {}, np.zeros((20, 2), np.float32))
-        found = exported(results, refit=again)
+        found = exported(results, refit=again, correct=None)
         text = card(results, found, study="x", baseline=True)
         assert left in text and left in again.sentence()
         assert "It learned from 92 photographs" in text and "of epoch 7 of the refit" in text
