@@ -145,14 +145,18 @@ class Study:
     def confirm(
         self,
         *,
+        seeds: int | None = None,
         progress: Callable[[str], object] | None = None,
         listen: Callable[[Event], object] | None = None,
         stop: threading.Event | None = None,
     ) -> Study:
-        """The end of `search` alone: winner and baseline again from fresh seeds, the test set opened once."""
+        """The end of `search` alone: winner and baselines again from fresh seeds, then the test set is opened. `seeds`:
+        of each side; those that were trained before are among them, and stay where fewer are asked for.
+        """
         if not self._folder.has_results:
             raise StudyError(f"{self.path}: no results yet. Run: study.search()")
-        return self._run(self.resolve({}), progress, listen, stop, search=False)
+        changes = {} if seeds is None else {"confirm.seeds": seeds}
+        return self._run(self.resolve(changes), progress, listen, stop, search=False)
 
     def resolve(self, changes: Mapping[str, Any], *, fresh: bool = False) -> Resolved:
         """study.toml with dotted changes on top; a resumed study keeps those it was started with, a fresh one not."""

@@ -94,12 +94,16 @@ def search(
 
 def confirm(
     study: options.Study = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Fresh seeds of each side; those that are there count.", show_default=False)
+    ] = None,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Trains winner and baseline again from fresh seeds, opens the test set once, and gives the verdict."""
+    """Trains winner and baselines again from fresh seeds, opens the test set, and gives the verdict."""
     folder = existing(study)
-    _run(folder, resolve(folder, {}, out()), quiet, verbose, search=False)
+    changes = {} if seeds is None else {"confirm.seeds": seeds}
+    _run(folder, resolve(folder, changes, out()), quiet, verbose, search=False)
     _show(folder, quiet, whole=False)
 
 

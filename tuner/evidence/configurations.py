@@ -174,14 +174,17 @@ def _merged(study: Study, configuration: Configuration, trials: list[Trial], epo
     row |= configuration.hyperparameters
     most = study.spec.search.max_epochs
     row |= {"epochs": len(epochs), "full": len(epochs) >= most, "validation": n}
-    row["full"] |= configuration.kind == "logistic" and bool(epochs)  # it has no more than one
+    regression = configuration.hyperparameters.get("learning_rate") is None
+    row["full"] |= regression and bool(epochs)  # it has no more than one
     row |= {"seconds": _seconds(trials, epochs), "status": "not started"}
     if trials:
         row |= {k: getattr(trials[-1], k) for k in ("iteration", "bracket", "rung", "reason")}
         row["status"] = status(trials[-1].status, study)
-    # Of a fresh seed the number of epochs was fixed before.
-    rule = replace(study.rule, checkpoint="last") if configuration.kind == "seed" else study.rule
-    best = best_epoch(epochs, rule)
+    rule = study.rule
+    if configuration.kind == "seed" and study.fixed_epochs:
+        rule = replace(rule, checkpoint="last")
+    # A regression that was fitted to the validation images too has no figure of them.
+    best = best_epoch(epochs, rule) or (epochs[-1] if regression and epochs else None)
     if trials and trials[-1].last_epoch >= most:
         row["full"] |= out_of_patience(best, len(epochs), rule)
     if best is not None:

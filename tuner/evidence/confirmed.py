@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tuner.evidence import stability
 from tuner.evidence.calibration import Calibration, calibration
 from tuner.evidence.configurations import usable
 from tuner.evidence.findings import (
@@ -30,10 +31,10 @@ from tuner.evidence.paired import Comparison, compare, corrected_resampled
 from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
-from tuner.evidence.verdict import Verdict, too_few_seeds, verdict
+from tuner.evidence.verdict import FEWEST, Verdict, too_few_seeds, verdict
 from tuner.spec.seeds import generator
 from tuner.store.losses import packed, signed
-from tuner.store.ranking import Rule, best_of, value_of
+from tuner.store.ranking import Rule, best_of, rank_of, value_of
 from tuner.store.tables import Confirmation, Epoch, HeldOut, Tables
 
 Seen = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -71,57 +72,107 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     }
     if not _is_current(plan, ranking, baselines):
         return Findings(**undecided, seeds=0)
-    judged = [_judged(tables, study, side["name"], side["source"]) for side in plan["sides"]]
-    rows, chance = [ranking.iloc[0].to_dict(), baselines[0]], 1 / max(len(study.classes), 1)
-    sides = [_side(s, j, r, chance) for s, j, r in zip(plan["sides"], judged, rows, strict=True)]
-    expected = [plan["seeds"], 1 if plan["sides"][1]["kind"] == "logistic" else plan["seeds"]]
-    other = _other(baselines)
-    if any(side.ended < wanted for side, wanted in zip(judged, expected, strict=True)):
-        seeds = min(side.ended for side in judged)
-        return Findings(**undecided, seeds=seeds, winner=sides[0], baseline=sides[1], other_baseline=other)
+    rows = {row["id"]: row for row in (*ranking.to_dict(orient="records"), *frozen, *baselines)}
+    chance = 1 / max(len(study.classes), 1)
+    judged = {side["name"]: _judged(tables, study, side["source"]) for side in plan["sides"]}
+    sides: dict[str, Any] = {
+        s["name"].replace(" ", "_"): _side(s, judged[s["name"]], rows[s["source"]], plan, chance) for s in plan["sides"]
+    }
+    if len(baselines) > 1:
+        sides.setdefault("other_baseline", _searched_alone(baselines[1]))
+    if any(judged[side["name"]].ended < _expected_seeds(tables, study, plan, side) for side in plan["sides"]):
+        return Findings(**undecided, seeds=min(judged[name].ended for name in ("winner", "baseline")), **sides)
+
+    def against(first: str, second: str) -> Comparison | None:
+        """None where either was not trained again, or too many of its seeds failed to tell."""
+        pair = judged.get(first), judged.get(second)
+        if pair[0] is None or pair[1] is None or any(j.failed and len(j.right) < FEWEST for j in pair if j):
+            return None
+        failed = (pair[0].failed, pair[1].failed)
+        return compare(pair[0].right, pair[1].right, failed=failed, chance=chance)
+
     exploratory = ground != "test"
-    counts = [(side["name"], len(j.right), j.failed) for side, j in zip(plan["sides"], judged, strict=True)]
-    if (refused := too_few_seeds(counts, margin, exploratory)) is not None:
-        return _filled(tables, study, None, refused, (sides[0], sides[1]), other, chosen)
-    failed = (judged[0].failed, judged[1].failed)
-    compared = compare(judged[0].right, judged[1].right, failed=failed, chance=chance)
-    reached = verdict(compared, margin, exploratory)
-    return _filled(tables, study, compared, reached, (sides[0], sides[1]), other, chosen)
-
-
-def _filled(
-    tables: Tables,
-    study: Study,
-    compared: Comparison | None,
-    reached: Verdict,
-    sides: tuple[Side, Side],
-    other: Side | None,
-    chosen: Selection | None,
-) -> Findings:
-    folds, made = _folds(tables, study, sides)
+    counts = [(name, len(judged[name].right), judged[name].failed) for name in ("winner", "baseline")]
+    compared, other = against("winner", "baseline"), against("winner", "other baseline")
+    reached = too_few_seeds(counts, margin, exploratory) or _verdict(
+        compared,
+        other,
+        margin,
+        exploratory,
+        against=f"the other baseline ({sides['other_baseline'].what})" if other else "",
+    )
+    folds, made = _folds(tables, study, (sides["winner"], sides["baseline"]))
+    unfrozen = against("unfrozen", "baseline")
     leaks = study.spec.data.allow_leak
     found = Findings(
         kind=reached.kind,
         sentence=reached.sentence + (LEAKY if leaks and not reached.exploratory else ""),
         evidence=(),
-        ground=study.ground,
-        images=sum(study.counts["test"]) if study.ground == "test" else study.validation,
-        seeds=max(len(side.accuracies) + side.failed for side in sides),
+        ground=ground,
+        images=sum(study.counts["test"]) if ground == "test" else study.validation,
+        seeds=max(len(sides[name].accuracies) + sides[name].failed for name in ("winner", "baseline")),
         margin=reached.margin,
-        winner=sides[0],
-        baseline=sides[1],
-        other_baseline=other,
         compared=None if compared is None else _interval(compared),
+        compared_other=None if other is None else _interval(other),
+        compared_unfrozen=None if unfrozen is None else _interval(unfrozen),
         mcnemar=None if compared is None else compared.mcnemar,
         openings=len(tables.openings),
+        openings_elsewhere=int(tables.meta.get("openings", {}).get("elsewhere", 0)),
         folds=folds,
         folds_made=made,
         selection=chosen,
         leaks=leaks,
+        **sides,
     )
-    sure = calibrated(tables, study, sides[0].configuration)
+    sure = calibrated(tables, study, sides["winner"].configuration)
     lines = [] if sure is None else [sure.sentence(study.ground)]
     return replace(found, evidence=(*sentences(found, study.rule), *lines))
+
+
+def _verdict(
+    compared: Comparison | None, other: Comparison | None, margin: float, exploratory: bool, against: str
+) -> Verdict:
+    """A gain has to hold against both baselines, whichever of them the search took for the better one: an
+    intersection-union test, which needs no correction (Berger, Technometrics 24, 1982). `against`: the other one.
+    """
+    if compared is None:
+        raise ValueError("seeds: found too few of a side, expected a refusal before this")
+    reached = verdict(compared, margin, exploratory)
+    if other is None or reached.kind not in ("gain", "looks better"):
+        return reached
+    second = verdict(other, margin, exploratory, against=against)
+    return reached if second.kind == reached.kind else second
+
+
+def exported(tables: Tables, study: Study, source: str) -> str:
+    """Which model stands for a configuration: of the fresh seeds of one that was confirmed the median one by the
+    study's objective on the validation images, a rule that no test image has a part in; of regression the fit that was
+    confirmed; else the search's own.
+    """
+    plan = tables.meta.get("confirmation", {})
+    mine = [side for side in plan.get("sides", ()) if side["source"] == source]
+    if (
+        not mine
+        or study.fixed_epochs
+        or _judged(tables, study, source).ended < _expected_seeds(tables, study, plan, mine[0])
+    ):
+        return source
+    ended = [row for row, status in _trained(tables, source) if row.fold < 0 and status == "COMPLETED"]
+    if mine[0]["kind"] == "logistic":
+        return ended[0].configuration if ended else source
+    best = {trial.configuration: trial.best_epoch for trial in tables.trials.values()}
+    epochs = {e.configuration: e for e in tables.epochs if e.epoch == best.get(e.configuration)}
+    ranked = sorted(ended, key=lambda row: (rank_of(epochs.get(row.configuration), study.rule), row.seed))
+    return ranked[len(ranked) // 2].configuration if ranked else source
+
+
+def tested(tables: Tables, study: Study, configuration: str) -> Rate | None:
+    """How many test images a model has right; None where it was not asked, or there are none."""
+    held = tables.held_out.get(configuration) if study.ground == "test" else None
+    if held is None or held.opening is None:
+        return None
+    right = _right(*_held(tables, held))
+    return _rate(int(right.sum()), len(right))
 
 
 def _interval(found: Comparison) -> Interval:
@@ -132,20 +183,38 @@ def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[
     """Whether what was confirmed is the present winner and the present baseline."""
     if not plan or not len(ranking) or not baselines:
         return False
-    return [side["source"] for side in plan["sides"]] == [ranking.iloc[0]["id"], baselines[0]["id"]]
+    return [side["source"] for side in plan["sides"][:2]] == [ranking.iloc[0]["id"], baselines[0]["id"]]
 
 
-def _judged(tables: Tables, study: Study, side: str, source: str) -> Judged:
+def _judged(tables: Tables, study: Study, source: str) -> Judged:
     """Every fresh seed of one side, on the images of the verdict."""
     right, failed = [], 0
     for row, status in _trained(tables, source):
-        if row.side != side or row.fold >= 0:
+        if row.fold >= 0:
             continue
         if status == "FAILED":
             failed += 1
         elif (seen := _on_ground(tables, study, row, status)) is not None:
             right.append(_right(*seen))
     return Judged(np.array(right, dtype=bool) if right else np.empty((0, 0), dtype=bool), failed)
+
+
+def _expected_seeds(tables: Tables, study: Study, plan: Mapping[str, Any], side: Mapping[str, Any]) -> int:
+    """How many fresh seeds a side has when it has ended: as `search.schedule.seeds` decides."""
+    count = int(plan["seeds"])
+    if side["kind"] == "logistic":
+        return 1
+    if study.spec.confirm.seeds != "auto" or study.fixed_epochs:
+        return count
+    truth, first = np.array(study.val_labels), list[float | None]()
+    for row, status in _trained(tables, side["source"]):
+        stored = tables.predictions.get(row.configuration)
+        if row.fold < 0 and 1 <= row.seed <= count and status == "FAILED":
+            first.append(None)
+        elif row.fold < 0 and 1 <= row.seed <= count and status == "COMPLETED" and stored is not None:
+            chances = np.frombuffer(stored.probabilities, dtype="<f4").reshape(len(truth), -1)
+            first.append(float(_right(chances, truth).mean()))
+    return stability.seeds(first, study.validation) if len(first) == count else count
 
 
 def calibrated(tables: Tables, study: Study, winner: str) -> Calibration | None:
@@ -189,26 +258,25 @@ def _right(chances: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np
     return np.asarray(chances.argmax(axis=1) == truth)
 
 
-def _side(planned: Mapping[str, Any], judged: Judged, row: Any, chance: float) -> Side:
+def _side(planned: Mapping[str, Any], judged: Judged, row: Any, plan: Mapping[str, Any], chance: float) -> Side:
     accuracies = tuple(float(a) for a in judged.right.mean(axis=1)) if judged.right.size else ()
     first = _rate(int(judged.right[0].sum()), judged.right.shape[1]) if judged.right.size else None
-    epochs = 0 if planned["kind"] == "logistic" else int(planned["epochs"])
     return Side(
         str(row["id"]),
         str(row["kind"]),
-        epochs,
+        0 if planned["kind"] == "logistic" else int(planned["epochs"]),
         accuracies=accuracies,
         failed=judged.failed,
         searched=_searched(row),
         confirmed=first,
         chance=chance,
+        fixed="epochs" not in plan or plan["epochs"] == "fixed",
+        unfrozen_layers=int(row["unfrozen_layers"]),
     )
 
 
-def _other(baselines: list[Any]) -> Side | None:
-    if len(baselines) < 2:
-        return None
-    row = baselines[1]
+def _searched_alone(row: Any) -> Side:
+    """The other baseline, where it was not trained again."""
     return Side(str(row["id"]), str(row["kind"]), int(row["best_epoch"]), (), 0, _searched(row), None)
 
 

@@ -40,16 +40,26 @@ class Rate:
 
 @dataclass(frozen=True)
 class Side:
-    """The winner or the baseline, trained again from fresh seeds."""
+    """One of the configurations that were trained again from fresh seeds."""
 
     configuration: str
     kind: str  # "search", "baseline" or "logistic"
-    epochs: int  # the fixed number it was trained again for; 0: logistic regression, which has none
+    epochs: int  # that it was trained again for, at most; 0: logistic regression, which has none
     accuracies: tuple[float, ...]  # one a seed that ended, on the images of the verdict
     failed: int  # seeds whose training failed: counted, not dropped
     searched: Rate | None  # what the search said on the validation images
     confirmed: Rate | None  # the first fresh seed on the images of the verdict
     chance: float = 0.0  # the accuracy that a failed seed counts as
+    fixed: bool = False  # the last of the epochs counts, not the one that the study's rule chooses
+    unfrozen_layers: int = 0
+
+    @property
+    def what(self) -> str:
+        """What it is, in words."""
+        if self.kind == "logistic":
+            return "logistic regression"
+        layers = self.unfrozen_layers
+        return f"{layers} layer{'s' * (layers != 1)} unfrozen" if layers else "a trained head"
 
     @property
     def ended(self) -> float | None:
@@ -107,9 +117,13 @@ class Findings:
     winner: Side | None = None
     baseline: Side | None = None
     other_baseline: Side | None = None  # the baseline that was not the better of the two
+    unfrozen: Side | None = None  # of a frozen winner: the best configuration with unfrozen layers
     compared: Interval | None = None
+    compared_other: Interval | None = None  # winner minus the other baseline
+    compared_unfrozen: Interval | None = None  # `unfrozen` minus the baseline
     mcnemar: float | None = None  # exact two-sided p of the first seed
-    openings: int = 0  # how often the test set was opened
+    openings: int = 0  # how often the test set was opened by this study
+    openings_elsewhere: int = 0  # how often before that by others on this machine, or by this one before --fresh
     folds: Interval | None = None  # repeated cross-validation, where it was asked for
     folds_made: str = ""  # "5 folds, 2 times"
     selection: Selection | None = None
@@ -130,13 +144,25 @@ def sentences(found: Findings, rule: Rule) -> Iterator[str]:
     for name, side in (("The winner", found.winner), ("The baseline", found.baseline)):
         yield _side(name, side, found)
     if found.compared is not None:
+        yield f"Difference {_interval(found.compared)} ({found.compared.method})."
+    if found.other_baseline is not None and found.compared_other is not None:
         yield (
-            f"Difference {_points(found.compared.difference)} points, 95 % interval {_points(found.compared.low)} to "
-            f"{_points(found.compared.high)} ({found.compared.method})."
+            f"{_side('The other baseline', found.other_baseline, found)[:-1]}. The winner minus that: "
+            f"{_interval(found.compared_other)}; a gain has to hold against both."
         )
+    if not found.winner.unfrozen_layers:
+        text = "The winner's backbone is frozen, as the baseline's is: this compares two ways to train a head"
+        if found.unfrozen is None or found.compared_unfrozen is None:
+            yield f"{text}, and says nothing of unfreezing layers."
+        else:
+            yield (
+                f"{text}. {_side('The best configuration with unfrozen layers,', found.unfrozen, found)[:-1]}; minus "
+                f"the baseline: {_interval(found.compared_unfrozen)}."
+            )
+    if found.winner.epochs:
+        yield _epochs(found.winner, rule)
     if found.ground == "test":
-        times = "once" if found.openings == 1 else f"{found.openings} times: each further look makes it less of a test"
-        yield f"The test set was sealed before the search and opened {times}."
+        yield _opened(found)
     else:
         yield (
             "There is no test set: the images that chose the winner judge it here, which no number of seeds makes up "
@@ -166,8 +192,46 @@ def selection_sentences(found: Selection | None) -> Iterator[str]:
     )
 
 
+def _epochs(side: Side, rule: Rule) -> str:
+    """By which rule a fresh seed's epoch was chosen."""
+    if side.fixed:
+        return (
+            "Fresh seeds trained for as many epochs as the search's own run took to the one that counts, as versions "
+            "before 0.3 confirmed; what is exported is that run's model."
+        )
+    which = "kept the best one by the validation images" if rule.checkpoint == "best" else "kept the last one"
+    return (
+        f"Each fresh seed trained for up to {_epochs_of(side.epochs)} and {which}, as the search did. The model that "
+        "is exported is the median of these seeds by the validation images."
+    )
+
+
+def _opened(found: Findings) -> str:
+    """How often the test set was looked at."""
+    times = "once" if found.openings == 1 else f"{found.openings} times"
+    text = f"The test set was sealed before the search and opened {times}"
+    if found.openings_elsewhere:
+        more = found.openings_elsewhere
+        text += f", and {'once' if more == 1 else f'{more} times'} before by other searches on this machine"
+    if found.openings + found.openings_elsewhere > 1:
+        text += ": each further look makes it less of a test. The interval is that of the final number of seeds"
+    return f"{text}."
+
+
+def _interval(found: Interval) -> str:
+    return f"{_points(found.difference)} points, 95 % interval {_points(found.low)} to {_points(found.high)}"
+
+
+def _epochs_of(count: int) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"
+
+
 def _side(name: str, side: Side, found: Findings) -> str:
-    what = "logistic regression, which has no seed" if side.kind == "logistic" else f"{side.epochs} epochs"
+    what = side.what
+    if side.kind == "logistic":
+        both = found.ground == "test" and not side.fixed
+        what += f", which has no seed{' and is fitted to training and validation images' if both else ''}"
+    what += f", {_epochs_of(side.epochs)}" if side.fixed and side.epochs else ""
     text, again = f"{name} {side.configuration} ({what})", "trained again" if found.exploratory else "confirmed"
     if side.searched is not None:
         text += f": search said {side.searched.correct}/{side.searched.n}"
@@ -177,8 +241,9 @@ def _side(name: str, side: Side, found: Findings) -> str:
         low, high = (round(a * found.images) for a in (min(side.accuracies), max(side.accuracies)))
         text += f" over {len(side.accuracies)} seeds ({low} to {high} of {found.images})"
     if side.confirmed is not None:
+        first = "that is" if side.kind == "logistic" else "first seed"
         text += (
-            f"; first seed {side.confirmed.correct}/{side.confirmed.n}, interval {100 * side.confirmed.low:.0f} to "
+            f"; {first} {side.confirmed.correct}/{side.confirmed.n}, interval {100 * side.confirmed.low:.0f} to "
             f"{100 * side.confirmed.high:.0f} %"
         )
     if side.failed:

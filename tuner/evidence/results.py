@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tuner.evidence import configurations, confirmed, formats, summaries
 from tuner.evidence.calibration import Calibration
-from tuner.evidence.findings import Findings
+from tuner.evidence.findings import Findings, Rate
 from tuner.evidence.importance import importance
 from tuner.evidence.recommendation import Recommendation, option, recommendation, searched
 from tuner.evidence.runs import Runs, runs
@@ -195,6 +195,17 @@ class Results:
         """
         found = confirmed.shares(self._tables, self.study, configuration)
         return None if found is None else found.astype(np.float32)
+
+    def exported(self, *, baseline: bool = False) -> str | None:
+        """The id of the model that is exported for the winner (or the baseline): see `confirmed.exported`; None while
+        there is none.
+        """
+        row = self.baseline() if baseline else self.winner()
+        return None if row is None else confirmed.exported(self._tables, self.study, str(row["id"]))
+
+    def tested(self, configuration: str) -> Rate | None:
+        """How many test images a model has right; None where it was not asked, or there are none."""
+        return confirmed.tested(self._tables, self.study, configuration)
 
     def hyperparameters(self, configuration: str) -> Mapping[str, Any]:
         """Those of one configuration. Raises KeyError when there is no such configuration."""

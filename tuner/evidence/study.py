@@ -37,6 +37,7 @@ class Study:
     started: str  # when the first session began, ISO 8601
     commands: tuple[str, ...]  # one a session, as typed
     environment: Mapping[str, Any]  # versions and devices of the last session
+    fixed_epochs: bool = False  # fresh seeds trained for a number of epochs that was fixed before, see `Confirmation`
 
     @property
     def validation(self) -> int:
@@ -104,6 +105,9 @@ def study_of(tables: Tables) -> Study:
         started=str(sessions[0].started) if sessions else "",
         commands=tuple(str(session.command) for session in sessions),
         environment=sessions[-1].environment if sessions else {},
+        fixed_epochs=meta.get("confirmation", {}).get("epochs", "fixed") == "fixed"
+        if "confirmation" in meta
+        else False,
     )
 
 

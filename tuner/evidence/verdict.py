@@ -35,7 +35,9 @@ class Verdict:
     images_needed: tuple[int, int | None] | None = None
 
 
-def verdict(found: Comparison, margin: float = MARGIN, exploratory: bool = False) -> Verdict:
+def verdict(
+    found: Comparison, margin: float = MARGIN, exploratory: bool = False, *, against: str = "the baseline"
+) -> Verdict:
     """What a comparison shows, with `margin` in shares (0.02 is 2 points).
 
     - "gain": the whole interval lies above zero and the difference is at least the margin; "loss" is its mirror image.
@@ -44,13 +46,14 @@ def verdict(found: Comparison, margin: float = MARGIN, exploratory: bool = False
     - "too few images": everything else, also an interval above zero that leaves open whether the margin is reached.
 
     `exploratory`: the images of the comparison chose the winner, or helped to, so that it looks better than it is; then
-    the first two kinds are "looks better" and "looks worse".
+    the first two kinds are "looks better" and "looks worse". `against`: what the winner is compared with, in words.
     """
     if not 0 < margin < 1:
         raise ValueError(f"margin: found {margin}, expected a share between 0 and 1, as 0.02 for 2 points")
     kind = _kind(found, margin)
     needed = _needed(found, margin) if kind == "too few images" else None
     sentence = f"{_opening(found, margin, kind, exploratory)}{_evidence(found, exploratory)}"
+    sentence = sentence.replace("the baseline", against)
     if kind == "too few images":
         sentence += _advice(found, margin, needed)
     if exploratory:

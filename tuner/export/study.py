@@ -1,4 +1,6 @@
-"""A study's best configuration or its baseline as a model: everything is as the search had it, or there is none."""
+"""A study's winner or its baseline as a model: everything is as the search and the confirmation had it, or there is
+none. What was confirmed is what is exported: the median of its fresh seeds, see `evidence.confirmed.exported`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,7 @@ from tuner.images.dataset import Dataset
 from tuner.spec.configuration import Configuration
 from tuner.spec.rules import Rules, rules_of
 from tuner.spec.spec import Spec
+from tuner.store import ids
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
@@ -74,7 +77,7 @@ def candidate(
                 spec,
                 dataset,
                 backbone,
-                configuration=chosen.configuration,
+                configuration=ids.source_of(chosen.configuration),
                 values=chosen.values,
                 rules=chosen.rules,
                 epochs=epochs,
@@ -119,16 +122,17 @@ def _arrays(checkpoint: Path) -> dict[str, np.ndarray]:
 
 def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
     """The configuration to export, its weights whole. Raises UsageError."""
-    row = results.baseline() if baseline else results.winner()
+    row: Any = results.baseline() if baseline else results.winner()
     if row is None:
         raise UsageError(
             f"{folder.root}: no configuration has been trained yet, so there is no model. Run: tlstudy search "
             f"{folder.root}"
         )
-    configuration = str(row["id"])
+    configuration = results.exported(baseline=baseline) or str(row["id"])
     expected = results.predictions(configuration)
     if expected is None:
         raise UsageError(f"{folder.root}: {configuration} has no stored predictions to check an export against.")
+    row = next(r for r in results.configurations().to_dict(orient="records") if r["id"] == configuration)
     from tuner.search.sameness import numerics
 
     with Store(folder.database, readonly=True) as store:
@@ -184,7 +188,7 @@ def _checkpoint(folder: StudyFolder, store: Store, row: Any) -> Path:
     path = folder.checkpoints / saved.file if saved else None
     if saved is None or path is None or not path.is_file() or sha256_of(path) != saved.sha256:
         raise UsageError(
-            f"{folder.root}: the weights of {configuration} are missing or damaged ({path or 'no file'}). "
-            "Search again: tlstudy search --fresh"
+            f"{folder.root}: the weights of {configuration} are missing or damaged ({path or 'no file'}). They are "
+            f"trained again, to the same bits, by: tlstudy search {folder.root}"
         )
     return path

@@ -19,6 +19,7 @@ from tuner.export.formats import recipe
 from tuner.report import words
 from tuner.report.words import Row
 from tuner.spec.spec import render
+from tuner.store import ids
 
 if TYPE_CHECKING:
     from tuner.export.checking import Exported
@@ -81,7 +82,7 @@ def card(
     results: Results, exported: Exported, *, study: str, baseline: bool = False, verdict: str | None = None
 ) -> str:
     """The whole card as Markdown text. study: how the user names the study. verdict: the study's, where it has one."""
-    table = results.ranking(None).set_index("id", drop=False)
+    table = results.configurations().set_index("id", drop=False)
     row = table.loc[exported.configuration].to_dict()
     what = "frozen baseline" if baseline else "best configuration"
     classes = exported.contents.classes
@@ -157,7 +158,9 @@ def _configuration(row: Row, study: Study, exported: Exported) -> str:
     rows.append(["trained parameters", words.amount(row["trained_parameters"])])
     if exported.refit is None:
         chosen = "the best by validation" if study.rule.checkpoint == "best" else "the last"
-        rows.append(["weights", f"of epoch {row['best_epoch']} of {row['epochs']}, {chosen}"])
+        both = words.missing(row["val_loss"])  # a regression that needed no validation images
+        fitted = "fitted to training and validation photographs"
+        rows.append(["weights", fitted if both else f"of epoch {row['best_epoch']} of {row['epochs']}, {chosen}"])
     else:
         rows.append(["weights", f"of epoch {exported.refit.epochs} of the refit, the last"])
     return table(["", ""], rows)
@@ -168,9 +171,14 @@ def _measured(results: Results, row: Row, exported: Exported, verdict: str | Non
     parts = [] if exported.refit is None else [f"**{exported.refit.sentence()}**"]
     others = {"frozen baseline": results.baseline(), "tutorial's recipe": results.reference()}
     columns = words.with_objective({"loss": "val_loss"}, results.study.rule.objective)
-    rows = [_figures("this configuration", row, columns.values())]
+    again, known = row["kind"] == "seed", not words.missing(row["val_loss"])
+    own = f"this model, a fresh seed of {ids.source_of(row['id'])}" if again else "this configuration"
+    rows = [_figures(own, row, columns.values())] if known else []
+    if again:
+        searched = results.configurations().set_index("id").loc[ids.source_of(row["id"])]
+        rows.append(_figures("the search's own training of it", searched.to_dict(), columns.values()))
     for name, other in others.items():
-        if other is not None and other["id"] != row["id"]:
+        if other is not None and other["id"] != ids.source_of(row["id"]):
             rows.append(_figures(name, other.to_dict(), columns.values()))
     images = Counter(results.study.val_labels)
     counts = [images[i] for i in range(len(results.study.classes))]
@@ -182,16 +190,25 @@ def _measured(results: Results, row: Row, exported: Exported, verdict: str | Non
                 *["-"] * len(columns),
             ]
         )
+    if (found := results.tested(str(row["id"]))) is not None:
+        whose = "The model before the refit" if exported.refit is not None else "This very model"
+        text = (
+            f"{whose} has **{found.correct} of {found.n} test photographs** right ({words.percent(found.share)}, 95 % "
+        )
+        text += f"interval {100 * found.low:.0f} to {words.percent(found.high)})."
+        if again and known:
+            text += " Which of the fresh seeds it is, the validation photographs decided, so this does not flatter it."
+        parts.append(text)
     parts.append(table(["on the validation photographs", "right", "95 % interval (Wilson)", *columns], rows))
-    confusion = results.confusion(str(row["id"]))
+    confusion = results.confusion(str(row["id"])) if known else None
     if confusion is not None:
         by_class = [
             [plain(name), *_share([int(confusion[i, i])], int(confusion[i].sum()))]
             for i, name in enumerate(results.study.classes)
         ]
         parts.append(table(["class", "right", "95 % interval (Wilson)"], by_class))
-    known = f"Verdict of the study: {plain(verdict)}"
-    return "\n\n".join([*parts, known if verdict else "The study has no verdict: nothing but validation."])
+    reached = f"Verdict of the study: {plain(verdict)}"
+    return "\n\n".join([*parts, reached if verdict else "The study has no verdict: nothing but validation."])
 
 
 def _figures(name: str, row: Row, columns: Iterable[str]) -> list[str]:
@@ -208,6 +225,8 @@ def _share(counts: Sequence[int], total: int | None = None) -> list[str]:
 
 def _limits(study: Study, row: Row, exported: Exported, baseline: bool) -> list[str]:
     train = sum(study.counts.get("train", ())) if exported.refit is None else exported.refit.photographs
+    if exported.refit is None and words.missing(row["val_loss"]):  # a regression that needed no validation images
+        train += study.validation
     validation = words.several(study.validation, "validation photograph")
     best = study.rule.checkpoint == "best"
     chosen = "This configuration and its epoch were" if best else "This configuration was"

@@ -1,7 +1,7 @@
-"""After the search: winner and baseline trained again from fresh seeds, folds if asked for, the test set opened once.
+"""After the search: winner and baselines trained again from fresh seeds, folds if asked for, the test set opened once.
 
-What is trained, for how many epochs and with how many seeds is fixed in the store before the first of them begins;
-each is a trial like any other (`schedule.confirmation`), so it resumes as one. The test images are looked at when all
+What is trained, by which rule and with how many seeds is fixed in the store before the first of them begins; each is a
+trial like any other (`schedule.confirmation`), so it resumes as one. The test images are looked at when all
 of that has ended, in one transaction that records the opening too.
 """
 
@@ -21,7 +21,7 @@ from tuner.search.events import Notice, Phase
 from tuner.search.facts import Facts
 from tuner.search.plan import Plan
 from tuner.spec.configuration import Configuration
-from tuner.store import held_out
+from tuner.store import held_out, openings
 from tuner.store.store import Confirmation, Store
 from tuner.training.context import Context
 from tuner.training.subset import Subset
@@ -45,21 +45,28 @@ class Confirming:
         with self.store.transaction():
             self.store.fix_confirmation(now)
             for side in now.sides:
-                if side.kind == "logistic":  # it has no seed: itself is what is confirmed
+                if side.kind == "logistic" and (now.epochs == "fixed" or not plan.test):  # itself is what is confirmed
                     held_out.confirms(self.store, side.source, schedule.itself(side))
         facts.confirmation = self._fixed = now
+
+    def fewer(self, plan: Plan, facts: Facts) -> Notice | None:
+        """That fewer seeds are asked for than there are, in words."""
+        now, asked = facts.confirmation, plan.confirm.seeds if plan.confirm is not None else "auto"
+        if now is None or not isinstance(asked, int) or asked >= now.seeds:
+            return None
+        return Notice(f"confirm.seeds: found {asked}, and {now.seeds} were trained: those count, seeds are only added.")
 
     def announcement(self, plan: Plan, facts: Facts) -> Phase | Notice:
         """What is going to be confirmed, or why nothing is."""
         if facts.confirmation is None or plan.confirm is None or schedule.sides(plan, facts) is None:
             return Notice("Nothing to confirm: no configuration reached max_epochs.", warning=True)
-        text = " against ".join(
-            f"{side.source} ({side.epochs} epochs)" if side.epochs > 1 else side.source
-            for side in facts.confirmation.sides
-        )
+        now = facts.confirmation
+        fixed = now.epochs == "fixed"
+        names = [s.source + (f" ({s.epochs} epochs)" if fixed and s.epochs > 1 else "") for s in now.sides]
+        text = " against ".join(names[:2]) + "".join(f", also {name}" for name in names[2:])
         folds = plan.confirm.folds
         more = f", {folds} folds {plan.confirm.repeats} times" if folds else ""
-        return Phase("confirm", f"{text}, {facts.confirmation.seeds} fresh seeds{more}")
+        return Phase("confirm", f"{text}, {now.seeds} fresh seeds{more}")
 
     def held_out(self, subset: Subset) -> np.ndarray:
         """Rows of the images that a trial of this subset predicts at its end, int64."""
@@ -77,12 +84,14 @@ class Confirming:
         for name in schedule.unpredicted(plan, facts):
             found[name] = self._predict(name, values[source.get(name, name)], facts)
             pause()
-        winner, baseline = (side.source for side in facts.confirmation.sides)
+        winner, baseline = (side.source for side in facts.confirmation.sides[:2])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self.store.transaction():
             opening = held_out.open_test(self.store, now, winner, baseline)
+            openings.count_others(self.store)
             for name, chances in found.items():
                 held_out.record(self.store, name, opening, self.context.test, chances)
+        openings.record(self.store)
         facts.predicted |= set(found)
 
     def _predict(self, name: str, values: Configuration, facts: Facts) -> np.ndarray:

@@ -7,7 +7,7 @@ what those take, from epochs that were trained here, or that a probe measured. P
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tuner.backbones.architecture import Architecture
 from tuner.features import sets
@@ -193,8 +193,7 @@ def outstanding(plan: Plan, facts: Facts, model: CostModel) -> list[Left]:
         return left + unknown_sides(plan, model, plan.confirm, winners(plan, model))
     if (known := planned(plan, facts, model)) is None:
         return []
-    left = [_side(plan, facts, model, side, known.seeds) for side in known.sides]
-    return [part for part in left if part.trials or part.logistic]
+    return _fixed(plan, facts, model, known)
 
 
 def epochs_left(trials: Sequence[Trial], facts: Facts) -> int:
@@ -233,16 +232,19 @@ def _bracket(plan: Plan, facts: Facts, model: CostModel, bracket: Bracket) -> li
 
 
 def planned(plan: Plan, facts: Facts, model: CostModel) -> Confirmation | None:
-    """Sides and number of seeds of a search that has ended: as asked, else 5, or 10 where both sides are cheap; None
-    while nothing can be confirmed.
+    """Sides and number of seeds of a search that has ended: as asked, else 5, or 10 where all sides are cheap; None
+    while nothing can be confirmed. Seeds are only ever added to those that were asked for before.
     """
     sides = schedule.sides(plan, facts)
     if sides is None or plan.confirm is None:
         return None
-    before = facts.confirmation
-    if plan.confirm.seeds == "auto" and before and before.sides == sides and before.seeds in (SEEDS, MANY_SEEDS):
-        return before  # fixed once, however work is counted by then
-    return Confirmation(model.seeds(plan.confirm.seeds, sum(_work(model, side) for side in sides)), sides)
+    before, asked, epochs = facts.confirmation, plan.confirm.seeds, "chosen"
+    if before is not None:
+        epochs = before.epochs
+        if before.sides[:2] == sides[:2]:
+            # What "auto" came to is fixed once, however work is counted by then.
+            return Confirmation(before.seeds if asked == "auto" else max(int(asked), before.seeds), sides, epochs)
+    return Confirmation(model.seeds(asked, sum(_work(model, side) for side in sides)), sides, epochs)
 
 
 def _work(model: CostModel, side: Side) -> float:
@@ -251,14 +253,20 @@ def _work(model: CostModel, side: Side) -> float:
 
 
 def unknown_sides(plan: Plan, model: CostModel, asked: ConfirmSpec, places: Mapping[Place, float]) -> list[Left]:
-    """Fresh seeds and folds of both sides when each of `places` may win, with its share; trained for all epochs."""
+    """Fresh seeds and folds of all sides when each of `places` may win, with its share; trained for all epochs. Of the
+    baselines one is a head and one a regression; beside a frozen winner any of the others is trained too.
+    """
     epochs, left = plan.max_epochs, list[Left]()
-    folds = sum(plan.folds)
+    folds, others = sum(plan.folds), [at for at in winners(plan, model) if at[1]]
     for place, share in places.items():
-        seeds = model.seeds(asked.seeds, epochs * (model.work(place) + model.work(FROZEN)))
-        trials = (seeds + folds) * share
-        further = seeds * share * _looks(model)
-        left += [Left("confirm", trials, trials * epochs + further, (at,), trials) for at in (place, FROZEN)]
+        sides = [(place, share * folds, share), (FROZEN, share * folds, share)]
+        sides += [(at, 0.0, share / len(others)) for at in others if not place[1]]
+        work = epochs * (model.work(place) + model.work(FROZEN))
+        work += epochs * sum(model.work(at) / len(others) for at in others if not place[1])
+        seeds = model.seeds(asked.seeds, work)
+        for at, more, part in sides:
+            trials, further = seeds * part + more, seeds * part * _looks(model)
+            left.append(Left("confirm", trials, trials * epochs + further, (at,), trials))
     return left
 
 
@@ -267,22 +275,18 @@ def _looks(model: CostModel) -> float:
     return model.test_images / max(1, 3 * model.train_images + model.validation_images)
 
 
-def _side(plan: Plan, facts: Facts, model: CostModel, side: Side, seeds: int) -> Left:
-    """What is left of a side that is fixed: how often, at which place and for how many epochs."""
-
-    def ended(kind: str, most: int) -> int:
-        names = [n for n in facts.numbers.get(kind, {}) if ids.source_of(n) == side.source]
-        return min(most, sum((n, 0) in facts.outcomes for n in names))
-
-    folds = sum(plan.folds) - ended("fold", sum(plan.folds))
-    if side.kind == "logistic":
-        return Left(
-            "confirm", 0, 0, (FROZEN,), logistic=folds * model.fits(Configuration.from_dict(side.hyperparameters))
-        )
-    rest = seeds - ended("seed", seeds)
-    epochs = rest * (side.epochs + _looks(model)) + folds * plan.max_epochs
-    place = model.place(Configuration.from_dict(side.hyperparameters))
-    return Left("confirm", rest + folds, epochs, (place,), rest + folds)
+def _fixed(plan: Plan, facts: Facts, model: CostModel, known: Confirmation) -> list[Left]:
+    """What is left of a confirmation, by the place it trains at."""
+    facts = replace(facts, confirmation=known)
+    waiting = schedule.confirming(plan, facts)
+    fits = sum(model.fits(t.values) for t in waiting if t.values.learning_rate is None)
+    found = [Left("confirm", 0, 0, (FROZEN,), logistic=fits)]
+    for side in known.sides:
+        mine = [t for t in waiting if t.confirms and t.confirms.source == side.source and side.kind != "logistic"]
+        looks = sum(t.kind == "seed" for t in mine) * _looks(model)
+        place = model.place(Configuration.from_dict(side.hyperparameters))
+        found.append(Left("confirm", len(mine), epochs_left(mine, facts) + looks, (place,), len(mine)))
+    return [part for part in found if part.trials or part.logistic]
 
 
 def seconds_left(plan: Plan, facts: Facts, model: CostModel) -> float | None:

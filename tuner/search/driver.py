@@ -143,6 +143,8 @@ class Driver:
                 self._check_any()
                 if self.plan.confirm is not None:
                     self.listen(self.confirm.announcement(self.plan, self.facts))
+                    if fewer := self.confirm.fewer(self.plan, self.facts):
+                        self.listen(fewer)
 
     # ---- a trial begins ----
 
@@ -177,8 +179,8 @@ class Driver:
         state = weights = None
         if not trial.repairs and trial.key not in self.facts.outcomes:
             state, weights = (self.facts.checkpoints.get((name, role)) for role in ("last", "best"))
-        # A fold predicts with its best epoch's weights, which may be of an earlier attempt.
-        wanted = [state, weights] if trial.subset.name == "fold" else [state]
+        # A fold and a fresh seed predict with their best epoch's weights, which may be of an earlier attempt.
+        wanted = [state, weights] if trial.confirms is not None else [state]
         if state is not None and (lost := [s for s in wanted if s and not self.checkpoints.whole(s)]):
             text = f"Checkpoint {lost[0].file} is missing or damaged: {name} is trained again from its first epoch."
             self.listen(Notice(text, warning=True))

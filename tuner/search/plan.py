@@ -64,8 +64,9 @@ class Trial:
 @dataclass(frozen=True)
 class Plan:
     """All that decides what is trained. `confirm` None: no confirmation; `folds`: how many each of its repeats has, as
-    many as the smallest class allows; `test`: whether there are test images; `several_cuts`: whether regression on
-    several cuts is among the baselines; `augmentations`: what regressions see, "none" being the images themselves.
+    many as the smallest class allows; `test`: whether there are test images; `validation`: how many validation images;
+    `several_cuts`: whether regression on several cuts is among the baselines; `augmentations`: what regressions see,
+    "none" being the images themselves.
     """
 
     brackets: tuple[Bracket, ...]
@@ -76,6 +77,7 @@ class Plan:
     confirm: ConfirmSpec | None = None
     folds: tuple[int, ...] = ()
     test: bool = False
+    validation: int = 0
     several_cuts: bool = False
     augmentations: tuple[str, ...] = ("none",)
 

@@ -14,14 +14,15 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from tuner.evidence import stability
 from tuner.search.facts import Facts, Outcome
 from tuner.search.plan import Key, Plan, Trial
 from tuner.spec.configuration import Configuration
 from tuner.store import ids
 from tuner.store.ranking import Key as Rank
 from tuner.store.ranking import place
-from tuner.store.store import Bracket, Confirms, Draw, Side
-from tuner.training.subset import SPLIT, Subset
+from tuner.store.store import Bracket, Confirmation, Confirms, Draw, Side
+from tuner.training.subset import ALL, SPLIT, Subset
 
 STAGES = ("baseline", "search", "confirm")
 
@@ -48,8 +49,10 @@ def stage(plan: Plan, facts: Facts) -> str | None:
         return "search"
     if plan.confirm is None or (now := sides(plan, facts)) is None:
         return None
-    fixed = facts.confirmation is not None and facts.confirmation.sides == now
-    return None if fixed and not confirming(plan, facts) and not unpredicted(plan, facts) else "confirm"
+    fixed, asked = facts.confirmation, plan.confirm.seeds
+    if fixed is None or fixed.sides != now or (isinstance(asked, int) and asked > fixed.seeds):
+        return "confirm"
+    return "confirm" if confirming(plan, facts) or unpredicted(plan, facts) else None
 
 
 def unfinished(plan: Plan, facts: Facts) -> int:
@@ -201,7 +204,8 @@ def bars(plan: Plan, facts: Facts, trial: Trial) -> tuple[Rank | None, Rank | No
     state). None: wanted anyway.
     """
     if trial.confirms is not None:
-        return (None if plan.test and trial.fixed else NEVER), None
+        wanted = trial.kind == "seed" and (plan.test or not trial.fixed)
+        return (None if wanted else NEVER), None
     if trial.repairs:
         return None, None
     first = leaders(plan, facts, trial.kind, full=trial.last_epoch == plan.max_epochs)[:1]
@@ -220,12 +224,14 @@ def bars(plan: Plan, facts: Facts, trial: Trial) -> tuple[Rank | None, Rank | No
 
 def needed(plan: Plan, facts: Facts, running: Collection[Key]) -> set[tuple[str, str]]:
     """The checkpoints, by configuration and role, that a running trial, a later rung, the confirmation or an export of
-    winner, baseline or reference can need.
+    winner, baseline or reference can need: of fresh seeds that chose their epoch all, since one of them is exported.
     """
     whole = {name for name, _ in running} | _may_be_promoted(plan, facts) | facts.out_of_time.keys()
     found = {(name, role) for name in whole for role in ("last", "best")}
     for kind in ("search", "baseline", "reference", "logistic"):
         found |= {(trial.configuration, "best") for _, trial in leaders(plan, facts, kind)[:1]}
+    if plan.confirm is None or facts.confirmation is None or facts.confirmation.epochs == "chosen":
+        found |= {(name, "best") for name in facts.numbers.get("seed", {})}
     return found | {(name, "best") for name in unpredicted(plan, facts)}
 
 
@@ -253,18 +259,29 @@ def _completed(facts: Facts, name: str, rung: int) -> Outcome | None:
 # ---- the confirmation ----
 
 
-def sides(plan: Plan, facts: Facts) -> tuple[Side, Side] | None:
-    """Winner and baseline by the study's rule; None while either has no full training."""
-    found = []
-    for name, kinds in (("winner", ("search",)), ("baseline", ("baseline", "logistic"))):
-        first = [one for kind in kinds for one in leaders(plan, facts, kind, full=True)[:1]]
-        if not first:
-            return None
-        _, trial = min(first, key=lambda one: (one[0], one[1].configuration))
-        best = facts.best(trial.configuration)
-        values = trial.values.to_dict()
-        found.append(Side(name, trial.configuration, trial.kind, values, best.epoch if best else 0))
-    return found[0], found[1]
+def sides(plan: Plan, facts: Facts) -> tuple[Side, ...] | None:
+    """Winner and baseline by the study's rule, None while either has no full training; then the best of the other kind
+    of baseline, where there is one, and of a frozen winner the best configuration with unfrozen layers.
+    """
+    fixed = facts.confirmation is not None and facts.confirmation.epochs == "fixed"
+    winners = leaders(plan, facts, "search", full=True)
+    frozen = [one for kind in ("baseline", "logistic") for one in leaders(plan, facts, kind, full=True)[:1]]
+    frozen.sort(key=lambda one: (one[0], one[1].configuration))
+    if not winners or not frozen:
+        return None
+    first = winners[0][1]
+    found = [("winner", first), *zip(("baseline", "other baseline"), (trial for _, trial in frozen), strict=False)]
+    if not first.values.unfrozen_layers:
+        found += [("unfrozen", trial) for _, trial in winners if trial.values.unfrozen_layers][:1]
+    return tuple(_side(plan, facts, *one, fixed=fixed) for one in found[: 2 if fixed else None])
+
+
+def _side(plan: Plan, facts: Facts, name: str, trial: Trial, *, fixed: bool) -> Side:
+    best = facts.best(trial.configuration)
+    epochs = 1 if trial.kind == "logistic" else plan.max_epochs
+    if fixed:
+        epochs = best.epoch if best else 0
+    return Side(name, trial.configuration, trial.kind, trial.values.to_dict(), epochs)
 
 
 def confirming(plan: Plan, facts: Facts) -> list[Trial]:
@@ -273,22 +290,41 @@ def confirming(plan: Plan, facts: Facts) -> list[Trial]:
 
 
 def confirmation(plan: Plan, facts: Facts) -> list[Trial]:
-    """All trials of the confirmation that is fixed. Logistic regression has no seed: itself is what is confirmed."""
+    """All trials of the confirmation that is fixed, as far as they are determined: whether a side is given more seeds
+    than the others shows when its first ones have ended. Logistic regression has no seed: for the test images it is
+    fitted once to training and validation images, which it needs for nothing else, else itself is what is confirmed.
+    """
     fixed = facts.confirmation
     if fixed is None or plan.confirm is None or fixed.sides != sides(plan, facts):
         return []
     found = []
     for side in fixed.sides:
-        for seed in range(1, 1 + (0 if side.kind == "logistic" else fixed.seeds)):
-            what = Confirms(side.source, side.name, seed)
-            found.append(_again(side, "seed", ids.seed(side.source, seed), what, side.epochs, SPLIT))
-    for side in fixed.sides:
+        regression, chosen = side.kind == "logistic", fixed.epochs == "chosen"
+        count = int(plan.test and chosen) if regression else seeds(plan, facts, fixed, side)
+        for seed in range(1, 1 + count):
+            what, subset = Confirms(side.source, side.name, seed), ALL if regression else SPLIT
+            again = _again(side, "seed", ids.seed(side.source, seed), what, side.epochs, subset)
+            found.append(replace(again, fixed=not chosen))
+    for side in fixed.sides[:2]:
         for repeat, folds in enumerate(plan.folds):
             for fold in range(folds):
                 what = Confirms(side.source, side.name, 0, fold, repeat)
                 subset = Subset("fold", plan.confirm.folds, repeat, fold)
                 found.append(_again(side, "fold", ids.fold(side.source, repeat, fold), what, plan.max_epochs, subset))
     return _numbered(found, facts)
+
+
+def seeds(plan: Plan, facts: Facts, fixed: Confirmation, side: Side) -> int:
+    """How many fresh seeds a side is trained from: more where the first ones show that its training is unstable. What
+    they show is what they say of the validation images, so the test images have no part in it.
+    """
+    if plan.confirm is None or plan.confirm.seeds != "auto" or fixed.epochs == "fixed":
+        return fixed.seeds
+    ended = [facts.outcomes.get((ids.seed(side.source, n), 0)) for n in range(1, 1 + fixed.seeds)]
+    if any(o is None for o in ended):
+        return fixed.seeds
+    accuracies = [o.best.val_accuracy if o and o.best and o.status == "COMPLETED" else None for o in ended]
+    return stability.seeds(accuracies, plan.validation)
 
 
 def itself(side: Side) -> Confirms:
@@ -299,7 +335,7 @@ def itself(side: Side) -> Confirms:
 def _again(side: Side, kind: str, id: str, what: Confirms, epochs: int, subset: Subset) -> Trial:
     values = Configuration.from_dict(side.hyperparameters)
     epochs = 1 if side.kind == "logistic" else epochs
-    return Trial(kind, id, 0, values, epochs, subset=subset, confirms=what, fixed=kind == "seed")
+    return Trial(kind, id, 0, values, epochs, subset=subset, confirms=what)
 
 
 def _numbered(trials: list[Trial], facts: Facts) -> list[Trial]:
@@ -321,5 +357,5 @@ def unpredicted(plan: Plan, facts: Facts) -> list[str]:
     if not plan.test or fixed is None or plan.confirm is None or fixed.sides != sides(plan, facts):
         return []
     names = [t.configuration for t in confirmation(plan, facts) if t.kind == "seed"]
-    names += [side.source for side in fixed.sides if side.kind == "logistic"]
+    names += [side.source for side in fixed.sides if side.kind == "logistic" and fixed.epochs == "fixed"]
     return [n for n in names if n not in facts.predicted and _completed(facts, n, 0) is not None]

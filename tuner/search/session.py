@@ -35,6 +35,7 @@ from tuner.search.costs import SEEDS
 from tuner.search.events import Counted, Listener, Notice, Phase, Planned, Progress
 from tuner.spec.rules import Rules, rules_of
 from tuner.spec.spec import Spec
+from tuner.store import openings
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
@@ -77,6 +78,7 @@ def run(
         if how.fresh:
             _move_aside(folder, spec, dataset, listen)
         with Store(folder.database) as store:
+            openings.record(store)
             environment |= {"numerics": sameness.numerics(store)}
             sameness.check_same(folder, spec, store, dataset, environment, how.extend)
             session = store.begin_session(

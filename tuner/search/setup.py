@@ -73,6 +73,7 @@ def make_plan(spec: Spec, space: spaces.Space, store: Store, dataset: Dataset, r
         confirm=spec.confirm if confirm else None,
         folds=_folds(spec, dataset),
         test=bool(len(dataset.indices("test"))),
+        validation=len(dataset.indices("val")),
         several_cuts=not rules.pooled_alone,
         augmentations=("none", *(() if rules.plain_regressions else spaces.augmentations(space))),
     )

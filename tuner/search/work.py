@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuner.artifacts.files import cache_root
 from tuner.backbones.architecture import architecture
@@ -159,18 +159,20 @@ class Work:
         )
 
     def _confirmation(self) -> Kind:
-        """Seeds and folds of both sides: at most, or just so many once the search has ended."""
+        """Seeds and folds of all sides: at most, or just so many once the search has ended."""
         ended = tuple(self._done("seed")[i] + self._done("fold")[i] for i in (0, 1))
         cost, whole, folds = self.cost, self.plan.max_epochs, sum(self.plan.folds)
         if not searching(self.outstanding()) and (known := planned(self.plan, self.facts, self.cost)):
-            seeds = [0 if side.kind == "logistic" else known.seeds for side in known.sides]
-            trials = sum(seeds) + folds * len(known.sides)
-            epochs = sum(n * side.epochs for n, side in zip(seeds, known.sides, strict=True))
-            epochs += sum(folds * (1 if side.kind == "logistic" else whole) for side in known.sides)
+            every = schedule.confirmation(self.plan, replace(self.facts, confirmation=known))
+            trials, epochs = len(every), sum(trial.last_epoch for trial in every)
         else:
             work = (whole * (cost.work(place) + cost.work(FROZEN)) for place in winners(self.plan, cost))
-            trials = 2 * (max(cost.seeds(self.spec.confirm.seeds, w) for w in work) + folds)
-            epochs = trials * whole
+            seeds = max(cost.seeds(self.spec.confirm.seeds, w) for w in work)
+            depths = {depth for _, depth in winners(self.plan, cost)}
+            frozen_wins = 0 in depths and len(depths) > 1
+            regressions = int(self.plan.test)
+            trials = seeds * (2 + frozen_wins) + 2 * folds + regressions
+            epochs = (trials - regressions) * whole + regressions
         return Kind("confirm", trials, trials, epochs, *ended)
 
     def rungs(self) -> tuple[Rungs, ...]:

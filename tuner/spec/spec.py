@@ -257,8 +257,10 @@ class ConfirmSpec:
 
     seeds: int | str = _key(
         "auto",
-        'fresh seeds with which winner and baseline are trained again; "auto": 5, or 10 where that is cheap',
+        "fresh seeds with which winner and baselines are trained again, more can be added later;\n"
+        '"auto": 5, or 10 where that is cheap, and 20 of a side whose first ones come out unlike each other',
         values.auto_or(values.whole(1, 100)),
+        answer=False,  # seeds are only ever added
     )
     margin: float = _key(
         0.02, "smallest gain in accuracy worth the name: 0.02 is two points", values.real(0.0, 0.5, above=True)

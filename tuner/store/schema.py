@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import sqlite3
 
-FORMAT = 5
+FORMAT = 6
 APPLICATION = 0x746C7374  # "tlst", SQLite's application_id
+
+SIDES = "'winner', 'baseline', 'other baseline', 'unfrozen'"
 
 CONFIRMATION_2 = """
 CREATE TABLE confirmations (
@@ -67,7 +69,7 @@ CREATE TABLE sessions (
     environment TEXT NOT NULL, seconds REAL, outcome TEXT, phases TEXT) STRICT;
 """
     + PLAN
-    + CONFIRMATION_2.replace("photographs", "images")
+    + CONFIRMATION_2.replace("photographs", "images").replace("'winner', 'baseline'", SIDES)
 )
 
 MIGRATIONS: dict[int, str] = {
@@ -91,6 +93,15 @@ ALTER TABLE trials ADD COLUMN environment INTEGER REFERENCES environments;
 """,
     3: "ALTER TABLE epochs ADD COLUMN score REAL",
     4: "ALTER TABLE epochs ADD COLUMN losses BLOB",
+    5: f"""
+CREATE TABLE wider (
+    configuration TEXT PRIMARY KEY REFERENCES configurations, source TEXT NOT NULL REFERENCES configurations,
+    side TEXT NOT NULL CHECK (side IN ({SIDES})), seed INTEGER NOT NULL,
+    fold INTEGER NOT NULL, repeat INTEGER NOT NULL) STRICT;
+INSERT INTO wider SELECT configuration, source, side, seed, fold, repeat FROM confirmations;
+DROP TABLE confirmations;
+ALTER TABLE wider RENAME TO confirmations;
+""",
 }
 """Statements that turn a format into the next one, by the format they start from."""
 

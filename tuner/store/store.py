@@ -93,9 +93,9 @@ class Draw:
 
 @dataclass(frozen=True)
 class Side:
-    """What is confirmed: a configuration of the search and the fixed number of epochs, that of its best or last one."""
+    """What is trained again: a configuration of the search, and for how many epochs."""
 
-    name: str  # "winner" or "baseline"
+    name: str  # "winner", "baseline", "other baseline" or "unfrozen"
     source: str
     kind: str
     hyperparameters: Mapping[str, Any]
@@ -104,10 +104,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What winner and baseline are, and from how many fresh seeds they are trained again: fixed before the first."""
+    """What is trained again and from how many fresh seeds: fixed before the first.
+
+    `epochs`: "chosen": each seed trains for all epochs and chooses the one that counts by the study's rule, as the
+    search did, and its weights are kept. "fixed", of studies that were confirmed so before: winner and baseline alone,
+    for as many epochs as the search's own run of each took to the one that counted there.
+    """
 
     seeds: int
-    sides: tuple[Side, Side]
+    sides: tuple[Side, ...]
+    epochs: str = "chosen"
 
 
 @dataclass(frozen=True)
@@ -304,8 +310,8 @@ class Store:
         if found is None:
             return None
         values = (Configuration.from_dict(side["hyperparameters"]).to_dict() for side in found["sides"])
-        first, second = (Side(**side | {"hyperparameters": v}) for side, v in zip(found["sides"], values, strict=True))
-        return Confirmation(found["seeds"], (first, second))
+        sides = (Side(**side | {"hyperparameters": v}) for side, v in zip(found["sides"], values, strict=True))
+        return Confirmation(found["seeds"], tuple(sides), found.get("epochs", "fixed"))
 
     def fix_confirmation(self, confirmation: Confirmation) -> None:
         """Before the first of its trials begins."""

@@ -7,6 +7,7 @@ caller comes back for it, which is when the epoch is recorded. Nothing here know
 from __future__ import annotations
 
 import errno
+import math
 import time
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -174,15 +175,23 @@ def _fit(spec: TrialSpec, context: Context, should_stop: Callable[[], bool]) -> 
     truth = np.tile(labels[rows.train], len(seen))
     on_validation = logits(rows.validation)
     chances = probabilities(on_validation)
+    judged: tuple[float, float, float | None] = (
+        log_loss(on_validation, labels[rows.validation]),
+        _accuracy(chances, labels[rows.validation]),
+        score(context.recipe.rule.objective, chances, labels[rows.validation]),
+    )
+    images = len(rows.train) + len(rows.validation)
+    if spec.subset.name == "all":  # it was fitted to these images: what it says of them is no validation
+        judged, images = (math.nan, math.nan, None if judged[2] is None else math.nan), len(rows.train)
     row = EpochRow(
         1,
         log_loss(on_train, truth),
         _accuracy(probabilities(on_train), truth),
-        log_loss(on_validation, labels[rows.validation]),
-        _accuracy(chances, labels[rows.validation]),
+        judged[0],
+        judged[1],
         time.perf_counter() - began,
-        len(rows.train) + len(rows.validation),
-        score(context.recipe.rule.objective, chances, labels[rows.validation]),
+        images,
+        judged[2],
     )
     saved: tuple[Saved, ...] = ()
     if spec.best_bar is None or rank_of(row, context.recipe.rule) <= spec.best_bar:
