@@ -34,7 +34,7 @@ def _seeds(findings: Findings) -> Panel | None:
         panel.line([(mean, -row + 0.22), (mean, -row - 0.22)], f"mean {css}")
         failed = f", {side.failed} failed as chance" if side.failed and findings.kind != "open" else ""
         stacked: Counter[float] = Counter()
-        step = min(0.11, 0.8 / max(Counter(side.accuracies).values()))  # a tall stack is squeezed into its row
+        step = min(0.11, 0.45 / max(Counter(side.accuracies).values()))  # a tall stack is squeezed into its row
         for seed, accuracy in enumerate(side.accuracies, 1):
             stacked[accuracy] += 1
             level = stacked[accuracy] // 2 * (-1) ** stacked[accuracy]  # in the middle, above, below, ...
