@@ -10,7 +10,7 @@ from tuner.evidence.findings import Findings, Interval, Rate, Selection, Side
 from tuner.evidence.results import Results
 from tuner.evidence.statistics import wilson
 
-KINDS = ("gain", "loss", "looks better", "no difference", "too few images", "too few seeds", "open")
+KINDS = ("gain", "loss", "looks better", "no difference", "too few images", "too few seeds", "unstable", "open")
 
 
 def rate(correct: int, n: int) -> Rate:
@@ -79,6 +79,7 @@ SENTENCES = {
     "too few images": "Too few images to tell: about 900 test images would do.",
     "looks better": "The winner looks better than the baseline; these images chose it.",
     "too few seeds": "Too few seeds to tell: 4 of the winner's 5 fresh seeds failed.",
+    "unstable": "Training is not stable enough to tell: the median seed is ahead, but on average the winner is behind.",
     "open": "Not confirmed yet.",
 }
 

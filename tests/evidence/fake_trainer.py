@@ -30,8 +30,9 @@ class World:
 
     `tail`: difficulty is Student's t with so many degrees of freedom, so that most images are easy and some hopeless;
     0: normal. `minority`: the share of images that are of a harder class, where the whole lead lies. `scene`: so many
-    images in a row share most of what makes them hard. `skewed`: the winner's seeds are mostly good and now and then
-    bad. `collapse`: the share of the winner's seeds that guess. `flips`: the share of answers that turn for no reason.
+    images in a row share most of what makes them hard, `unequal`: on average, see `scenes`. `skewed`: the winner's
+    seeds are mostly good and now and then bad. `collapse`: the share of the winner's seeds that guess. `flips`: the
+    share of answers that turn for no reason.
     """
 
     difficulty: float = 0.55
@@ -40,6 +41,7 @@ class World:
     tail: float = 0.0
     minority: float = 0.0
     scene: int = 1
+    unequal: bool = False
     skewed: bool = False
     collapse: float = 0.0
     flips: float = 0.0
@@ -70,6 +72,8 @@ HARD = {
     "skewed": World(seed=0.027, skewed=True),
     "collapsing": World(seed=0.003, collapse=0.15),
     "scenes": World(seed=0.003, scene=5),
+    "scenes10": World(seed=0.003, scene=10),
+    "unequal": World(seed=0.003, scene=5, unequal=True),
 }
 """The same with seeds that differ by 1.5 points; a winner that is right wherever the baseline is, but for 5 answers in
 1,000; answers that are nothing but noise of image by seed; seeds that differ by 4.5 points; what makes a world hard.
@@ -90,29 +94,72 @@ def pairs(
     rng: np.random.Generator, world: World, studies: int, n: int, seeds: int, winner: float, baseline: float
 ) -> tuple[Right, Right]:
     """Winner and baseline of these true accuracies on fresh images, bool (studies, seeds, images) each."""
-    difficulty = _difficulty(rng, world, studies, n)
-    minority = rng.random((studies, 1, n)) < world.minority if world.minority else np.zeros((1, 1, 1), bool)
-    difficulty = difficulty + HARDER * minority
+    made = margins(rng, world, studies, n, seeds, winner, baseline)
+    return made[0] > 0, made[1] > 0
+
+
+def margins(
+    rng: np.random.Generator, world: World, studies: int, n: int, seeds: int, winner: float, baseline: float
+) -> list[NDArray[np.float32]]:
+    """By how much each is on the right side, float32 (studies, seeds, images); a larger one stands for a surer answer.
+    `minorities` are drawn first.
+    """
+    minority = minorities(rng, world, studies, n)
+    difficulty = _difficulty(rng, world, studies, n) + HARDER * minority
     made = []
     for side, accuracy in enumerate((winner, baseline)):
         number = difficulty + _in_scenes(rng, world, world.configuration, studies, n)
         number = number + _luck(rng, world, side, studies, seeds) + normals(rng, world.noise, studies, seeds, n)
         edges = _edges(world, side, accuracy, baseline)
-        right = number < np.where(minority, edges[1], edges[0])
+        margin = np.where(minority, edges[1], edges[0]).astype(np.float32) - number
         if world.flips:
-            right = right ^ (rng.random((studies, seeds, n), dtype=np.float32) < world.flips)
+            margin = np.where(rng.random(margin.shape, dtype=np.float32) < world.flips, -margin, margin)
         if world.collapse and not side:
-            guessed = rng.random((studies, seeds, n), dtype=np.float32) < 0.5
-            right = np.where(rng.random((studies, seeds, 1)) < world.collapse, guessed, right)
-        made.append(right)
-    return made[0], made[1]
+            margin, _ = collapse(rng, margin, world.collapse)
+        made.append(margin)
+    return made
+
+
+def minorities(rng: np.random.Generator, world: World, studies: int, n: int) -> Right:
+    """Which images are of the harder class, bool (studies, 1, images), or (1, 1, 1) where there is none."""
+    return rng.random((studies, 1, n)) < world.minority if world.minority else np.zeros((1, 1, 1), bool)
+
+
+def collapse(rng: np.random.Generator, margin: NDArray[np.float32], share: float) -> tuple[NDArray[np.float32], Right]:
+    """`margins` where a share of the seeds guesses between two classes, and which do, bool (studies, seeds)."""
+    guesses = normals(rng, 1.0, *margin.shape)
+    fallen = rng.random(margin.shape[:2]) < share
+    return np.where(fallen[..., None], guesses, margin), fallen
+
+
+def probabilities(margin: NDArray[np.float32], accuracy: float, sharpness: float = 1.0) -> Floats:
+    """The chances given to the true one of two classes and to the other one, float64 (..., 2).
+
+    Of a model of this true accuracy in a world where all is normal: 2 Phi^-1(accuracy) times the margin is the logit
+    that is right as often as it says; `sharpness` times that is what an overconfident model says.
+    """
+    logit = 2.0 * sharpness * NormalDist().inv_cdf(accuracy) * margin.astype(np.float64)
+    return np.exp(-np.logaddexp(0, np.stack([-logit, logit], axis=-1)))
+
+
+UNEQUAL = (1, 1, 3, 5, 15)
+"""Sizes of scenes that are of five images on average."""
+
+
+def scenes(world: World, n: int) -> Whole | None:
+    """Which scene each of n images is of, int64 (n,), in order; None where each stands for itself."""
+    if world.scene == 1:
+        return None
+    sizes = np.array(UNEQUAL) * world.scene // 5 if world.unequal else np.array([world.scene])
+    return np.repeat(np.arange(n), np.resize(sizes, n))[:n]
 
 
 def _in_scenes(rng: np.random.Generator, world: World, variance: float, studies: int, n: int) -> NDArray[np.float32]:
-    if world.scene == 1:
+    of = scenes(world, n)
+    if of is None:
         return normals(rng, variance, studies, 1, n)
-    scenes = normals(rng, SHARED * variance, studies, 1, -(-n // world.scene))
-    return np.repeat(scenes, world.scene, axis=2)[..., :n] + normals(rng, (1 - SHARED) * variance, studies, 1, n)
+    shared = normals(rng, SHARED * variance, studies, 1, int(of[-1]) + 1)
+    return shared[..., of] + normals(rng, (1 - SHARED) * variance, studies, 1, n)
 
 
 def _difficulty(rng: np.random.Generator, world: World, studies: int, n: int) -> NDArray[np.float32]:

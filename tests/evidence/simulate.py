@@ -139,7 +139,7 @@ def worlds(rng: np.random.Generator, studies: int) -> None:
             for lead in (0.0, 0.04, 0.1):
                 counted = Counted()
                 for winner, baseline in studies_of(rng, world, studies, n, 5, 0.8 + lead, 0.8):
-                    counted.add(estimate(winner, baseline), lead)
+                    counted.add(estimate(winner, baseline, groups=fake.scenes(world, n)), lead)
                 row("images and seeds, ours", name, n, 5, lead, counted.cells())
 
 

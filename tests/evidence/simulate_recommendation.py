@@ -61,7 +61,7 @@ def regret(
         most = 0.07 if world.minority else 0.12
         lead = min(max(NormalDist(0, spread).inv_cdf((at + 0.5) / LEADS), -most), most)
         winner, baseline = fake.pairs(rng, world, max(studies // LEADS, 1), n, seeds, 0.8 + lead, 0.8)
-        found = estimate(winner, baseline)
+        found = estimate(winner, baseline, groups=fake.scenes(world, n))
         gain = (found.low > 0) & (found.difference >= MARGIN)
         everywhere = np.ones(len(winner), bool)
         for rule, taken in zip(RULES, (found.difference > 0, everywhere, gain, ~everywhere), strict=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from html import unescape
 from io import StringIO
 from pathlib import Path
 
@@ -117,6 +119,52 @@ def test_probabilities_that_are_too_modest_are_said_to_be(tmp_path: Path) -> Non
         made.draw_without_rendering()
     assert made.axes[0].containers, "a point and its interval for each bin"
     assert any("points on average" in line and "more than luck gives" in line for line in results.findings().evidence)
+
+
+def test_the_second_outcome_stands_under_the_verdict_wherever_that_is_read(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    sides = {"winner": right(0.93, 5, draw), "baseline": right(0.8, 5, draw)}
+    confirm(database, sides)
+    results = Results.open(database)
+    found = results.findings().probabilities
+    assert found is not None and found.kind == "better probabilities"
+    scores = [0.81 - 0.8 * correct.mean() for correct in sides.values()]  # 0.01 where right, 0.81 where wrong
+    assert (found.winner, found.baseline) == pytest.approx(scores, abs=1e-6)
+    assert json.loads(results.to_json())["verdict"]["probabilities"]["low"] == found.low < found.high < 0
+    assert found.sentence in results.findings().evidence
+    assert found.sentence in unescape(page.page(results, tmp_path, findings=results.findings()))
+    assert results.findings().balanced is None, "the classes are of one size"
+
+
+def test_classes_of_unequal_size_have_a_balanced_accuracy_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = (np.arange(TEST) < TEST // 5).astype(int)
+    monkeypatch.setattr(sys.modules[__name__], "TRUTH", truth)
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    sides = {"winner": right(0.9, 5, draw), "baseline": right(0.8, 5, draw)}
+    confirm(database, sides)
+    found = Results.open(database).findings()
+    own = [[correct[:, truth == c].mean() for c in (0, 1)] for correct in sides.values()]
+    assert found.balanced is not None
+    assert found.balanced.difference == pytest.approx(np.mean(own[0]) - np.mean(own[1]))
+    assert any("in balanced accuracy" in line and "40 to 160 images" in line for line in found.evidence)
+
+
+def test_a_seed_that_collapsed_is_named_and_where_none_did_what_that_leaves_open(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    for collapses in (False, True):
+        winner = right(0.9, 5, draw)
+        if collapses:
+            winner[2] = right(0.5, 1, draw)[0]
+        database = make_study(tmp_path / str(collapses), FINISHED)
+        confirm(database, {"winner": winner, "baseline": right(0.8, 5, draw)})
+        found, share = Results.open(database).findings(), f"{100 * winner[2].mean():.0f} %"
+        named = f"seed 3 of the winner ended at {share}"
+        assert (found.collapsed == (named,)) is collapses and (named in found.sentence) is collapses
+        assert any("up to 45 % of its seeds do" in line for line in found.evidence) is not collapses
 
 
 def test_a_second_opening_is_counted_and_said(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from evidence.fake_trainer import (
     holds,
     pairs,
     plain_sum,
+    scenes,
     seeds_only,
 )
 
@@ -122,6 +123,18 @@ def test_twenty_points_at_a_hundred_images_are_seen(winner: float, baseline: flo
     for variance in SEED_VARIANCES.values():
         found = estimate(*drawn(100, variance, winner, baseline))
         assert ((found.low > 0) & (found.difference >= MARGIN)).mean() >= 0.8
+
+
+@pytest.mark.parametrize("world", ["scenes", "scenes10", "unequal"])
+@pytest.mark.parametrize("lead", [0.0, 0.1])
+def test_images_in_scenes_hold_the_truth_by_groups_and_do_not_by_images(world: str, lead: float) -> None:
+    studies = pairs(np.random.default_rng(1), HARD[world], 1000, 300, 5, 0.8 + lead, 0.8)
+    found = estimate(*studies, groups=scenes(HARD[world], 300))
+    assert LOW <= holds(found, lead) <= 0.995
+    assert holds(estimate(*studies), lead) < 0.87
+    assert ((found.low > 0) & (found.difference >= MARGIN)).mean() <= (0.025 if lead == 0 else 1)
+    few = estimate(*(x[..., :50] for x in studies), groups=scenes(HARD[world], 50))
+    assert holds(few, lead) >= 0.95, "ten groups, or five"
 
 
 def test_a_hard_worlds_accuracies_are_those_asked_for() -> None:

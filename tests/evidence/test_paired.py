@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from evidence.fake_trainer import World, holds, pairs, plain_sum
+from evidence.fake_trainer import World, holds, pairs, plain_sum, scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
@@ -97,6 +97,53 @@ def test_any_two_models_give_an_interval_around_the_difference_that_swaps_with_t
     if first != second:
         again = compare(winner[seeds][:, images], baseline[:, images])
         assert (again.low, again.high) == pytest.approx((found.low, found.high))
+
+
+def test_the_parts_of_grouped_images_are_those_of_the_groups() -> None:
+    """Group by group and seed by seed, as the sandwich form of clustered data has them."""
+    world = World(seed=0.02, scene=5)
+    winner, baseline = (x[0] for x in pairs(np.random.default_rng(3), world, 1, 300, 4, 0.8, 0.7))
+    of = scenes(world, 300)
+    assert of is not None
+    groups = np.random.default_rng(0).permutation(60)[of]
+    cells, n = winner.astype(float) - baseline, 300
+    by_seed, mean = cells.mean(axis=1), cells.mean()
+    totals = np.array([[row[groups == g].sum() for g in range(60)] for row in cells])
+    rest = sum(
+        (totals[s, g] - 5 * by_seed[s] - totals[:, g].mean() + 5 * mean) ** 2
+        for s, g in itertools.product(range(4), range(60))
+    )
+    rest *= 60 / 59 / (3 * 4 * n**2)
+    whole = totals.mean(axis=0)
+    pseudo = math.sqrt((25 + (whole**4).sum()) / (5 + (whole**2).sum()))
+    images = np.append(whole, [pseudo, -pseudo]).var() * 62 / 310**2
+    part = by_seed.var(ddof=1) / 4
+    square = part + images - rest
+    df = square**2 / (images**2 / 59 + part**2 / 3 + rest**2 / (59 * 3))
+    middle, half = mean * n / (n + 10), stdtrit(df, 0.975) * math.sqrt(square)
+    found = compare(winner, baseline, groups=groups)
+    assert (found.standard_error, found.df) == pytest.approx((math.sqrt(square), df))
+    assert (found.low, found.high) == pytest.approx((middle - half, middle + half))
+    assert (found.groups, found.group_size) == (60, 5) and "60 groups of images" in found.method
+
+
+def test_groups_of_one_image_are_no_groups_and_a_single_group_shows_nothing() -> None:
+    winner, baseline = (x[0] for x in pairs(np.random.default_rng(4), World(seed=0.02), 1, 80, 5, 0.9, 0.6))
+    alone, none = compare(winner, baseline, groups=np.arange(80)[::-1]), compare(winner, baseline)
+    assert (alone.low, alone.high, alone.df) == pytest.approx((none.low, none.high, none.df))
+    assert none.low > 0
+    one = compare(winner, baseline, groups=np.zeros(80, np.int64))
+    assert (one.low, one.high) == (-1, 1)
+    with pytest.raises(ValueError, match="groups: found shape"):
+        compare(winner, baseline, groups=np.zeros(79, np.int64))
+
+
+def test_a_giant_group_is_not_made_up_for_by_many_small_ones() -> None:
+    winner, baseline = (x[0] for x in pairs(np.random.default_rng(4), World(seed=0.02), 1, 100, 5, 0.9, 0.6))
+    groups = np.maximum(np.arange(100) - 39, 0)
+    found, even = compare(winner, baseline, groups=groups), compare(winner, baseline, groups=np.arange(100) // 10)
+    assert found.groups == 61 and found.group_size == pytest.approx(16.6)
+    assert found.high - found.low > even.high - even.low and "count as 6" in found.method
 
 
 @pytest.mark.parametrize("seeds", [1, 5])

@@ -55,6 +55,16 @@ def test_the_sentence_has_the_evidence() -> None:
     assert "on 1 test image with" in made(1, -1, 1, n=1).sentence
 
 
+def test_groups_are_counted_and_asked_for() -> None:
+    grouped = replace(FOUND, groups=80, group_size=5.0)
+    assert "on 400 test images in 80 groups with 5 seeds" in verdict(grouped).sentence
+    few = {"difference": 0.06, "low": -0.01, "high": 0.13}
+    said, alone = verdict(replace(grouped, **few)), made(**few)
+    assert "images or more in groups as large would do" in said.sentence or "images in groups as large" in said.sentence
+    assert said.images_needed is not None and alone.images_needed is not None
+    assert said.images_needed[0] == pytest.approx(alone.images_needed[0], rel=0.1), "the variance holds it already"
+
+
 def test_images_that_chose_the_winner_make_it_exploratory() -> None:
     found = verdict(FOUND, exploratory=True)
     assert found.kind == "looks better" and found.exploratory, "a gain is nothing that they could show"

@@ -174,7 +174,7 @@ def test_the_cases_are_what_they_are_called(cases: dict[str, Case]) -> None:
     depths = [dict(case.results.ranking(None).set_index("id")["unfrozen_layers"]) for case in cases.values()]
     ids = [case.exported.configuration for case in cases.values()]
     assert [depth[id] for depth, id in zip(depths[:2], ids[:2], strict=True)] == [10, 0]
-    assert ids[2] == "cuts" and [id[0] for id in ids] == ["c", "b", "c", *("c" for _ in HERE)]
+    assert ids[2] == "cuts-s01" and [id[0] for id in ids] == ["c", "b", "c", *("c" for _ in HERE)]
 
 
 @pytest.mark.parametrize("name", EVERY)

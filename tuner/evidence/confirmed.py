@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.evidence import stability
+from tuner.evidence.balance import compare_balanced, uneven
 from tuner.evidence.calibration import Calibration, calibration
 from tuner.evidence.configurations import usable
 from tuner.evidence.findings import (
@@ -20,6 +21,7 @@ from tuner.evidence.findings import (
     OPEN,
     Findings,
     Interval,
+    Probabilities,
     Rate,
     Selection,
     Side,
@@ -27,7 +29,8 @@ from tuner.evidence.findings import (
     sentences,
 )
 from tuner.evidence.metrics import weighted
-from tuner.evidence.paired import Comparison, compare, corrected_resampled
+from tuner.evidence.paired import Comparison, Groups, compare, corrected_resampled, with_failed
+from tuner.evidence.probabilities import Predicted, compare_probabilities
 from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
@@ -43,10 +46,14 @@ Seen = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Judged:
-    """One side's fresh seeds: bool (seeds, images), right or not, and how many seeds failed."""
+    """One side's fresh seeds: bool (seeds, images), right or not, how many seeds failed, and what those that ended said
+    of the images of the verdict, whose true classes are `truth`, and of the validation images.
+    """
 
     right: NDArray[np.bool_]
     failed: int
+    predicted: Predicted | None = None
+    truth: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def ended(self) -> int:
@@ -83,15 +90,18 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     if any(judged[side["name"]].ended < _expected_seeds(tables, study, plan, side) for side in plan["sides"]):
         return Findings(**undecided, seeds=min(judged[name].ended for name in ("winner", "baseline")), **sides)
 
+    groups = None if study.groups is None else np.array(study.groups, dtype=np.int64)
+
     def against(first: str, second: str) -> Comparison | None:
         """None where either was not trained again, or too many of its seeds failed to tell."""
         pair = judged.get(first), judged.get(second)
         if pair[0] is None or pair[1] is None or any(j.failed and len(j.right) < FEWEST for j in pair if j):
             return None
         failed = (pair[0].failed, pair[1].failed)
-        return compare(pair[0].right, pair[1].right, failed=failed, chance=chance)
+        return compare(pair[0].right, pair[1].right, groups=groups, failed=failed, chance=chance)
 
     exploratory = ground != "test"
+    collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}))
     counts = [(name, len(judged[name].right), judged[name].failed) for name in ("winner", "baseline")]
     compared, other = against("winner", "baseline"), against("winner", "other baseline")
     reached = too_few_seeds(counts, margin, exploratory) or _verdict(
@@ -99,11 +109,11 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         other,
         margin,
         exploratory,
+        collapsed=collapsed,
         against=f"the other baseline ({sides['other_baseline'].what})" if other else "",
     )
     folds, made = _folds(tables, study, (sides["winner"], sides["baseline"]))
-    unfrozen = against("unfrozen", "baseline")
-    leaks = study.spec.data.allow_leak
+    unfrozen, leaks = against("unfrozen", "baseline"), study.spec.data.allow_leak
     found = Findings(
         kind=reached.kind,
         sentence=reached.sentence + (LEAKY if leaks and not reached.exploratory else ""),
@@ -115,6 +125,9 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         compared=None if compared is None else _interval(compared),
         compared_other=None if other is None else _interval(other),
         compared_unfrozen=None if unfrozen is None else _interval(unfrozen),
+        balanced=None if compared is None else _balanced(judged["winner"], judged["baseline"], chance, groups),
+        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study, groups),
+        collapsed=() if compared is None else collapsed,
         mcnemar=None if compared is None else compared.mcnemar,
         openings=len(tables.openings),
         openings_elsewhere=int(tables.meta.get("openings", {}).get("elsewhere", 0)),
@@ -122,6 +135,7 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         folds_made=made,
         selection=chosen,
         leaks=leaks,
+        groups=None if groups is None else len(np.unique(groups)),
         **sides,
     )
     sure = calibrated(tables, study, sides["winner"].configuration)
@@ -130,18 +144,46 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
 
 
 def _verdict(
-    compared: Comparison | None, other: Comparison | None, margin: float, exploratory: bool, against: str
+    compared: Comparison | None,
+    other: Comparison | None,
+    margin: float,
+    exploratory: bool,
+    *,
+    collapsed: Sequence[str],
+    against: str,
 ) -> Verdict:
     """A gain has to hold against both baselines, whichever of them the search took for the better one: an
     intersection-union test, which needs no correction (Berger, Technometrics 24, 1982). `against`: the other one.
     """
     if compared is None:
         raise ValueError("seeds: found too few of a side, expected a refusal before this")
-    reached = verdict(compared, margin, exploratory)
+    reached = verdict(compared, margin, exploratory, collapsed=collapsed)
     if other is None or reached.kind not in ("gain", "looks better"):
         return reached
-    second = verdict(other, margin, exploratory, against=against)
+    second = verdict(other, margin, exploratory, against=against, collapsed=collapsed)
     return reached if second.kind == reached.kind else second
+
+
+def _collapsed(judged: Mapping[str, Judged]) -> Iterator[str]:
+    """Seeds that ended far below the others, on the images of the verdict, in words."""
+    for name, side in judged.items():
+        accuracies: list[float] = side.right.mean(axis=1).tolist() if side.right.size else []
+        yield from stability.collapsed(name, accuracies, stability.unstable(accuracies, side.right.shape[-1]))
+
+
+def _balanced(winner: Judged, baseline: Judged, chance: float, groups: Groups | None) -> Interval | None:
+    """Where the classes of the images differ in size."""
+    if not uneven(winner.truth):
+        return None
+    sides = [with_failed(side.right, side.failed, chance) for side in (winner, baseline)]
+    return compare_balanced(sides[0], sides[1], winner.truth, groups=groups)
+
+
+def _probabilities(winner: Judged, baseline: Judged, study: Study, groups: Groups | None) -> Probabilities | None:
+    if winner.predicted is None or baseline.predicted is None:
+        return None
+    labels = winner.truth, np.array(study.val_labels)
+    return compare_probabilities(winner.predicted, baseline.predicted, *labels, groups=groups)
 
 
 def exported(tables: Tables, study: Study, source: str) -> str:
@@ -189,14 +231,24 @@ def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[
 def _judged(tables: Tables, study: Study, source: str) -> Judged:
     """Every fresh seed of one side, on the images of the verdict."""
     right, failed = [], 0
+    said, validation = list[NDArray[np.float32]](), list[NDArray[np.float32] | None]()
     for row, status in _trained(tables, source):
         if row.fold >= 0:
             continue
         if status == "FAILED":
             failed += 1
         elif (seen := _on_ground(tables, study, row, status)) is not None:
+            truth = seen[1]
             right.append(_right(*seen))
-    return Judged(np.array(right, dtype=bool) if right else np.empty((0, 0), dtype=bool), failed)
+            said.append(seen[0])
+            validation.append(shares(tables, study, row.configuration))
+    if not right:
+        return Judged(np.empty((0, 0), dtype=bool), failed)
+    known = [v for v in validation if v is not None]
+    fitted = study.ground == "test" and not study.fixed_epochs and tables.configurations[source].kind == "logistic"
+    unscaled = fitted or len(known) < len(validation)
+    predicted = Predicted(np.array(said), None if unscaled else np.array(known), failed)
+    return Judged(np.array(right, dtype=bool), failed, predicted, truth)
 
 
 def _expected_seeds(tables: Tables, study: Study, plan: Mapping[str, Any], side: Mapping[str, Any]) -> int:

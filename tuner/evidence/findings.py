@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tuner.evidence.stability import DROP, unseen
 from tuner.store.ranking import Rule
 
 OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy confirm` trains it again."
@@ -90,6 +91,36 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Probabilities:
+    """The second outcome: the winner's Brier score, halved to [0, 1], minus the baseline's on the same images; below 0
+    the winner's probabilities are better. `kind`: "better probabilities", "worse probabilities" or "undecided";
+    `winner`, `baseline`: the scores themselves, means over seeds and images.
+    """
+
+    kind: str
+    difference: float
+    low: float
+    high: float
+    standard_error: float
+    winner: float
+    baseline: float
+
+    @property
+    def sentence(self) -> str:
+        """What it shows."""
+        told = {
+            "better probabilities": "the winner's probabilities are better",
+            "worse probabilities": "the winner's probabilities are worse",
+            "undecided": "winner and baseline are not told apart",
+        }
+        return (
+            f"By the second outcome, the Brier score of their probabilities (0 is perfect), {told[self.kind]}: "
+            f"{self.winner:.3f} and {self.baseline:.3f}, difference {self.difference:+.3f}, 95 % interval "
+            f"{self.low:+.3f} to {self.high:+.3f}."
+        )
+
+
+@dataclass(frozen=True)
 class Selection:
     """What choosing the best of many on the same images cost."""
 
@@ -103,8 +134,8 @@ class Selection:
 @dataclass(frozen=True)
 class Findings:
     """The verdict: `kind` is "gain", "loss" (on images that chose the winner "looks better", "looks worse"), "no
-    difference", "too few images", "too few seeds" where so many failed that nothing is concluded, or "open" while not
-    confirmed.
+    difference", "too few images", "too few seeds" where so many failed that nothing is concluded, "unstable" where
+    mean and median of the seeds disagree, or "open" while not confirmed.
     """
 
     kind: str
@@ -121,6 +152,9 @@ class Findings:
     compared: Interval | None = None
     compared_other: Interval | None = None  # winner minus the other baseline
     compared_unfrozen: Interval | None = None  # `unfrozen` minus the baseline
+    balanced: Interval | None = None  # winner minus baseline in balanced accuracy, where classes differ in size
+    probabilities: Probabilities | None = None  # the second outcome
+    collapsed: tuple[str, ...] = ()  # seeds that did, in words
     mcnemar: float | None = None  # exact two-sided p of the first seed
     openings: int = 0  # how often the test set was opened by this study
     openings_elsewhere: int = 0  # how often before that by others on this machine, or by this one before --fresh
@@ -128,6 +162,7 @@ class Findings:
     folds_made: str = ""  # "5 folds, 2 times"
     selection: Selection | None = None
     leaks: bool = False  # images were let stand in two splits (data.allow_leak)
+    groups: int | None = None  # so many the images are of, by data.groups; None: each is its own
 
     @property
     def exploratory(self) -> bool:
@@ -145,6 +180,11 @@ def sentences(found: Findings, rule: Rule) -> Iterator[str]:
         yield _side(name, side, found)
     if found.compared is not None:
         yield f"Difference {_interval(found.compared)} ({found.compared.method})."
+        yield from _seeds_of(found, found.winner)
+    if found.balanced is not None:
+        yield f"Classes differ in size: in balanced accuracy {_interval(found.balanced)} ({found.balanced.method})."
+    if found.probabilities is not None:
+        yield found.probabilities.sentence
     if found.other_baseline is not None and found.compared_other is not None:
         yield (
             f"{_side('The other baseline', found.other_baseline, found)[:-1]}. The winner minus that: "
@@ -179,6 +219,11 @@ def sentences(found: Findings, rule: Rule) -> Iterator[str]:
     yield from selection_sentences(found.selection)
     if found.mcnemar is not None:
         yield f"First seed alone: exact McNemar p = {found.mcnemar:.2g}."
+    if found.groups is not None:
+        yield (
+            f"The {found.images} images stand in {_groups(found.groups)} (data.groups). The difference's interval goes "
+            "by groups; intervals of single models and McNemar's p take every image for independent."
+        )
 
 
 def selection_sentences(found: Selection | None) -> Iterator[str]:
@@ -190,6 +235,21 @@ def selection_sentences(found: Selection | None) -> Iterator[str]:
         f"{_points(found.corrected.difference)} ({found.draws:,} bootstrap draws, 95 % interval "
         f"{_points(found.corrected.low)} to {_points(found.corrected.high)})."
     )
+
+
+def _seeds_of(found: Findings, winner: Side) -> Iterator[str]:
+    """Which seeds collapsed, or what may not have shown itself yet."""
+    if found.collapsed:
+        yield (
+            f"Training is not stable: {', '.join(found.collapsed)}, more than {100 * DROP:.0f} points below the good "
+            "seeds; a gain or loss is claimed only where mean and median of the seeds agree."
+        )
+    elif len(winner.accuracies) > 1:
+        seeds = len(winner.accuracies)
+        yield (
+            f"None of the winner's {_seeds(seeds)} that ended collapsed, which leaves open that up to "
+            f"{100 * unseen(seeds):.0f} % of its seeds do (exact 95 % bound)."
+        )
 
 
 def _epochs(side: Side, rule: Rule) -> str:
@@ -254,6 +314,10 @@ def _side(name: str, side: Side, found: Findings) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}" if round(1000 * share) else "0.0"
+
+
+def _groups(count: int) -> str:
+    return f"{count} group{'s' * (count != 1)}"
 
 
 def _seeds(count: int) -> str:

@@ -131,13 +131,17 @@ def images_needed(
 
 
 def needed_for(found: Comparison, difference: Numbers, margin: float) -> Floats:
-    """`images_needed`, where images and seeds vary as in `found` and the true difference is another."""
-    images = found.image_variance / (found.n + 2)
-    loose = max(found.standard_error**4 / found.df - images**2 / max(found.n - 1, 1), 0.0)  # see `paired.estimate`
-    noise = max(math.sqrt(loose * max(found.seeds - 1, 0)) - found.seed_variance, 0.0) * found.n
-    return images_needed(
+    """`images_needed`, where images, in groups as large, and seeds vary as in `found`, and the true difference is
+    another.
+    """
+    size = found.group_size
+    groups = found.n / size  # in the place of images: what varies of itself
+    images = found.image_variance / (found.n + 2 * size)
+    loose = max(found.standard_error**4 / found.df - images**2 / max(groups - 1, 1), 0.0)  # see `paired.estimate`
+    noise = max(math.sqrt(loose * max(found.seeds - 1, 0)) - found.seed_variance, 0.0) * groups
+    return size * images_needed(
         difference,
-        found.image_variance + found.difference**2,
+        found.image_variance / size + found.difference**2,
         seeds=found.seeds,
         seed_variance=found.seed_variance,
         noise=noise,

@@ -10,7 +10,9 @@ from typing import Literal
 from tuner.evidence.paired import Comparison
 from tuner.evidence.power import COUNTLESS, images_range
 
-Kind = Literal["gain", "loss", "looks better", "looks worse", "no difference", "too few images", "too few seeds"]
+Kind = Literal[
+    "gain", "loss", "looks better", "looks worse", "no difference", "too few images", "too few seeds", "unstable"
+]
 
 UNTESTED: dict[Kind, Kind] = {"gain": "looks better", "loss": "looks worse"}
 """What a gain or a loss is called on images that chose the winner: nothing is shown by those."""
@@ -36,17 +38,24 @@ class Verdict:
 
 
 def verdict(
-    found: Comparison, margin: float = MARGIN, exploratory: bool = False, *, against: str = "the baseline"
+    found: Comparison,
+    margin: float = MARGIN,
+    exploratory: bool = False,
+    *,
+    against: str = "the baseline",
+    collapsed: Sequence[str] = (),
 ) -> Verdict:
     """What a comparison shows, with `margin` in shares (0.02 is 2 points).
 
     - "gain": the whole interval lies above zero and the difference is at least the margin; "loss" is its mirror image.
     - "no difference", larger than the margin: the whole interval lies inside (-margin, margin). Such an interval may
       leave out zero: a difference that is more than luck and less than what was asked for, which the sentence says.
+    - "unstable": what the mean over seeds would make a gain or a loss is none by the median seed.
     - "too few images": everything else, also an interval above zero that leaves open whether the margin is reached.
 
     `exploratory`: the images of the comparison chose the winner, or helped to, so that it looks better than it is; then
     the first two kinds are "looks better" and "looks worse". `against`: what the winner is compared with, in words.
+    `collapsed`: what is said of such seeds, see `stability`.
     """
     if not 0 < margin < 1:
         raise ValueError(f"margin: found {margin}, expected a share between 0 and 1, as 0.02 for 2 points")
@@ -56,6 +65,8 @@ def verdict(
     sentence = sentence.replace("the baseline", against)
     if kind == "too few images":
         sentence += _advice(found, margin, needed)
+    if collapsed:
+        sentence += f"; {' and '.join(collapsed)}: training is not stable"
     if exploratory:
         sentence += "; these images chose the winner and flatter it, so this is exploratory and not a test"
     return Verdict(UNTESTED.get(kind, kind) if exploratory else kind, sentence + ".", margin, exploratory, needed)
@@ -84,10 +95,11 @@ def too_few_seeds(sides: Sequence[tuple[str, int, int]], margin: float, explorat
 
 
 def _kind(found: Comparison, margin: float) -> Kind:
+    median = found.difference if found.median is None else found.median
     if found.low > 0 and found.difference >= margin:
-        return "gain"
+        return "gain" if median > 0 else "unstable"
     if found.high < 0 and found.difference <= -margin:
-        return "loss"
+        return "loss" if median < 0 else "unstable"
     return "no difference" if -margin < found.low and found.high < margin else "too few images"
 
 
@@ -96,6 +108,9 @@ def _opening(found: Comparison, margin: float, kind: Kind, exploratory: bool) ->
     if kind in ("gain", "loss"):
         verb = "looks" if exploratory else "is"
         return f"The winner {verb} {'better' if kind == 'gain' else 'worse'} than the baseline: "
+    if kind == "unstable":
+        other = _counted(found.median or 0.0, "the median seed has")
+        return f"Training is not stable enough to tell: {other}, but on average "
     if kind == "no difference":
         luck = ", though more than luck" if beyond_luck else ""
         return f"No difference larger than {_points(margin)}{luck}: "
@@ -107,17 +122,21 @@ def _opening(found: Comparison, margin: float, kind: Kind, exploratory: bool) ->
 
 def _evidence(found: Comparison, exploratory: bool) -> str:
     """The difference, its interval, images and seeds; what was not varied is said."""
-    if found.difference == 0:
-        said = "winner and baseline have equally many images right"
-    else:
-        way = "more" if found.difference > 0 else "fewer"
-        said = f"the winner has {_points(abs(found.difference))} {way} of the images right than the baseline"
+    said = _counted(found.difference, "the winner has")
     interval = f"{100 * found.confidence:.3g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed, which says nothing of other seeds"
     if found.failed:
         seeds += f", {found.failed} of them failed and counted as chance"
     name = "validation" if exploratory else "test"
-    return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)} with {seeds}"
+    groups = "" if found.groups is None else f" in {found.groups:,} group{'s' * (found.groups != 1)}"
+    return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)}{groups} with {seeds}"
+
+
+def _counted(difference: float, who: str) -> str:
+    if difference == 0:
+        return "winner and baseline have equally many images right"
+    way = "more" if difference > 0 else "fewer"
+    return f"{who} {_points(abs(difference))} {way} of the images right than the baseline"
 
 
 def _needed(found: Comparison, margin: float) -> tuple[int, int | None] | None:
@@ -133,6 +152,7 @@ def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | N
     if needed is not None:
         low, high = needed
         many = f"{_rounded(low):,} to {_rounded(high):,} images" if high else f"{_rounded(low):,} images or more"
+        many += "" if found.groups is None else " in groups as large"
         return f"; about {many} would do, by how far from the margin the true difference is"
     if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
         return "; more images alone would not do, the seeds differ too much: confirm with more seeds"

@@ -128,7 +128,9 @@ def study_lines(results: Results) -> list[tuple[str, str]]:
         lines.append(("data", words.visible(study.data_path) + layout))
     for split, counts in study.counts.items():
         each = [f"{words.visible(name)} {count}" for name, count in zip(study.classes, counts, strict=False)]
-        lines.append((split, f"{sum(counts)} images: {words.listed(each, 12)}"))
+        groups = study.groups_of.get(split)
+        within = f" in {words.several(len(set(groups)), 'group')}" if groups else ""
+        lines.append((split, f"{sum(counts)} images{within}: {words.listed(each, 12)}"))
     lines += _majority(results)
     if study.left_out:
         files = [f"{words.visible(path)} ({words.visible(reason)})" for path, reason in study.left_out]

@@ -95,6 +95,7 @@ STYLES = {
     "no difference": "bold cyan",
     "too few images": "bold yellow",
     "too few seeds": "bold yellow",
+    "unstable": "bold yellow",
     "looks better": "bold yellow",
     "looks worse": "bold yellow",
 }
