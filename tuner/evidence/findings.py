@@ -299,7 +299,8 @@ def _side(name: str, side: Side, found: Findings) -> str:
         text += f", {again} {100 * side.mean:.1f} %"
     if len(side.accuracies) > 1:
         low, high = (round(a * found.images) for a in (min(side.accuracies), max(side.accuracies)))
-        text += f" over {len(side.accuracies)} seeds ({low} to {high} of {found.images})"
+        each = f"each {low}" if low == high else f"{low} to {high}"
+        text += f" over {len(side.accuracies)} seeds ({each} of {found.images})"
     if side.confirmed is not None:
         first = "that is" if side.kind == "logistic" else "first seed"
         text += (

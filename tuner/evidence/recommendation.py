@@ -206,6 +206,7 @@ def exported(found: Recommendation, which: str, verdict: Findings) -> str:
 UNSHOWN: Mapping[str, str] = {
     "too few images": "too few images to tell",
     "too few seeds": "too many fresh seeds failed",
+    "unstable": "its seeds differ too much from each other",
     "looks better": "the winner looks better, on images that chose it",
     "looks worse": "the winner looks worse, even on images that chose it",
     "open": "nothing is confirmed yet",

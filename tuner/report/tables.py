@@ -115,9 +115,8 @@ def verdict_block(results: Results, findings: Findings | None) -> Group:
     if not verdict.is_reached(findings):
         doubts = [] if results.winner() is None else [Text(verdict.unconfirmed(findings), style="italic")]
         return Group(Text(facts.headline(results)), *doubts)
-    kind, sentence = verdict.KINDS.get(findings.kind, findings.kind), words.visible(findings.sentence)
-    rest = sentence.removeprefix(kind).removeprefix(":").strip()
-    told = Text.assemble((f"{kind}: ", STYLES.get(findings.kind, "bold")), (rest, "bold"))
+    heading, rest = verdict.told(findings)
+    told = Text.assemble((f"{heading}: ", STYLES.get(findings.kind, "bold")), (rest, "bold"))
     doubts = [] if results.study.pretrained else [Text(facts.NO_PRETRAINING)]
     return Group(told, *doubts, Text(verdict.ground(findings), style="italic"))
 
