@@ -164,6 +164,10 @@ def recommendation(
             f"Chance that {better}: {chance(p)}. On {_counted(found, ground, measured.images)} it is {here}{guess} "
             f"(prior: 0 +- {100 * PRIOR:g} points)."
         )
+        other_one, against = found.other_baseline, found.compared_other
+        if ground == "test" and other_one is not None and against is not None:
+            likely, _ = posterior(against.difference, against.error)
+            why += f" That the winner is better than the other baseline ({other_one.what}): {chance(likely)}."
         if ground == "exploratory":
             why += " Exploratory: these images chose the winner."
         elif not confirmed:
