@@ -74,7 +74,7 @@ def test_images_that_chose_the_winner_make_it_exploratory() -> None:
     assert verdict(worse, exploratory=True).kind == "looks worse" and verdict(worse).kind == "loss"
     assert found.sentence.startswith("The winner looks better")
     assert "400 validation images" in found.sentence
-    assert "these images chose the winner" in found.sentence and "not a test" in found.sentence
+    assert "The validation images chose the winner" in found.sentence and "not a test" in found.sentence
 
 
 def test_how_many_images_would_do_is_more_than_there_are_or_not_a_number() -> None:
@@ -82,7 +82,7 @@ def test_how_many_images_would_do_is_more_than_there_are_or_not_a_number() -> No
     assert found.images_needed is not None
     low, high = found.images_needed
     assert low > 400 and (high is None or high > 2 * low)
-    said = r"about \d+0 (to .* images|images or more) would tell, depending on how far .* from the margin\.$"
+    said = r"About \d+0 (to .* images|images or more) would tell, depending on how far .* from the margin\.$"
     assert re.search(said, found.sentence)
     seeds = made(0.06, -0.01, 0.13, seed_variance=0.01)
     assert seeds.images_needed is None and "confirm with more seeds" in seeds.sentence
@@ -113,4 +113,5 @@ def test_real_comparisons_never_claim_more_than_their_interval(
     elif said.images_needed is not None:
         low, high = said.images_needed
         assert n < low and (high is None or low <= high)
-    assert said.sentence.count(". ") == 0 and said.sentence.endswith("."), "one sentence"
+    first, *advice = said.sentence.split(". ")
+    assert f"{n} test image" in first and len(advice) <= 1 and said.sentence.endswith("."), "what is shown, and advice"

@@ -139,7 +139,7 @@ class Findings:
     """
 
     kind: str
-    sentence: str  # the verdict in one plain sentence
+    sentence: str  # the verdict in plain words: what is shown, then what would help
     evidence: tuple[str, ...]  # the sentences under it, in the order they are to be read
     ground: str  # a key of GROUNDS
     images: int
@@ -247,8 +247,8 @@ def _seeds_of(found: Findings, winner: Side) -> Iterator[str]:
     elif len(winner.accuracies) > 1:
         seeds = len(winner.accuracies)
         yield (
-            f"None of the winner's {_seeds(seeds)} that ended collapsed, which leaves open that up to "
-            f"{100 * unseen(seeds):.0f} % of its seeds do (exact 95 % bound)."
+            f"None of the winner's {_seeds(seeds)} that ended came out far worse than the others; so few leave open "
+            f"that up to {100 * unseen(seeds):.0f} in 100 further ones would (95 % bound)."
         )
 
 

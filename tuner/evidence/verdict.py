@@ -1,4 +1,4 @@
-"""The study's verdict on its winner: one of a few kinds and one sentence that says no more than the data show."""
+"""The study's verdict on its winner: one of a few kinds, and words that say no more than the data show."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def verdict(
     if collapsed:
         sentence += f"; {' and '.join(collapsed)}: training is not stable"
     if exploratory:
-        sentence += "; these images chose the winner and flatter it, so this is exploratory and not a test"
+        sentence += ". The validation images chose the winner and flatter it, so this is exploratory and not a test"
     return Verdict(UNTESTED.get(kind, kind) if exploratory else kind, sentence + ".", margin, exploratory, needed)
 
 
@@ -152,10 +152,10 @@ def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | N
         low, high = needed
         many = f"{_rounded(low):,} to {_rounded(high):,} images" if high else f"{_rounded(low):,} images or more"
         many += "" if found.groups is None else " in groups as large"
-        return f"; about {many} would tell, depending on how far the true difference is from the margin"
+        return f". About {many} would tell, depending on how far the true difference is from the margin"
     if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
-        return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
-    return f"; the difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
+        return ". More images alone would not do, the seeds differ too much: confirm with more seeds"
+    return f". The difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
 
 
 def _rounded(n: int) -> int:

@@ -111,7 +111,7 @@ def recommendation_block(results: Results, findings: Findings | None = None) -> 
 
 
 def verdict_block(results: Results, findings: Findings | None) -> Group:
-    """The verdict in one sentence and what it is counted on; before there is one, the search's own headline."""
+    """The verdict in words and what it is counted on; before there is one, the search's own headline."""
     if not verdict.is_reached(findings):
         doubts = [] if results.winner() is None else [Text(verdict.unconfirmed(findings), style="italic")]
         return Group(Text(facts.headline(results)), *doubts)
