@@ -89,9 +89,8 @@ def unconfirmed(rng: np.random.Generator, world: fake.World, studies: int, n: in
         one = fake.hyperband(rng, world, validation=n, lead=float(lead))
         choosing = selection_cost(one.winner, one.baseline, "val_loss", rng, draws=100)
         loss = [
-            float(side.looks.read(place[place >= 0])[0].mean(axis=1).min())
+            float(np.nanmin(side.looks.read(side.looks.place[row])[0].mean(axis=1)))
             for side, row in zip((one.winner, one.baseline), one.chosen, strict=True)
-            for place in [side.looks.place[row]]
         ]
         corrected, ahead = choosing.difference > 0, loss[0] < loss[1]
         for rule, taken in zip(lost, (corrected and ahead, corrected, ahead, one.said > 0, True, False), strict=True):
