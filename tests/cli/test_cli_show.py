@@ -25,7 +25,7 @@ def test_json_is_all_there_is_on_standard_output(tlstudy: Tlstudy, made: Callabl
     assert done.code == 0
     assert done.err == "Study studies/made (the only study under studies/).\n"
     found = json.loads(done.out)
-    tables = {"configurations", "trials", "epochs", "depths", "photographs"}
+    tables = {"configurations", "trials", "epochs", "depths", "importance", "photographs"}
     assert set(found) == {"study", "recommendation", "verdict", *tables}
     assert found["study"]["state"] == "finished"
     assert found["study"]["classes"] == list(FINISHED.classes)

@@ -15,8 +15,9 @@ from evidence.test_confirmed import confirm, right
 from made_findings import KINDS, findings
 from made_study import FINISHED, INTERRUPTED, MANY, NO_TRIAL_YET, UNTRAINED, Made, make_study
 
+from tuner.evidence.findings import Interval
 from tuner.evidence.paired import compare
-from tuner.evidence.recommendation import PRIOR, caveats, exported, posterior, searched
+from tuner.evidence.recommendation import PRIOR, caveats, chance, exported, posterior, searched
 from tuner.evidence.results import Results
 
 
@@ -70,6 +71,18 @@ def test_on_test_images_the_better_one_there(tmp_path: Path, winner: float, base
     said = json.loads(Results.open(database).to_json())["recommendation"]
     assert (said["which"], said["p_better"]) == (found.which, found.p_better)
     assert said[found.which]["configuration"] == found.configuration
+
+
+def test_the_chance_against_the_other_baseline_is_said_too(tmp_path: Path) -> None:
+    """A winner may be far ahead of the baseline that the search took for the better one, and not of the other."""
+    results = Results.open(make_study(tmp_path, FINISHED))
+    found = replace(findings(results), compared_other=Interval(-0.01, -0.04, 0.02, "made"))
+    use = results.recommendation(found)
+    assert use is not None and found.compared_other is not None
+    p, _ = posterior(found.compared_other.difference, found.compared_other.error)
+    assert f"better than the other baseline (logistic regression): {chance(p)}." in use.sentences[1] and p < 0.5
+    here = results.recommendation(replace(found, ground="validation"))
+    assert here is not None and "other baseline" not in here.sentences[1], "how much it is flattered is not known"
 
 
 def test_of_equals_the_baseline(tmp_path: Path) -> None:

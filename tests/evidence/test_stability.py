@@ -65,7 +65,7 @@ def test_a_gain_or_loss_by_the_mean_is_none_where_the_median_seed_says_otherwise
     assert found.median is not None and found.median > 0 > found.difference
     said = verdict(found, collapsed=["seed 4 of the winner ended at 52 %"])
     assert said.kind == "unstable"
-    assert "the median seed has" in said.sentence and "but on average the winner has" in said.sentence
+    assert "the median seed is" in said.sentence and "but the mean is not: " in said.sentence
     assert "; seed 4 of the winner ended at 52 %: training is not stable." in said.sentence
     assert said.sentence.count(". ") == 0
     assert verdict(replace(found, median=-0.03)).kind == "loss"

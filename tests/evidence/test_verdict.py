@@ -46,11 +46,11 @@ def test_each_interval_has_its_kind(difference: float, low: float, high: float, 
 
 def test_the_sentence_has_the_evidence() -> None:
     assert verdict(FOUND).sentence == (
-        "The winner is better than the baseline: the winner has 6.0 points more of the images right than the baseline "
-        "(95 % interval 1.2 to 10.8), on 400 test images with 5 seeds."
+        "The winner is better than the baseline: on 400 test images with 5 seeds, the winner is 6.0 points more "
+        "accurate than the baseline (95 % interval 1.2 to 10.8)."
     )
-    assert "1.0 point fewer of" in made(-0.01, -0.1, 0.08).sentence
-    assert "equally many" in made(0, -0.1, 0.1).sentence
+    assert "1.0 point less accurate" in made(-0.01, -0.1, 0.08).sentence
+    assert "equally accurate" in made(0, -0.1, 0.1).sentence
     assert "one seed, which says nothing of other seeds" in made(0.06, 0.01, 0.11, seeds=1).sentence
     assert "on 1 test image with" in made(1, -1, 1, n=1).sentence
 
@@ -60,7 +60,9 @@ def test_groups_are_counted_and_asked_for() -> None:
     assert "on 400 test images in 80 groups with 5 seeds" in verdict(grouped).sentence
     few = {"difference": 0.06, "low": -0.01, "high": 0.13}
     said, alone = verdict(replace(grouped, **few)), made(**few)
-    assert "images or more in groups as large would do" in said.sentence or "images in groups as large" in said.sentence
+    assert (
+        "images or more in groups as large would tell" in said.sentence or "images in groups as large" in said.sentence
+    )
     assert said.images_needed is not None and alone.images_needed is not None
     assert said.images_needed[0] == pytest.approx(alone.images_needed[0], rel=0.1), "the variance holds it already"
 
@@ -72,7 +74,7 @@ def test_images_that_chose_the_winner_make_it_exploratory() -> None:
     assert verdict(worse, exploratory=True).kind == "looks worse" and verdict(worse).kind == "loss"
     assert found.sentence.startswith("The winner looks better")
     assert "400 validation images" in found.sentence
-    assert "these images chose the winner" in found.sentence and "not a test" in found.sentence
+    assert "The validation images chose the winner" in found.sentence and "not a test" in found.sentence
 
 
 def test_how_many_images_would_do_is_more_than_there_are_or_not_a_number() -> None:
@@ -80,7 +82,7 @@ def test_how_many_images_would_do_is_more_than_there_are_or_not_a_number() -> No
     assert found.images_needed is not None
     low, high = found.images_needed
     assert low > 400 and (high is None or high > 2 * low)
-    said = r"about \d+0 (to .* images|images or more) would do, by how far from the margin the true difference is\.$"
+    said = r"About \d+0 (to .* images|images or more) would tell, depending on how far .* from the margin\.$"
     assert re.search(said, found.sentence)
     seeds = made(0.06, -0.01, 0.13, seed_variance=0.01)
     assert seeds.images_needed is None and "confirm with more seeds" in seeds.sentence
@@ -111,4 +113,5 @@ def test_real_comparisons_never_claim_more_than_their_interval(
     elif said.images_needed is not None:
         low, high = said.images_needed
         assert n < low and (high is None or low <= high)
-    assert said.sentence.count(". ") == 0 and said.sentence.endswith("."), "one sentence"
+    first, *advice = said.sentence.split(". ")
+    assert f"{n} test image" in first and len(advice) <= 1 and said.sentence.endswith("."), "what is shown, and advice"

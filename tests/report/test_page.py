@@ -29,6 +29,8 @@ from rich.console import Console
 
 from tuner.evidence.results import Results
 from tuner.report import gallery, page, plots, sections, style, tables
+from tuner.report.verdict import told
+from tuner.report.words import capitalised
 from tuner.store.store import EpochRow, Store, TrialRow
 
 VARIANTS = {
@@ -100,7 +102,10 @@ def test_a_confirmed_study_says_what_to_use_and_its_verdict_first(finished: tupl
     use = results.recommendation(found)
     assert use is not None
     verdict, rest = text.split("Winner against baseline", 1)
-    assert found.sentence in verdict and verdict.index(use.sentences[0]) < verdict.index(found.sentence)
+    heading, sentence = told(found)
+    assert f"Verdict: {heading}" in " ".join(verdict.split()) and capitalised(sentence) in verdict
+    assert f"{heading}: {sentence}".endswith(found.sentence), "all of it, and no word twice"
+    assert verdict.index(use.sentences[0]) < verdict.index(heading)
     assert ("Counted on 200 images" in verdict) is (kind != "open")
     assert ("Best configuration c001" in verdict) is (kind == "open")
     for said in ("all fresh seeds", "first fresh seed", "1 failed", "other baseline"):

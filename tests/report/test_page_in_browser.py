@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import browser as browsers
@@ -12,8 +13,9 @@ import made_findings
 import pytest
 from browser import Browser
 from made_page import study_with_photographs
-from made_study import MANY, Made
+from made_study import FINISHED, MANY, Made, make_study
 
+from tuner.evidence.results import Results
 from tuner.report import figures, page
 
 pytestmark = pytest.mark.skipif(
@@ -74,6 +76,15 @@ def test_no_error_no_request_no_sideways_scroll(chromium: Browser, large: Path, 
     assert chromium.run("document.documentElement.scrollWidth") == width
     background = chromium.run("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(18, 22, 27)" if dark else "rgb(251, 250, 248)")
+
+
+def test_two_more_hyperparameters_fit_the_frame_of_the_table(chromium: Browser, tmp_path: Path) -> None:
+    made = replace(FINISHED, space={"dropout": [0.0, 0.3], "augmentation": ["none", "light"]})
+    results = Results.open(make_study(tmp_path, made))
+    chromium.open(page.write(results, tmp_path, tmp_path / "report"), 1280)
+    assert chromium.run("document.querySelectorAll('#trials thead th').length") == 15
+    frame = "document.querySelector('#trials').parentElement"
+    assert chromium.run(f"{frame}.scrollWidth <= {frame}.clientWidth")
 
 
 def test_a_large_study_stays_under_three_megabytes(chromium: Browser, large: Path) -> None:

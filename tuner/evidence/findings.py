@@ -139,7 +139,7 @@ class Findings:
     """
 
     kind: str
-    sentence: str  # the verdict in one plain sentence
+    sentence: str  # the verdict in plain words: what is shown, then what would help
     evidence: tuple[str, ...]  # the sentences under it, in the order they are to be read
     ground: str  # a key of GROUNDS
     images: int
@@ -247,8 +247,8 @@ def _seeds_of(found: Findings, winner: Side) -> Iterator[str]:
     elif len(winner.accuracies) > 1:
         seeds = len(winner.accuracies)
         yield (
-            f"None of the winner's {_seeds(seeds)} that ended collapsed, which leaves open that up to "
-            f"{100 * unseen(seeds):.0f} % of its seeds do (exact 95 % bound)."
+            f"None of the winner's {_seeds(seeds)} that ended came out far worse than the others; so few leave open "
+            f"that up to {100 * unseen(seeds):.0f} in 100 further ones would (95 % bound)."
         )
 
 
@@ -299,7 +299,8 @@ def _side(name: str, side: Side, found: Findings) -> str:
         text += f", {again} {100 * side.mean:.1f} %"
     if len(side.accuracies) > 1:
         low, high = (round(a * found.images) for a in (min(side.accuracies), max(side.accuracies)))
-        text += f" over {len(side.accuracies)} seeds ({low} to {high} of {found.images})"
+        each = f"each {low}" if low == high else f"{low} to {high}"
+        text += f" over {len(side.accuracies)} seeds ({each} of {found.images})"
     if side.confirmed is not None:
         first = "that is" if side.kind == "logistic" else "first seed"
         text += (

@@ -164,6 +164,10 @@ def recommendation(
             f"Chance that {better}: {chance(p)}. On {_counted(found, ground, measured.images)} it is {here}{guess} "
             f"(prior: 0 +- {100 * PRIOR:g} points)."
         )
+        other_one, against = found.other_baseline, found.compared_other
+        if ground == "test" and other_one is not None and against is not None:
+            likely, _ = posterior(against.difference, against.error)
+            why += f" That the winner is better than the other baseline ({other_one.what}): {chance(likely)}."
         if ground == "exploratory":
             why += " Exploratory: these images chose the winner."
         elif not confirmed:
@@ -206,6 +210,7 @@ def exported(found: Recommendation, which: str, verdict: Findings) -> str:
 UNSHOWN: Mapping[str, str] = {
     "too few images": "too few images to tell",
     "too few seeds": "too many fresh seeds failed",
+    "unstable": "its seeds differ too much from each other",
     "looks better": "the winner looks better, on images that chose it",
     "looks worse": "the winner looks worse, even on images that chose it",
     "open": "nothing is confirmed yet",

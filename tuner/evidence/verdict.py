@@ -1,4 +1,4 @@
-"""The study's verdict on its winner: one of a few kinds and one sentence that says no more than the data show."""
+"""The study's verdict on its winner: one of a few kinds, and words that say no more than the data show."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def verdict(
     if collapsed:
         sentence += f"; {' and '.join(collapsed)}: training is not stable"
     if exploratory:
-        sentence += "; these images chose the winner and flatter it, so this is exploratory and not a test"
+        sentence += ". The validation images chose the winner and flatter it, so this is exploratory and not a test"
     return Verdict(UNTESTED.get(kind, kind) if exploratory else kind, sentence + ".", margin, exploratory, needed)
 
 
@@ -109,8 +109,8 @@ def _opening(found: Comparison, margin: float, kind: Kind, exploratory: bool) ->
         verb = "looks" if exploratory else "is"
         return f"The winner {verb} {'better' if kind == 'gain' else 'worse'} than the baseline: "
     if kind == "unstable":
-        other = _counted(found.median or 0.0, "the median seed has")
-        return f"Training is not stable enough to tell: {other}, but on average "
+        other = _counted(found.median or 0.0, "the median seed is")
+        return f"Training is not stable enough to tell: {other}, but the mean is not: "
     if kind == "no difference":
         luck = ", though more than luck" if beyond_luck else ""
         return f"No difference larger than {_points(margin)}{luck}: "
@@ -122,21 +122,20 @@ def _opening(found: Comparison, margin: float, kind: Kind, exploratory: bool) ->
 
 def _evidence(found: Comparison, exploratory: bool) -> str:
     """The difference, its interval, images and seeds; what was not varied is said."""
-    said = _counted(found.difference, "the winner has")
+    said = _counted(found.difference, "the winner is")
     interval = f"{100 * found.confidence:.3g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed, which says nothing of other seeds"
     if found.failed:
         seeds += f", {found.failed} of them failed and counted as chance"
     name = "validation" if exploratory else "test"
     groups = "" if found.groups is None else f" in {found.groups:,} group{'s' * (found.groups != 1)}"
-    return f"{said} ({interval}), on {found.n:,} {name} image{'s' * (found.n != 1)}{groups} with {seeds}"
+    return f"on {found.n:,} {name} image{'s' * (found.n != 1)}{groups} with {seeds}, {said} ({interval})"
 
 
 def _counted(difference: float, who: str) -> str:
     if difference == 0:
-        return "winner and baseline have equally many images right"
-    way = "more" if difference > 0 else "fewer"
-    return f"{who} {_points(abs(difference))} {way} of the images right than the baseline"
+        return "winner and baseline are equally accurate"
+    return f"{who} {_points(abs(difference))} {'more' if difference > 0 else 'less'} accurate than the baseline"
 
 
 def _needed(found: Comparison, margin: float) -> tuple[int, int | None] | None:
@@ -153,10 +152,10 @@ def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | N
         low, high = needed
         many = f"{_rounded(low):,} to {_rounded(high):,} images" if high else f"{_rounded(low):,} images or more"
         many += "" if found.groups is None else " in groups as large"
-        return f"; about {many} would do, by how far from the margin the true difference is"
+        return f". About {many} would tell, depending on how far the true difference is from the margin"
     if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
-        return "; more images alone would not do, the seeds differ too much: confirm with more seeds"
-    return f"; the difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
+        return ". More images alone would not do, the seeds differ too much: confirm with more seeds"
+    return f". The difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
 
 
 def _rounded(n: int) -> int:

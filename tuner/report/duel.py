@@ -23,7 +23,9 @@ def _seeds(findings: Findings) -> Panel | None:
     sides = [(name, side) for name, side in named.items() if side is not None and side.accuracies]
     if not sides:
         return None
-    x = shares([a for _, side in sides for a in side.accuracies], f"right, of {findings.images} images")
+    # Where seeds failed the mean lies apart from those that ended.
+    shown = [a for _, side in sides for a in (*side.accuracies, side.mean or 0.0)]
+    x = shares(shown, f"right, of {findings.images} images")
     y, height = _rows([name for name, _ in sides])
     about = "Accuracy of " + "; ".join(
         f"{name}: {', '.join(map(words.percent, side.accuracies))}" for name, side in sides
@@ -35,15 +37,15 @@ def _seeds(findings: Findings) -> Panel | None:
         panel.line([(mean, -row + 0.22), (mean, -row - 0.22)], f"mean {css}")
         failed = f", {side.failed} failed as chance" if side.failed and findings.kind != "open" else ""
         stacked: Counter[float] = Counter()
-        step = min(0.11, 0.8 / max(Counter(side.accuracies).values()))  # a tall stack is squeezed into its row
+        step = min(0.11, 0.45 / max(Counter(side.accuracies).values()))  # a tall stack is squeezed into its row
         for seed, accuracy in enumerate(side.accuracies, 1):
             stacked[accuracy] += 1
             level = stacked[accuracy] // 2 * (-1) ** stacked[accuracy]  # in the middle, above, below, ...
             text = f"{name}, seed {seed} of {len(side.accuracies)} · {words.percent(accuracy)} right"
             panel.mark(accuracy, -row + step * level, "dot", css, text)
-        panel.notes.append(
-            Note(panel.px(mean), panel.py(-row - 0.46), f"mean {100 * mean:.1f}%{failed}", css, "middle")
-        )
+        at, below = panel.px(mean), panel.py(-row - 0.46)
+        anchor = "start" if failed and at < panel.width / 2 else "middle"
+        panel.notes.append(Note(at, below, f"mean {100 * mean:.1f}%{failed}", css, anchor))
     return panel
 
 
@@ -55,7 +57,7 @@ def _differences(findings: Findings) -> Panel | None:
     corrected = None if findings.selection is None else findings.selection.corrected
     again = "fresh seeds" if findings.exploratory else "confirmed"
     named = {"corrected": corrected, again: findings.compared}
-    named |= {"to the other": findings.compared_other, "folds": findings.folds}
+    named |= {"vs the other": findings.compared_other, "folds": findings.folds}
     rows += [(name, found.difference, found) for name, found in named.items() if found is not None]
     if not rows:
         return None

@@ -231,7 +231,7 @@ def importance_title(found: pd.DataFrame) -> str:
     each = str(found["epochs"].iloc[0]).split(", ")
     epochs = " or ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each)
     after = f"{epochs} epoch{'' if epochs == '1' else 's'}"
-    when = "early: " if found["budget"].iloc[0] == FIRST else "at the full budget: "
+    when = "in the first rungs: " if found["budget"].iloc[0] == FIRST else "at the full budget: "
     return f"{when}{int(found['configurations'].max())} configurations after {after}"
 
 
@@ -245,8 +245,8 @@ def importance_lines(found: pd.DataFrame) -> list[str]:
     if FIRST in budgets:
         within = f", each compared with those of its own bracket ({groups} brackets)" if groups > 1 else ""
         lines.append(
-            f"Early: all that ended a first rung{within}. What matters after few epochs need not matter at the full "
-            "budget." + ("" if FULL in budgets else " Those that got there are too few, or too much alike, to compare.")
+            f"In the first rungs: all that ended one{within}. What matters after few epochs need not matter at the "
+            "full budget." + ("" if FULL in budgets else " Those that got there are too few, or too alike, to compare.")
         )
     if FULL in budgets:
         lines.append(

@@ -124,10 +124,11 @@ def policy(style: str, script: str) -> str:
 def _headline(results: Results, findings: Findings | None) -> dict[str, Any]:
     """The verdict as the page shows it: its kind, its sentence and the lines under it."""
     if verdict.is_reached(findings):
+        label, sentence = verdict.told(findings)
         return {
             "kind": findings.kind.replace(" ", "-"),
-            "label": verdict.KINDS.get(findings.kind, findings.kind),
-            "sentence": findings.sentence,
+            "label": label,
+            "sentence": words.capitalised(sentence),
             "lines": [] if results.study.pretrained else [facts.NO_PRETRAINING],
             "ground": verdict.ground(findings),
         }

@@ -111,13 +111,12 @@ def recommendation_block(results: Results, findings: Findings | None = None) -> 
 
 
 def verdict_block(results: Results, findings: Findings | None) -> Group:
-    """The verdict in one sentence and what it is counted on; before there is one, the search's own headline."""
+    """The verdict in words and what it is counted on; before there is one, the search's own headline."""
     if not verdict.is_reached(findings):
         doubts = [] if results.winner() is None else [Text(verdict.unconfirmed(findings), style="italic")]
         return Group(Text(facts.headline(results)), *doubts)
-    kind, sentence = verdict.KINDS.get(findings.kind, findings.kind), words.visible(findings.sentence)
-    rest = sentence.removeprefix(kind).removeprefix(":").strip()
-    told = Text.assemble((f"{kind}: ", STYLES.get(findings.kind, "bold")), (rest, "bold"))
+    heading, rest = verdict.told(findings)
+    told = Text.assemble((f"{heading}: ", STYLES.get(findings.kind, "bold")), (rest, "bold"))
     doubts = [] if results.study.pretrained else [Text(facts.NO_PRETRAINING)]
     return Group(told, *doubts, Text(verdict.ground(findings), style="italic"))
 

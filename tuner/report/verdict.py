@@ -29,6 +29,13 @@ NOT_CONFIRMED = (
 )
 
 
+def told(findings: Findings) -> tuple[str, str]:
+    """The verdict as a heading, and the rest of its sentence, which may begin with that."""
+    label, sentence = KINDS.get(findings.kind, findings.kind), words.visible(findings.sentence)
+    opening, _, rest = sentence.partition(": ")
+    return (opening, rest) if rest and opening.startswith(label) else (label, sentence)
+
+
 def is_reached(findings: Findings | None) -> TypeGuard[Findings]:
     """Whether there is a verdict: the confirmation has ended."""
     return findings is not None and findings.kind != "open"
@@ -102,7 +109,7 @@ def _confirmed(role: str, side: Side, row: Row | None) -> Beside:
 
 
 def _trained(row: Row) -> str:
-    return f"{words.cell(row, 'trained_parameters')} parameters in {words.cell(row, 'seconds')}"
+    return f"{words.cell(row, 'trained_parameters')} parameters trained in {words.cell(row, 'seconds')}"
 
 
 def _seeds(side: Side) -> str:
@@ -112,7 +119,8 @@ def _seeds(side: Side) -> str:
     if side.failed:
         text += f" with {side.failed} failed, as chance; {100 * side.ended:.1f}% without"
     if len(side.accuracies) > 1:
-        text += f", {100 * min(side.accuracies):.1f} to {100 * max(side.accuracies):.1f}%"
+        low, high = (f"{100 * share:.1f}" for share in (min(side.accuracies), max(side.accuracies)))
+        text += ", all alike" if low == high else f", {low} to {high}%"
     return text
 
 
@@ -138,10 +146,12 @@ def evidence(findings: Findings, rule: Rule) -> list[str]:
             (n, share) for n, share in expected if n & (n - 1) == 0 or n == expected[-1][0]
         ]  # 1, 2, 4 ... the last
         by = rule.scored or "val_accuracy"
-        each = [f"{words.FORMATS[by](share)} of {n}" for n, share in shown]
+        each = [f"{words.FORMATS[by](share)} with {n}" for n, share in shown]
         after = findings.selection.expected_after
         epochs = f" after {words.several(after, 'epoch')}" if after else ""
-        lines.append(f"Expected best {words.NAMES[by]} of so many configurations{epochs}: {words.listed(each)}.")
+        lines.append(
+            f"Expected best {words.NAMES[by]}{epochs}, by how many configurations are tried: {words.listed(each)}."
+        )
     return lines
 
 
