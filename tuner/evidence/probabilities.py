@@ -76,12 +76,17 @@ def temperature(chances: Chances, labels: Labels) -> Floats:
     target = (np.eye(classes)[labels] * n + 1) / (n + classes)
     wanted = (target * logits).sum(axis=(-2, -1))
     low, high = (np.full(wanted.shape, np.log(t)) for t in (SHARPEST, FLATTEST))
-    for _ in range(30):
+    for _ in range(20):
         middle = (low + high) / 2
         scaled = _scaled(logits, np.exp(middle))
         too_flat = (scaled * logits).sum(axis=(-2, -1)) < wanted
         low, high = np.where(too_flat, low, middle), np.where(too_flat, middle, high)
     return np.asarray(np.exp((low + high) / 2))
+
+
+def tempered(chances: Chances, validation: Chances, val_labels: Labels) -> Floats:
+    """Probabilities (..., images, classes) at the temperatures (...) that fit the validation images."""
+    return _scaled(_logits(chances), temperature(validation, val_labels))
 
 
 def brier(chances: Chances, labels: Labels) -> Floats:
@@ -95,7 +100,7 @@ def _scores(side: Predicted, labels: Labels, val_labels: Labels) -> Floats:
     """(seeds, images), failed seeds too."""
     chances = np.asarray(side.chances, np.float64)
     if side.validation is not None and len(val_labels):
-        chances = _scaled(_logits(chances), temperature(side.validation, val_labels))
+        chances = tempered(chances, side.validation, val_labels)
     scores = brier(chances, labels)
     return np.vstack([scores, np.full((side.failed, len(labels)), (1 - 1 / chances.shape[-1]) / 2)])
 
