@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.artifacts.files import cache_root, home, write_atomically
 from tuner.backbones.architecture import Architecture, architecture
 from tuner.errors import StudyError, TlstudyError, UsageError
-from tuner.spec import presets
+from tuner.spec import presets, values
 from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
 from tuner.store import locate as studies
@@ -372,7 +372,7 @@ class Study:
         found = candidate(self._folder, results, target, kind=kind, baseline=baseline, refit=refit, say=say)
         done = checking.export([found], force=force, say=say)[0]
         if use is not None:
-            say(exported(use, which))
+            say(exported(use, which, self.verdict))
         verdict = None if self.verdict.kind == "open" else self.verdict.sentence
         text = card(results, done, study=_as_typed(self.path), baseline=baseline, verdict=verdict)
         write_atomically(card_path(target), lambda file: file.write(text.encode(errors="backslashreplace")))
@@ -425,7 +425,7 @@ def look_and_write(folder: StudyFolder, images: str | os.PathLike[str], changes:
     spec, dataset = _about(folder, images, changes), None
     if not spec.data.path.startswith(studies.DRAWN):
         seen = replace(spec.data, path=str(place(images)))
-        dataset = prepare(seen, Path.cwd(), cache_root(), spec.search.seed)
+        dataset = prepare(seen, folder.root, cache_root(), spec.search.seed)
     studies.write_study(
         folder, spec, f"The study {folder.root.name}: change what you like, then `tlstudy search {folder.root.name}`."
     )
@@ -433,10 +433,15 @@ def look_and_write(folder: StudyFolder, images: str | os.PathLike[str], changes:
 
 
 def _about(folder: StudyFolder, images: str | os.PathLike[str], changes: Mapping[str, Any]) -> Spec:
-    """The spec, its data named as study.toml names them: relative where both move together."""
+    """The spec, its data and table of groups named as study.toml names them: relative where both move together."""
     text = os.fspath(images)
     path = text if text.startswith(studies.DRAWN) else studies.written_path(place(text), folder.root)
-    return Spec().override({"data.path": path} | from_here(changes))
+    found = {"data.path": path} | from_here(changes)
+    table = values.TABLE.fullmatch(str(found.get("data.groups", "")))
+    if table is not None and os.path.isabs(table["file"]):
+        file, column = Path(table["file"]), table["column"]
+        found["data.groups"] = studies.written_path(file, folder.root) + (f":{column}" if column else "")
+    return Spec().override(found)
 
 
 def _folder_for(study: str | os.PathLike[str]) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.evidence.paired import Comparison, Estimate, compare
-from tuner.evidence.selection import Candidates, Rungs
+from tuner.evidence.selection import Candidates, Rungs, looks
 
 Right = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -352,8 +352,8 @@ def hyperband(
     at, (row, e) = counting(full, last), best[1]
     one = Rungs(range(frozen), [0] * frozen, [last], [frozen])
     return Hyperband(
-        winner=Candidates(loss[:searched], wrong[:searched], brackets),
-        baseline=Candidates(loss[searched:], wrong[searched:], [one]),
+        winner=Candidates(looks(loss[:searched], wrong[:searched]), brackets),
+        baseline=Candidates(looks(loss[searched:], wrong[searched:]), [one]),
         chosen=(int(best[0][0]), int(best[1][0]) - searched),
         said=said[0] - said[1],
         true=true[0] - true[1],

@@ -17,7 +17,7 @@ from tuner.evidence.findings import OPEN
 from tuner.evidence.paired import compare, corrected_resampled
 from tuner.evidence.results import Results
 from tuner.evidence.verdict import verdict
-from tuner.report import figures, page, style, tables
+from tuner.report import cell, figures, page, style, tables
 from tuner.report.verdict import ground
 from tuner.report.verdict import sides as tables_of
 from tuner.store import held_out
@@ -86,6 +86,23 @@ def test_the_verdict_is_that_of_the_recorded_predictions(tmp_path: Path, winner:
     assert (said["kind"], said["compared"]["low"], said["images"]) == (found.kind, wanted.low, TEST)
     assert "The test set was sealed before the search and opened once." in found.evidence
     assert any("search said" in line and "over 5 seeds" in line for line in found.evidence)
+
+
+def test_a_test_set_that_may_have_been_seen_is_called_so_wherever_the_verdict_stands(tmp_path: Path) -> None:
+    draw = np.random.default_rng(3)
+    database = make_study(tmp_path, FINISHED)
+    confirm(database, {"winner": right(0.95, 5, draw), "baseline": right(0.7, 5, draw)})
+    with Store(database) as store, store.transaction():
+        spec = store.meta("spec")
+        store.set_meta(spec={**spec, "data": {**spec["data"], "allow_leak": True}})
+    results = Results.open(database)
+    found, console = results.findings(), Console(width=100, file=StringIO())
+    console.print(tables.report(results, findings=found))
+    assert isinstance(console.file, StringIO)
+    html = page.page(results, tmp_path, findings=found)
+    for text in (console.file.getvalue(), html, cell.card("made", results), results.to_json()):
+        assert "allow_leak" in found.sentence and " ".join(found.sentence.split()[-6:]) in " ".join(text.split())
+        assert "no trial ever saw" not in text
 
 
 def test_probabilities_that_are_too_modest_are_said_to_be(tmp_path: Path) -> None:

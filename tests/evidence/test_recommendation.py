@@ -12,11 +12,11 @@ import pytest
 from evidence import fake_trainer as fake
 from evidence.simulate_recommendation import regret, unconfirmed
 from evidence.test_confirmed import confirm, right
-from made_findings import findings
+from made_findings import KINDS, findings
 from made_study import FINISHED, INTERRUPTED, MANY, NO_TRIAL_YET, UNTRAINED, Made, make_study
 
 from tuner.evidence.paired import compare
-from tuner.evidence.recommendation import PRIOR, exported, posterior, searched
+from tuner.evidence.recommendation import PRIOR, caveats, exported, posterior, searched
 from tuner.evidence.results import Results
 
 
@@ -93,7 +93,38 @@ def test_a_side_whose_seeds_fail_is_not_used(tmp_path: Path, kept: str) -> None:
     )
     use = results.recommendation(found)
     assert use is not None and use.which == kept and use.p_better is None
-    assert "failed" in use.sentences[1] and exported(use, "winner") and exported(use, "baseline")
+    assert "failed" in use.sentences[1]
+    for which in ("winner", "baseline"):
+        assert exported(use, which, found).endswith("not shown: too many fresh seeds failed.")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "looks worse", "a kind of tomorrow"])
+def test_an_export_is_warned_of_by_the_verdict_alone(tmp_path: Path, kind: str) -> None:
+    """Whatever the validation images say: they chose the winner."""
+    results = Results.open(make_study(tmp_path, FINISHED))
+    found = replace(findings(results), kind=kind, margin=0.03)
+    told = {which: " ".join(caveats(found, which)) for which in ("winner", "baseline")}
+    if kind in ("gain", "loss"):
+        better, worse = ("winner", "baseline") if kind == "gain" else ("baseline", "winner")
+        assert not told[better] and "is against it" in told[worse]
+    elif kind == "no difference":
+        assert told["winner"] == told["baseline"] == "By the verdict they differ by less than 3 points."
+        assert "By the verdict" not in " ".join(caveats(replace(found, ground="validation"), "winner"))
+    else:
+        assert told["winner"] == told["baseline"] and "better is not shown: " in told["winner"]
+    use = results.recommendation(found)
+    assert use is not None
+    for which, caveat in told.items():
+        assert exported(use, which, found).endswith(caveat or "baseline." if use.which == which else caveat or "that.")
+    assert ("allow_leak" in " ".join(caveats(replace(found, leaks=True), "winner"))) == (kind != "open")
+
+
+def test_an_export_without_a_second_model_names_none(tmp_path: Path) -> None:
+    results = Results.open(make_study(tmp_path, Made(trials=10, outcome=None)))
+    use = results.recommendation()
+    assert use is not None and use.winner is None and use.which == "baseline"
+    told = exported(use, "baseline", results.findings())
+    assert "--winner" not in told and "no winner" in told
 
 
 @pytest.mark.parametrize("made", [FINISHED, INTERRUPTED, NO_TRIAL_YET, UNTRAINED, MANY, Made(trials=10, outcome=None)])

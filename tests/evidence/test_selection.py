@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from evidence.fake_trainer import World, hyperband, search
 
 from tuner.evidence.metrics import score, weighted
-from tuner.evidence.selection import Candidates, expected_best, once, selection_cost
+from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, once, selection_cost
+from tuner.store.losses import packed, signed
 from tuner.store.ranking import SCORED, metric_key
 
 
@@ -141,6 +143,40 @@ def test_with_rungs_epochs_and_a_chosen_baseline_equals_come_out_as_equals(heads
     assert error < 0.01
     assert abs(np.mean(corrected)) < 0.003 + error
     assert abs(np.mean(one_sided) - np.mean(corrected)) > 0.015
+
+
+def test_stored_looks_say_what_unpacked_ones_do_and_a_sure_right_answer_is_right() -> None:
+    """Of an answer that is certain and right the stored loss is -0, which is no wrong answer."""
+    rng, n = np.random.default_rng(13), 60
+    truth = rng.integers(3, size=n)
+    chances = rng.dirichlet(np.full(3, 0.3), (6, 1, n)).astype(np.float32)
+    chances[:, :, :10] = np.eye(3, dtype=np.float32)[truth[:10]]
+    said = [signed(packed(one[0], truth)) for one in chances]
+    assert np.signbit(said[0][:10]).all()
+    stored = Looks(said, np.arange(6)[:, None], np.zeros((2, 6)))
+    loss = np.abs(np.array(said, np.float64))
+    plain = once(loss, chances[:, 0].argmax(axis=2) == truth)
+    for objective in ("val_loss", "val_accuracy"):
+        found, wanted = (
+            selection_cost(one, alone(np.ones(n, bool)), objective, np.random.default_rng(1), draws=200)
+            for one in (replace(plain, looks=stored), plain)
+        )
+        assert found.winner == wanted.winner and found.difference == pytest.approx(wanted.difference)
+
+
+def test_epochs_that_do_not_exist_take_no_memory() -> None:
+    """Of 200 configurations most are stopped after one of 30 epochs: 240 MB, were all of them there."""
+    rng, n = np.random.default_rng(14), 5000
+    said = list(rng.normal(1, 0.5, (200 + 29, n)).astype(np.float16))
+    place = np.full((200, 30), -1)
+    place[:, 0], place[0, 1:] = np.arange(200), np.arange(200, 229)
+    ended = [1] + [0] * 199
+    many = Candidates(Looks(said, place, np.zeros((2, 229))), [Rungs(range(200), ended, [1, 30], [200, 1])])
+    tracemalloc.start()
+    selection_cost(many, alone(rng.random(n) < 0.5), "val_loss", rng, draws=10)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 60e6
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

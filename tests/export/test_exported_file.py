@@ -174,7 +174,7 @@ def test_the_cases_are_what_they_are_called(cases: dict[str, Case]) -> None:
     depths = [dict(case.results.ranking(None).set_index("id")["unfrozen_layers"]) for case in cases.values()]
     ids = [case.exported.configuration for case in cases.values()]
     assert [depth[id] for depth, id in zip(depths[:2], ids[:2], strict=True)] == [10, 0]
-    assert ids[2] == "cuts" and [id[0] for id in ids] == ["c", "b", "c", *("c" for _ in HERE)]
+    assert ids[2] == "cuts-s01" and [id[0] for id in ids] == ["c", "b", "c", *("c" for _ in HERE)]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -326,14 +326,14 @@ def test_a_refit_is_the_same_from_both_doors_and_trains_as_long_as_the_folds_too
     assert done.code == 0, done.text
     assert "no image is left to judge it by" in done.text and "Its model card is cli.keras.card.md." in done.text
     use, card = results.recommendation(), card_path(tmp_path / "cli.keras").read_text()
-    assert use is not None and " ".join(exported(use, "winner").split()) in done.text
+    assert use is not None and " ".join(exported(use, "winner", results.findings()).split()) in done.text
     assert "Trained again on all 27 training and validation photographs" in card
     assert "no image is left to judge it by" in card
 
     lines: list[str] = []
     again = Study(three).export(tmp_path / "api.keras", which="winner", refit=True, progress=lines.append)
     assert again.refit is not None and again.refit.epochs == median_epoch(folds)
-    assert lines[-1] == exported(use, "winner")
+    assert lines[-1] == exported(use, "winner", results.findings())
     told = [line for line in lines if line.startswith("Refit")]
     assert told[-1] == f"Refit: epoch {again.refit.epochs} of {again.refit.epochs}"
     assert again.refit.sentence() in done.text and again.refit.photographs == 27 and not again.refit.tested

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,14 +180,16 @@ def run(
     executor: Executed = Inline,
     numerics: int = NUMERICS,
     clock: Callable[[], float] = time.perf_counter,
+    confirm: bool = True,
 ) -> None:
     """Begins or goes on with the search in `root`, saving a checkpoint after every epoch. `clock`: what the time budget
-    is counted on.
+    is counted on. `confirm`: whether the confirmation follows.
     """
     trial.SAVE_EVERY = 0.0
     folder, stop = StudyFolder(root), stop or threading.Event()
     with folder.locked(), Store(folder.database) as store:
         planned = plan(store, question, numerics)
+        planned = planned if confirm else replace(planned, confirm=None)
         store.set_meta(spec=question.to_dict(), classes=["even", "odd"])
         splits = ["train"] * 12 + ["val"] * 8 + ["test"] * 6
         store.record_images(((f"{i}.png", s, i % 2, str(i), 9, 9) for i, s in enumerate(splits)), ())

@@ -233,7 +233,7 @@ def test_a_budget_that_is_never_reached_changes_no_bit(tmp_path: Path) -> None:
 
 def test_a_bracket_that_is_cut_promotes_its_share(tmp_path: Path) -> None:
     world = World()
-    run(tmp_path / "study", "330 s", world, **{"search.max_epochs": 8})
+    run(tmp_path / "study", "400 s", world, **{"search.max_epochs": 8})
     made, decided = rungs(tmp_path / "study"), left_out(tmp_path / "study")
     with Store(tmp_path / "study" / "study.db", readonly=True) as store:
         first = store.brackets()[0]

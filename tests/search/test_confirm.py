@@ -1,8 +1,9 @@
-"""The confirmation: fresh seeds, a number of epochs fixed before, folds that leak nothing, a test set opened once."""
+"""The confirmation: seeds that train as the search did and are kept, folds that leak nothing, openings counted."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_files import folder as image_folder
 from image_files import image_file
-from search.studies import facts, make, search, spec
+from search.studies import facts, make, own_cache, search, spec
 
 from tuner.errors import DataError, UsageError
 from tuner.evidence.results import Results
@@ -58,23 +59,106 @@ def test_the_number_of_fresh_seeds_stays_what_it_was(tmp_path: Path, monkeypatch
     assert facts(folder) == before
 
 
-def test_winner_and_baseline_are_trained_again_for_the_epochs_that_were_their_best(finished: StudyFolder) -> None:
-    results = Results.open(finished.database)
-    winner, baseline = results.winner(), results.baseline()
-    assert winner is not None and baseline is not None
-    with Store(finished.database, readonly=True) as store:
+def test_each_seed_trains_as_the_search_did_and_chooses_its_own_epoch(sealed: StudyFolder) -> None:
+    results = Results.open(sealed.database)
+    winner, baselines = results.winner(), results.baselines()
+    assert winner is not None and len(baselines) == 2
+    with Store(sealed.database, readonly=True) as store:
         plan = store.meta("confirmation")
-    assert [s["source"] for s in plan["sides"]] == [winner["id"], baseline["id"]]
-    for side, row in zip(plan["sides"], (winner, baseline), strict=True):
-        assert side["epochs"] == row["best_epoch"]
-        wanted = 1 if side["kind"] == "logistic" else plan["seeds"]
-        again = rows(finished, "SELECT configuration FROM confirmations WHERE source = ?", side["source"])
-        assert len(again) == wanted
-        for (id,) in again if side["kind"] != "logistic" else ():
-            assert rows(finished, "SELECT MAX(epoch) FROM epochs WHERE configuration = ?", id) == [(side["epochs"],)]
-            assert rows(finished, "SELECT epoch FROM predictions WHERE configuration = ?", id) == [(side["epochs"],)]
+    roles = {side["name"]: side["source"] for side in plan["sides"]}
+    assert roles.pop("unfrozen", None) is None or winner["unfrozen_layers"] == 0
+    assert roles == {"winner": winner["id"], "baseline": baselines[0]["id"], "other baseline": baselines[1]["id"]}
+    table = results.configurations().set_index("id")
+    for side in plan["sides"]:
+        query = "SELECT configuration FROM confirmations WHERE source = ? AND fold < 0"
+        again = [id for (id,) in rows(sealed, query, side["source"])]
+        assert len(again) == (1 if side["kind"] == "logistic" else plan["seeds"])
+        for id in again if side["kind"] != "logistic" else ():
+            losses = rows(sealed, "SELECT epoch, val_loss FROM epochs WHERE configuration = ? ORDER BY epoch", id)
+            assert [epoch for epoch, _ in losses] == [1, 2, 3]
+            assert rows(sealed, "SELECT epoch FROM predictions WHERE configuration = ?", id) == [
+                (table.loc[id, "best_epoch"],)
+            ]
             values = "SELECT hyperparameters FROM configurations WHERE id = ?"
-            assert rows(finished, values, id) == rows(finished, values, side["source"])
+            assert rows(sealed, values, id) == rows(sealed, values, side["source"])
+
+
+def test_regression_is_fitted_to_the_validation_images_too_before_the_test(sealed: StudyFolder) -> None:
+    """It has no epoch to choose by them; what it then says of them is shown nowhere as a validation figure."""
+    query = "SELECT id, images, val_loss FROM configurations JOIN epochs ON id = configuration WHERE id LIKE ?"
+    for kind in ("cuts-s%", "log-s%"):
+        assert all(row[1:] == (18, None) for row in rows(sealed, query, kind))
+    assert len(rows(sealed, query, "cuts-s%") + rows(sealed, query, "log-s%")) == 1
+
+
+def test_the_median_seed_by_the_validation_images_is_the_model_that_is_exported(sealed: StudyFolder) -> None:
+    results = Results.open(sealed.database)
+    for baseline in (False, True):
+        source = results.baseline() if baseline else results.winner()
+        assert source is not None
+        id = results.exported(baseline=baseline)
+        assert id is not None and id.startswith(f"{source['id']}-s")
+        table = results.configurations()
+        seeds = table[table["id"].str.startswith(f"{source['id']}-s")]
+        if source["kind"] != "logistic":
+            assert sorted(seeds["val_loss"])[len(seeds) // 2] == seeds.set_index("id").loc[id, "val_loss"]
+        kept = rows(sealed, "SELECT file FROM checkpoints WHERE configuration = ?", id)
+        assert [(sealed.checkpoints / file).is_file() for (file,) in kept] == [True]
+        found = results.tested(id)
+        assert found is not None and found.n == 4
+
+
+def test_seeds_are_added_to_those_that_are_there(sealed: StudyFolder, tmp_path: Path) -> None:
+    """Nothing is trained twice, the test set is opened once more and that is said; fewer are not taken away."""
+    folder = StudyFolder(tmp_path / "study")
+    shutil.copytree(sealed.root, folder.root)
+    before = facts(folder)
+    more = SEALED.override({"confirm.seeds": 4})
+    events = search(folder, more, search=False)
+    begun = [e.configuration for e in events if isinstance(e, TrialStarted)]
+    assert begun and all(re.fullmatch(r"[bc]\d+-s0[34]", id) for id in begun)
+    after = facts(folder)
+    assert {row[0] for row in before["epochs"]} < {row[0] for row in after["epochs"]}
+    assert [row for row in after["epochs"] if row[0] not in begun] == before["epochs"]
+    found = Results.open(folder.database).findings()
+    assert found.seeds == 4 and found.openings == 2
+    assert any("opened 2 times: each further look makes it less of a test" in line for line in found.evidence)
+    assert not [e for e in search(folder, SEALED) if isinstance(e, TrialStarted)]
+    assert facts(folder) == after and Results.open(folder.database).findings().seeds == 4
+
+
+def test_openings_are_counted_across_studies_of_the_same_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLSTUDY_CACHE", str(own_cache(tmp_path / "cache")))
+    few = spec(**FEW)
+    for number in range(2):
+        folder = make(tmp_path / f"study{number}", test=2)
+        search(folder, few)
+        found = Results.open(folder.database).findings()
+        assert (found.openings, found.openings_elsewhere) == (1, number)
+    search(folder, few, fresh=True)
+    found = Results.open(folder.database).findings()
+    assert (found.openings, found.openings_elsewhere) == (1, 2)
+    assert any("and 2 times before by other searches on this machine" in line for line in found.evidence)
+
+
+def test_of_a_frozen_winner_the_best_unfrozen_configuration_is_confirmed_too(tmp_path: Path) -> None:
+    """Whichever of the two wins, something is said of unfreezing."""
+    folder = make(tmp_path / "study", test=2)
+    question = spec(**FEW).override({"space.unfrozen_layers": [0, 10], "search.max_epochs": 2})
+    search(folder, question, confirm=False)
+    table = Results.open(folder.database).ranking()
+    frozen = table[table["full"] & (table["unfrozen_layers"] == 0)]["id"].iloc[-1]
+    assert (table["full"] & (table["unfrozen_layers"] == 10)).any()
+    with Store(folder.database) as store:
+        store.write("UPDATE epochs SET val_loss = 0.0001, val_accuracy = 1.0 WHERE configuration = ?", frozen)
+    search(folder, question, search=False)
+    found = Results.open(folder.database).findings()
+    assert found.winner is not None and not found.winner.unfrozen_layers
+    assert found.unfrozen is not None and found.unfrozen.unfrozen_layers == 10 and found.unfrozen.accuracies
+    assert found.compared_unfrozen is not None
+    assert any("The best configuration with unfrozen layers, c" in line for line in found.evidence)
 
 
 def test_fresh_seeds_are_fresh(finished: StudyFolder) -> None:
@@ -86,14 +170,14 @@ def test_fresh_seeds_are_fresh(finished: StudyFolder) -> None:
     assert len(set(losses)) == 3
 
 
-def test_without_a_test_set_it_is_exploratory_and_nothing_is_opened_or_kept(finished: StudyFolder) -> None:
+def test_without_a_test_set_it_is_exploratory_and_nothing_is_opened(finished: StudyFolder) -> None:
     found = Results.open(finished.database).findings()
     assert found.exploratory and found.ground == "validation" and found.openings == 0
     assert found.images == 8 and found.seeds == 2
     assert "exploratory and not a test" in found.sentence
     assert rows(finished, "SELECT 1 FROM held_out") == []
     kinds = Counter(rows(finished, "SELECT kind FROM checkpoints JOIN configurations ON id = configuration"))
-    assert not {("seed",), ("fold",)} & set(kinds)
+    assert ("fold",) not in kinds and kinds[("seed",)] >= 2
 
 
 def test_the_test_set_is_sealed_before_and_opened_once(sealed: StudyFolder) -> None:
@@ -108,7 +192,7 @@ def test_the_test_set_is_sealed_before_and_opened_once(sealed: StudyFolder) -> N
     found = Results.open(sealed.database).findings()
     assert not found.exploratory and found.openings == 1 and found.images == 4
     assert found.folds is not None and found.folds_made == "2 folds, 1 times"
-    assert [p.name for p in sealed.checkpoints.iterdir() if "-s0" in p.name or "-r1" in p.name] == []
+    assert [p.name for p in sealed.checkpoints.iterdir() if "-r1" in p.name] == []
 
 
 def test_no_trial_saw_a_test_photograph(sealed: StudyFolder) -> None:

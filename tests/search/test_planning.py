@@ -86,7 +86,7 @@ def test_a_plan_counts_what_the_search_then_holds(done: Done) -> None:
         assert (planned.configurations, planned.trials, planned.epochs) == found[kind]
         assert (planned.trials_done, planned.epochs_done) == (0, 0)
     confirm = kinds(done.before)["confirm"]
-    assert (confirm.trials, confirm.epochs) == (4, 12), "two seeds of both sides for all epochs, at most"
+    assert (confirm.trials, confirm.epochs) == (6, 18), "two seeds of three sides for all epochs, at most"
     assert found["seed"][1] <= confirm.trials and found["seed"][2] <= confirm.epochs
     with Store(done.folder.database, readonly=True) as store:
         brackets = [(b["iteration"], b["bracket"], b["sizes"], b["epochs"]) for b in store.meta("plan")]

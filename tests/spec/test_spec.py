@@ -81,6 +81,9 @@ VALID: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "path": PATHS,
         "validation_fraction": reals(0, 0.5, above=True),
         "test_fraction": reals(0, 0.49) | st.just("auto"),
+        "groups": st.sampled_from(
+            ["", "folders", "groups.csv", "a b/T.CSV:the patient", r"^(patient\d+)_", "(.)(?:x|y)"]
+        ),
         "image_size": st.integers(32, 1024),
         "resize": st.sampled_from(["crop", "pad", "squash"]),
         "allow_leak": st.booleans(),
@@ -170,7 +173,7 @@ def test_differences_names_each_key_that_differs_and_no_other(one: dict[str, Any
     old, new = Spec.from_dict(one), Spec.from_dict(two)
     differing = [f"{s}.{k}" for s, k in KEYS if getattr(getattr(old, s), k) != getattr(getattr(new, s), k)]
     assert [line.partition(":")[0] for line in differences(old, new, all_keys=True)] == differing
-    no_answer = ("data.path", "search.time_budget", "search.feature_budget_gb")
+    no_answer = ("data.path", "data.groups", "search.time_budget", "search.feature_budget_gb")
     assert [line.partition(":")[0] for line in differences(old, new)] == [k for k in differing if k not in no_answer]
 
 
@@ -252,6 +255,21 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "data.path": [*NO_TEXT, "drawn:", "drawn:cats", ["photos"]],
     "data.validation_fraction": real(0.0, 0.9, above=True),
     "data.test_fraction": real(0.0, 0.9),
+    "data.groups": [
+        3,
+        True,
+        [],
+        {},
+        "  ",
+        "a\0b",
+        "caf\udce9",
+        "x" * 5000,
+        "folder",
+        "t.tsv",
+        "a(",
+        "(a)(b)",
+        "a*+*(b)",
+    ],
     "data.image_size": whole(32, 1024),
     "data.resize": NO_WORD,
     "data.allow_leak": [0, 1, "true", "", [], {}, None, NAN],

@@ -208,7 +208,7 @@ def _export(made: Study, target: Path, format: ExportFormat | None, *, which: st
     console.print(Text(done.summary), soft_wrap=True)
     lines = [done.sentence(short(target))]
     if use is not None:
-        lines.append(exported(use, use.which if which == "recommended" else which))
+        lines.append(exported(use, use.which if which == "recommended" else which, made.verdict))
     lines += [f"Its model card is {short(card_path(target))}."]
     lines += [done.refit.sentence()] if done.refit else []
     if done.kind.squares:

@@ -12,7 +12,7 @@ from rich.text import Text
 from tuner.cli import options
 from tuner.cli.console import out, short, status
 from tuner.errors import StudyError, UsageError
-from tuner.report.words import listed, visible
+from tuner.report.words import listed, several, visible
 from tuner.spec import presets
 from tuner.spec import spec as specs
 from tuner.spec.spec import Spec
@@ -36,6 +36,12 @@ def init(
     preset: Annotated[
         str, typer.Option(help="How much is searched: quick, default or thorough; other options win over it.")
     ] = "default",
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            help='Which images belong together: a table, a regular expression or "folders".', show_default="none"
+        ),
+    ] = None,
     allow_leak: Annotated[
         bool, typer.Option("--allow-leak", help="Go on although a photograph stands in two splits.")
     ] = False,
@@ -45,7 +51,12 @@ def init(
 ) -> None:
     """Looks at a folder of photographs and writes studies/NAME/study.toml, every key explained."""
     asked = options.changes(
-        image_size=image_size, weights=weights, allow_leak=allow_leak, strict=strict, recursive=recursive
+        image_size=image_size,
+        weights=weights,
+        groups=groups,
+        allow_leak=allow_leak,
+        strict=strict,
+        recursive=recursive,
     )
     changes = {**presets.preset(preset), **asked}
     name = studies.name_for(photos.absolute()) if name is None else _checked_name(name)
@@ -88,8 +99,10 @@ def _write_study(folder: StudyFolder, images: Path, changes: dict[str, Any]) -> 
 
 def _counts(dataset: Any) -> list[str]:
     lines = [f"Found {len(dataset.records)} photographs in {len(dataset.classes)} classes."]
+    groups = dataset.group_counts()
     for split, counts in dataset.counts().items():
-        lines.append(f"  {split:<6}" + listed([f"{visible(name)} {n}" for name, n in counts.items()], most=12))
+        line = f"  {split:<6}" + listed([f"{visible(name)} {n}" for name, n in counts.items()], most=12)
+        lines.append(line + (f" in {several(groups[split], 'group')}" if groups else ""))
     return lines
 
 

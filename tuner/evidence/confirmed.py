@@ -17,6 +17,7 @@ from tuner.evidence.balance import compare_balanced, uneven
 from tuner.evidence.calibration import Calibration, calibration
 from tuner.evidence.configurations import usable
 from tuner.evidence.findings import (
+    LEAKY,
     OPEN,
     Findings,
     Interval,
@@ -28,14 +29,14 @@ from tuner.evidence.findings import (
     sentences,
 )
 from tuner.evidence.metrics import weighted
-from tuner.evidence.paired import Comparison, compare, corrected_resampled, with_failed
+from tuner.evidence.paired import Comparison, Groups, compare, corrected_resampled, with_failed
 from tuner.evidence.probabilities import Predicted, compare_probabilities
-from tuner.evidence.selection import Candidates, Rungs, expected_best, selection_cost
+from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
 from tuner.evidence.verdict import FEWEST, Verdict, too_few_seeds, verdict
 from tuner.spec.seeds import generator
-from tuner.store.losses import packed, unpacked
+from tuner.store.losses import packed, signed
 from tuner.store.ranking import Rule, best_of, rank_of, value_of
 from tuner.store.tables import Confirmation, Epoch, HeldOut, Tables
 
@@ -89,13 +90,15 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     if any(judged[side["name"]].ended < _expected_seeds(tables, study, plan, side) for side in plan["sides"]):
         return Findings(**undecided, seeds=min(judged[name].ended for name in ("winner", "baseline")), **sides)
 
+    groups = None if study.groups is None else np.array(study.groups, dtype=np.int64)
+
     def against(first: str, second: str) -> Comparison | None:
         """None where either was not trained again, or too many of its seeds failed to tell."""
         pair = judged.get(first), judged.get(second)
         if pair[0] is None or pair[1] is None or any(j.failed and len(j.right) < FEWEST for j in pair if j):
             return None
         failed = (pair[0].failed, pair[1].failed)
-        return compare(pair[0].right, pair[1].right, failed=failed, chance=chance)
+        return compare(pair[0].right, pair[1].right, groups=groups, failed=failed, chance=chance)
 
     exploratory = ground != "test"
     collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}))
@@ -110,10 +113,10 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         against=f"the other baseline ({sides['other_baseline'].what})" if other else "",
     )
     folds, made = _folds(tables, study, (sides["winner"], sides["baseline"]))
-    unfrozen = against("unfrozen", "baseline")
+    unfrozen, leaks = against("unfrozen", "baseline"), study.spec.data.allow_leak
     found = Findings(
         kind=reached.kind,
-        sentence=reached.sentence,
+        sentence=reached.sentence + (LEAKY if leaks and not reached.exploratory else ""),
         evidence=(),
         ground=ground,
         images=sum(study.counts["test"]) if ground == "test" else study.validation,
@@ -122,8 +125,8 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         compared=None if compared is None else _interval(compared),
         compared_other=None if other is None else _interval(other),
         compared_unfrozen=None if unfrozen is None else _interval(unfrozen),
-        balanced=None if compared is None else _balanced(judged["winner"], judged["baseline"], chance),
-        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study),
+        balanced=None if compared is None else _balanced(judged["winner"], judged["baseline"], chance, groups),
+        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study, groups),
         collapsed=() if compared is None else collapsed,
         mcnemar=None if compared is None else compared.mcnemar,
         openings=len(tables.openings),
@@ -131,7 +134,8 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         folds=folds,
         folds_made=made,
         selection=chosen,
-        leaks=study.spec.data.allow_leak,
+        leaks=leaks,
+        groups=None if groups is None else len(np.unique(groups)),
         **sides,
     )
     sure = calibrated(tables, study, sides["winner"].configuration)
@@ -167,18 +171,19 @@ def _collapsed(judged: Mapping[str, Judged]) -> Iterator[str]:
         yield from stability.collapsed(name, accuracies, stability.unstable(accuracies, side.right.shape[-1]))
 
 
-def _balanced(winner: Judged, baseline: Judged, chance: float) -> Interval | None:
+def _balanced(winner: Judged, baseline: Judged, chance: float, groups: Groups | None) -> Interval | None:
     """Where the classes of the images differ in size."""
     if not uneven(winner.truth):
         return None
     sides = [with_failed(side.right, side.failed, chance) for side in (winner, baseline)]
-    return compare_balanced(sides[0], sides[1], winner.truth)
+    return compare_balanced(sides[0], sides[1], winner.truth, groups=groups)
 
 
-def _probabilities(winner: Judged, baseline: Judged, study: Study) -> Probabilities | None:
+def _probabilities(winner: Judged, baseline: Judged, study: Study, groups: Groups | None) -> Probabilities | None:
     if winner.predicted is None or baseline.predicted is None:
         return None
-    return compare_probabilities(winner.predicted, baseline.predicted, winner.truth, np.array(study.val_labels))
+    labels = winner.truth, np.array(study.val_labels)
+    return compare_probabilities(winner.predicted, baseline.predicted, *labels, groups=groups)
 
 
 def exported(tables: Tables, study: Study, source: str) -> str:
@@ -378,23 +383,28 @@ def _candidates(
         if e.configuration in epochs and e.val_loss is not None and e.val_accuracy is not None:
             epochs[e.configuration].append(e)
     truth, last = np.array(study.val_labels), max((e.epoch for each in epochs.values() for e in each), default=1)
-    loss, wrong = np.full((2, len(names), last, len(truth)), math.nan, np.float32)
-    shift, recorded = np.zeros((len(names), last)), True
+    place, shift, recorded = np.full((len(names), last), -1), np.zeros((len(names), last)), True
+    looks: list[NDArray[np.float16]] = []
+    moved: list[tuple[float, float]] = []
     for i, name in enumerate(names):
         counts = tables.predictions[name].epoch
         at = next((e for e in epochs[name] if e.epoch == counts), None)
-        plain = unpacked(packed(said[i], truth))
+        plain: NDArray[np.float16] | None = None
         for e in epochs[name]:
-            known = e.losses is not None and len(e.losses) == 2 * len(truth)
-            mine = unpacked(e.losses) if e.losses is not None and known else plain
-            loss[i, e.epoch - 1], wrong[i, e.epoch - 1] = mine
-            if at is None or e is at:
-                continue
-            if not known:  # as the epoch that counts, moved to this one's mean
-                recorded = False
-                loss[i, e.epoch - 1] += (e.val_loss or 0.0) - (at.val_loss or 0.0)
-                wrong[i, e.epoch - 1] -= (e.val_accuracy or 0.0) - (at.val_accuracy or 0.0)
-            shift[i, e.epoch - 1] = (e.score or 0.0) - (at.score or 0.0)
+            place[i, e.epoch - 1], by = len(looks), (0.0, 0.0)
+            if e.losses is not None and len(e.losses) == 2 * len(truth):
+                looks.append(signed(e.losses))
+            else:  # as the epoch that counts, moved to this one's mean
+                plain = signed(packed(said[i], truth)) if plain is None else plain
+                looks.append(plain)
+                if at is not None and e is not at:
+                    recorded = False
+                    by = (e.val_loss or 0.0) - (at.val_loss or 0.0), (at.val_accuracy or 0.0) - (e.val_accuracy or 0.0)
+            moved.append(by)
+            if at is not None:
+                shift[i, e.epoch - 1] = (e.score or 0.0) - (at.score or 0.0)
+    if not looks:
+        return None
     objective = study.rule.objective
 
     def scores(bags: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -404,7 +414,7 @@ def _candidates(
     brackets = _rungs(tables, names, study.spec.search.max_epochs) if searched else []
     if not brackets:
         brackets = [Rungs(range(len(names)), [0] * len(names), [last], [len(names)])]
-    return Candidates(loss, wrong, brackets, scores), recorded
+    return Candidates(Looks(looks, place, np.array(moved).T), brackets, scores), recorded
 
 
 def _rungs(tables: Tables, names: Sequence[str], most: int) -> list[Rungs]:

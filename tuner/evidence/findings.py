@@ -21,6 +21,9 @@ GROUNDS = {
 }
 """What the verdict is counted on, by `Findings.ground`. On "validation" a verdict is exploratory."""
 
+LEAKY = " Images were let stand in two splits (data.allow_leak): trials may have seen some of the test images."
+"""Follows the verdict's sentence wherever it goes, where there is no clean test."""
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -159,6 +162,7 @@ class Findings:
     folds_made: str = ""  # "5 folds, 2 times"
     selection: Selection | None = None
     leaks: bool = False  # images were let stand in two splits (data.allow_leak)
+    groups: int | None = None  # so many the images are of, by data.groups; None: each is its own
 
     @property
     def exploratory(self) -> bool:
@@ -215,6 +219,11 @@ def sentences(found: Findings, rule: Rule) -> Iterator[str]:
     yield from selection_sentences(found.selection)
     if found.mcnemar is not None:
         yield f"First seed alone: exact McNemar p = {found.mcnemar:.2g}."
+    if found.groups is not None:
+        yield (
+            f"The {found.images} images stand in {_groups(found.groups)} (data.groups). The difference's interval goes "
+            "by groups; intervals of single models and McNemar's p take every image for independent."
+        )
 
 
 def selection_sentences(found: Selection | None) -> Iterator[str]:
@@ -283,11 +292,11 @@ def _side(name: str, side: Side, found: Findings) -> str:
         both = found.ground == "test" and not side.fixed
         what += f", which has no seed{' and is fitted to training and validation images' if both else ''}"
     what += f", {_epochs_of(side.epochs)}" if side.fixed and side.epochs else ""
-    text = f"{name} {side.configuration} ({what})"
+    text, again = f"{name} {side.configuration} ({what})", "trained again" if found.exploratory else "confirmed"
     if side.searched is not None:
         text += f": search said {side.searched.correct}/{side.searched.n}"
     if side.mean is not None:
-        text += f", confirmed {100 * side.mean:.1f} %"
+        text += f", {again} {100 * side.mean:.1f} %"
     if len(side.accuracies) > 1:
         low, high = (round(a * found.images) for a in (min(side.accuracies), max(side.accuracies)))
         text += f" over {len(side.accuracies)} seeds ({low} to {high} of {found.images})"
@@ -305,6 +314,10 @@ def _side(name: str, side: Side, found: Findings) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}" if round(1000 * share) else "0.0"
+
+
+def _groups(count: int) -> str:
+    return f"{count} group{'s' * (count != 1)}"
 
 
 def _seeds(count: int) -> str:

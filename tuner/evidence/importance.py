@@ -14,13 +14,33 @@ from tuner.evidence.paired import Floats
 
 Whole = NDArray[np.integer[Any]]
 
-COLUMNS = ("hyperparameter", "share", "share_by_luck", "p", "configurations", "groups")
+FIRST, FULL = "first rungs", "full budget"
+"""What is compared: all that were drawn, at the end of the first rung of each bracket; those trained in full."""
+
+COLUMNS = ("budget", "epochs", "hyperparameter", "share", "share_by_luck", "p", "configurations", "groups")
 SHUFFLES = 2000
 LEAST_IN_GROUP, LEAST = 3, 8
 """Configurations that a group, and all groups together, must have before anything is said."""
 
 
 def importance(
+    trials: pd.DataFrame, hyperparameters: Sequence[str], most: int, rng: np.random.Generator, smaller: bool = True
+) -> pd.DataFrame:
+    """What `at_equal_budgets` finds in the first rungs and, where enough got there, at the full budget.
+
+    `trials`: one row a trial of the search that ended, with `configuration`, `rung` and what `at_equal_budgets` takes;
+    `most`: the epochs of the full budget. Column `budget` is `FIRST` or `FULL`, `epochs` says after how many, as text.
+    In the first rungs stands all that was drawn, but after few epochs. At the full budget brackets are one group: what
+    got there is compared whatever its way was; where rungs stopped others these are survivors, in which a
+    hyperparameter that decided who survived may vary no more.
+    """
+    first, full = trials[trials["rung"] == 0], trials[trials["epochs"] >= most].assign(iteration=0, bracket=0)
+    budgets = {FULL: full} if set(full["configuration"]) == set(first["configuration"]) else {FIRST: first, FULL: full}
+    made = [at_equal_budgets(rows, hyperparameters, rng, smaller).assign(budget=name) for name, rows in budgets.items()]
+    return pd.concat([table for table in made if len(table)] or made[:1], ignore_index=True)[list(COLUMNS)]
+
+
+def at_equal_budgets(
     configurations: pd.DataFrame,
     hyperparameters: Sequence[str],
     rng: np.random.Generator,
@@ -31,8 +51,8 @@ def importance(
 
     `configurations`: one row a configuration with `iteration`, `bracket`, `epochs` (those it is compared at), `score`
     at that epoch and the hyperparameters' columns. Only configurations of one iteration and bracket at equal epochs are
-    compared: pass the first rung of each, since later rungs hold survivors only. `smaller`: smaller scores are better;
-    a missing one is a failed trial and ranks last. Groups of fewer than `LEAST_IN_GROUP` say nothing and are left out.
+    compared. `smaller`: smaller scores are better; a missing one is a failed trial and ranks last. Groups of fewer than
+    `LEAST_IN_GROUP` say nothing and are left out.
 
     Scores become ranks within their group, from -1 to 1. `share` is the part of the ranks' variance that lies between a
     hyperparameter's values, numbers with many values in quantile bins: the correlation ratio (Kruskal and Wallis, JASA
@@ -60,6 +80,7 @@ def importance(
     return _table(
         [
             {
+                "epochs": ", ".join(str(epochs) for epochs in sorted(used["epochs"].astype(int).unique())),
                 "hyperparameter": name,
                 "share": shares[row, 0],
                 "share_by_luck": shares[row, 1:].mean(),
@@ -129,6 +150,6 @@ def _chances(shares: Floats) -> Floats:
 
 
 def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    made = pd.DataFrame(rows, columns=list(COLUMNS))
-    kinds = dict(zip(COLUMNS, ("object", "float64", "float64", "float64", "Int64", "Int64"), strict=True))
+    made = pd.DataFrame(rows, columns=list(COLUMNS[1:]))
+    kinds = dict(zip(made, ("object", "object", "float64", "float64", "float64", "Int64", "Int64"), strict=True))
     return made.astype(kinds).sort_values(["p", "share"], ascending=[True, False], ignore_index=True)

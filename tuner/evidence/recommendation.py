@@ -164,7 +164,9 @@ def recommendation(
             f"Chance that {better}: {chance(p)}. On {_counted(found, ground, measured.images)} it is {here}{guess} "
             f"(prior: 0 +- {100 * PRIOR:g} points)."
         )
-        if not confirmed:
+        if ground == "exploratory":
+            why += " Exploratory: these images chose the winner."
+        elif not confirmed:
             contrary = f"; by {objective}, which ranks here, the baseline is ahead" if ahead is False else ""
             why += f" Not confirmed: the search's word alone{contrary if measured.difference > 0 else ''}."
     costs = [] if other is None else list(_costs(used, other, OTHER[which]))
@@ -188,13 +190,44 @@ def chance(p: float) -> str:
     return "under 1 %" if p < 0.01 else "over 99 %" if p > 0.99 else f"{100 * p:.0f} %"
 
 
-def exported(found: Recommendation, which: str) -> str:
-    """Which of the two an exported model is, why, and how to get the other one."""
+def exported(found: Recommendation, which: str, verdict: Findings) -> str:
+    """Which of the two an exported model is, why, how to get the other one, and what the verdict has against it."""
     name, other, p = NAMES[which], OTHER[which], found.p_better
+    if found.winner is None or found.baseline is None:
+        return f"It is the {name}; there is no {NAMES[other]} to set it against yet."
     likely = "" if p is None else f": the chance that the winner is better is {chance(p)}"
     if found.which == which:
-        return f"It is the {name}, which the study recommends{likely}; `--{other}` exports the {NAMES[other]}."
-    return f"It is the {name}, as asked for. The study recommends the {NAMES[other]}{likely}; `--{other}` exports that."
+        told = f"which the study recommends{likely}; `--{other}` exports the {NAMES[other]}."
+    else:
+        told = f"as asked for. The study recommends the {NAMES[other]}{likely}; `--{other}` exports that."
+    return " ".join([f"It is the {name}, {told}", *caveats(verdict, which)])
+
+
+UNSHOWN: Mapping[str, str] = {
+    "too few images": "too few images to tell",
+    "too few seeds": "too many fresh seeds failed",
+    "looks better": "the winner looks better, on images that chose it",
+    "looks worse": "the winner looks worse, even on images that chose it",
+    "open": "nothing is confirmed yet",
+}
+"""Why a verdict of this kind does not show which of winner and baseline is better."""
+
+
+def caveats(verdict: Findings, which: str) -> Iterator[str]:
+    """What the verdict has against using the winner or the baseline; nothing, if it shows that this is the better one.
+
+    By the verdict alone: that a model is ahead on the validation images, which chose it, shows nothing.
+    """
+    if verdict.kind in ("gain", "loss"):
+        if (verdict.kind == "gain") != (which == "winner"):
+            yield f"The verdict is against it: on the test images the {NAMES[OTHER[which]]} is better."
+    elif verdict.kind == "no difference":
+        where = "On the images that chose the winner" if verdict.exploratory else "By the verdict"
+        yield f"{where} they differ by less than {100 * verdict.margin:g} point{'s' * (verdict.margin != 0.01)}."
+    else:
+        yield f"Which of the two is better is not shown: {UNSHOWN.get(verdict.kind, verdict.kind)}."
+    if verdict.leaks and verdict.ground == "test" and verdict.kind != "open":
+        yield "The test images were not kept apart (data.allow_leak), so the verdict may flatter either."
 
 
 # ---- what it is counted on ----

@@ -109,17 +109,17 @@ class Results:
         return summaries.times(self._tables, self.study, self._costs)
 
     def importance(self) -> pd.DataFrame:
-        """How much each searched hyperparameter mattered in the first rungs, see `importance.importance`; empty while
-        too few configurations have ended there.
+        """How much each searched hyperparameter mattered in the first rungs and at the full budget, see
+        `importance.importance`; without rows while too few configurations have ended there.
         """
         trials = self._trials
         ended = trials["status"].isin(("completed", "failed")) & (trials["kind"] == "search")
-        first = trials[ended & (trials["rung"] == 0)].assign(epochs=trials["last_epoch"])
+        rungs = trials[ended & trials["rung"].notna()].assign(epochs=trials["last_epoch"])
         space = vars(self.study.spec.space)
         names = [name for name, value in space.items() if isinstance(value, (tuple, Range))]
-        table = first.join(self._configurations.set_index("id")[names], on="configuration")
+        table = rungs.join(self._configurations.set_index("id")[names], on="configuration")
         draw = generator(self.study.spec.search.seed, "importance")
-        return importance(table, names, draw, self.study.rule.smaller)
+        return importance(table, names, self.study.spec.search.max_epochs, draw, self.study.rule.smaller)
 
     def beats_baseline(self) -> bool | None:
         """Whether the winner is better than the baseline by the study's objective; None while there is no pair."""
@@ -227,7 +227,7 @@ class Results:
     def to_json(self) -> str:
         """Everything here as one JSON object; missing numbers are null."""
         tables = {"configurations": self.ranking(None), "trials": self.trials(), "epochs": self.epochs()}
-        tables |= {"depths": self.depths(), "photographs": self.images()}
+        tables |= {"depths": self.depths(), "importance": self.importance(), "photographs": self.images()}
         use = self.recommendation()
         facts = {"study": formats.study_facts(self.study), "recommendation": None if use is None else asdict(use)}
         facts["verdict"] = asdict(self.findings())

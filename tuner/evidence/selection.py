@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from tuner.store.ranking import SCORED, SMALLER
 DRAWS = 2000
 WORK = 4e9
 """Multiplications of all draws together, above which fewer are drawn, but not under a tenth of `DRAWS`."""
+AT_ONCE = 4_000_000
+"""Answers that are unpacked at once: what makes the memory small, and is large enough to be fast."""
 
-Looks = Floats | NDArray[np.float32]
+Said = NDArray[np.floating[Any]]
 
 Scores = Callable[[Floats], Floats]
 """Takes how often each image counts, (draws, images), and gives the objective's values, (draws, configurations,
@@ -37,15 +40,60 @@ class Rungs:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """What configurations said of each image after each epoch that they were trained for: most are stopped early.
+
+    `said`: a look each, floats (images,), the loss of each image, negative where the answer was wrong; they are not
+    copied. `place`: whole numbers (configurations, epochs), which look it is, -1 where there is none. `moved`: floats
+    (2, looks), what is added to the losses, and to 1 for a wrong and 0 for a right answer.
+    """
+
+    said: Sequence[Said]
+    place: NDArray[np.intp]
+    moved: Floats
+
+    @property
+    def images(self) -> int:
+        return len(self.said[0]) if self.said else 0
+
+    @property
+    def size(self) -> int:
+        """Answers, were all trained for all epochs."""
+        return self.place.size * self.images
+
+    def read(self, looks: Sequence[int] | NDArray[np.intp]) -> tuple[Said, Said]:
+        """Losses and whether wrong, (looks, images) each; a look of -1 is NaN."""
+        none = np.full(self.images, math.nan, np.float16)
+        said = np.stack([self.said[i] if i >= 0 else none for i in looks])
+        form, moved = np.result_type(said, np.float32), self.moved[:, looks, None]
+        loss, wrong = np.abs(said).astype(form), (said < 0).astype(form)
+        if moved.any():
+            loss, wrong = loss + moved[0].astype(form), wrong + moved[1].astype(form)
+        wrong[np.asarray(looks) < 0] = math.nan
+        return loss, wrong
+
+    def wrong(self, rows: NDArray[np.intp], epochs: NDArray[np.intp]) -> Said:
+        """Whether these configurations were wrong after these epochs, (rows, images)."""
+        looks, which = np.unique(self.place[rows, epochs], return_inverse=True)
+        return self.read(looks)[1][which]
+
+
+def looks(loss: Floats, wrong: Floats | Right) -> Looks:
+    """From (configurations, epochs, images) each, NaN where there is no look."""
+    known = np.isfinite(loss).all(axis=2)
+    place = np.where(known, known.cumsum().reshape(known.shape) - 1, -1)
+    said = np.where(wrong, -np.maximum(loss, np.finfo(np.float64).tiny), loss)[known]  # no sign stands at 0
+    return Looks(list(said), place, np.zeros((2, max(len(said), 1))))
+
+
+@dataclass(frozen=True)
 class Candidates:
     """The configurations one of which was chosen, rows in the order that breaks ties.
 
-    `loss` and `wrong`: floats (configurations, epochs, images), what each said of each image after each epoch, NaN
-    where it was not trained; `scores`: values on bags of images, for an objective that is neither loss nor accuracy.
+    `scores`: values on bags of images, for an objective that is neither loss nor accuracy.
     """
 
-    loss: Looks
-    wrong: Looks
+    looks: Looks
     brackets: Sequence[Rungs]
     scores: Scores | None = None
 
@@ -56,9 +104,7 @@ def once(loss: Floats, right: Right, scores: Scores | None = None) -> Candidates
     if loss.ndim != 2 or loss.shape != right.shape or 0 in loss.shape:
         raise ValueError(f"right: found {right.shape}, expected {loss.shape}, configurations by images")
     rows = range(len(loss))
-    return Candidates(
-        loss[:, None], (~right).astype(np.float64)[:, None], [Rungs(rows, [0] * len(loss), [1], [len(loss)])], scores
-    )
+    return Candidates(looks(loss[:, None], ~right[:, None]), [Rungs(rows, [0] * len(loss), [1], [len(loss)])], scores)
 
 
 @dataclass(frozen=True)
@@ -105,10 +151,10 @@ def selection_cost(
     only training it again takes that back. It leans to the pessimistic side, since a bag holds 63 % of the images, and
     its interval to the wide one, since 37 % are left out. A configuration with a loss that is not finite ranks last.
     """
-    n = winner.loss.shape[2]
-    if baseline.loss.shape[2] != n:
-        raise ValueError(f"baseline: found {baseline.loss.shape[2]} images, expected {n}")
-    draws = max(min(draws, round(WORK / (winner.loss.size + baseline.loss.size))), min(draws, DRAWS // 10))
+    n = winner.looks.images
+    if baseline.looks.images != n:
+        raise ValueError(f"baseline: found {baseline.looks.images} images, expected {n}")
+    draws = max(min(draws, round(WORK / (winner.looks.size + baseline.looks.size))), min(draws, DRAWS // 10))
     bags = _bags(n, draws, rng)
     if not len(bags):
         raise ValueError(f"images: found {n}, expected two or more, so that some can be left out")
@@ -170,7 +216,11 @@ def _chosen(
     side: Candidates, weights: Floats, out: Floats, objective: str, checkpoint: str
 ) -> tuple[NDArray[np.intp], Floats]:
     """The row that each draw chooses, and its accuracy on the images that `out` counts; (draws,) each."""
-    first, second = _metrics(side, weights, objective)
+    if objective not in ("val_loss", "val_accuracy") and (objective not in SCORED or side.scores is None):
+        raise ValueError(f"objective: found {objective!r}, expected 'val_loss', 'val_accuracy' or one with scores")
+    scores = None
+    if objective in SCORED and side.scores is not None:
+        scores = np.broadcast_to(side.scores(weights), (len(weights), *side.looks.place.shape))
     rows, draws = np.full(len(weights), -1), np.arange(len(weights))
     best, epochs, group = np.full((2, len(weights)), math.inf), np.zeros_like(rows), np.full(len(weights), -1)
     gains: list[tuple[float, float]] = []
@@ -178,14 +228,16 @@ def _chosen(
         members, ended, last = np.asarray(bracket.members), np.asarray(bracket.ended), len(bracket.to) - 1
         alive = np.ones((len(weights), len(members)), bool)
         values, reached, survived = np.zeros((2, *alive.shape)), [], ended == last
+        place = side.looks.place[members, : bracket.to[-1]]
+        first, second = _metrics(side.looks, place, weights, objective, None if scores is None else scores[:, members])
         for rung, to in enumerate(bracket.to):
-            epoch = _counting(first[:, members, :to], second[:, members, :to], checkpoint)
-            at = np.stack([np.take_along_axis(x[:, members], epoch[..., None], 2)[..., 0] for x in (first, second)])
+            epoch = _counting(first[..., :to], second[..., :to], checkpoint)
+            at = np.stack([np.take_along_axis(x, epoch[..., None], 2)[..., 0] for x in (first, second)])
             here = ended >= rung
             # Who was stopped before changes as those did that were not; all of it counted on all images (draw 0).
             change = (at[:, 0, here] - values[:, 0, here]).mean(axis=1) if rung else np.zeros(2)
             values = np.where(here, at, values + change[:, None, None])
-            reached.append(1 - side.wrong[members[survived], epoch[0, survived]].mean())
+            reached.append(1 - side.looks.wrong(members[survived], epoch[0, survived]).mean())
             if rung < last:
                 order = np.lexsort(np.where(alive, values, math.inf)[::-1], axis=-1)
                 alive = np.zeros_like(alive)
@@ -199,7 +251,7 @@ def _chosen(
         epochs = np.where(better, epoch[draws, pick], epochs)
         group = np.where(better, np.where(survived[pick], -1, len(gains) + ended[pick]), group)
         gains += [(before, reached[-1]) for before in reached]
-    wrong = side.wrong[rows, epochs]
+    wrong = side.looks.wrong(rows, epochs)
     accuracy = 1 - (out * wrong).sum(axis=1) / out.sum(axis=1)
     for which, (before, after) in enumerate(gains):
         stopped = group == which
@@ -208,24 +260,23 @@ def _chosen(
     return rows, accuracy
 
 
-def _metrics(side: Candidates, weights: Floats, objective: str) -> tuple[Floats, Floats]:
-    """Objective and other metric on bags of images, smaller is better, (draws, configurations, epochs); infinite where
-    there is no epoch, or no number.
+def _metrics(
+    looks: Looks, place: NDArray[np.intp], weights: Floats, objective: str, scores: Floats | None
+) -> tuple[Floats, Floats]:
+    """Objective and other metric on bags of images of the looks at `place`, smaller is better, (draws, configurations,
+    epochs); infinite where there is no epoch, or no number. `scores`: the objective's values, if it is neither.
     """
-    if objective not in ("val_loss", "val_accuracy") and (objective not in SCORED or side.scores is None):
-        raise ValueError(f"objective: found {objective!r}, expected 'val_loss', 'val_accuracy' or one with scores")
-    *shape, n = side.loss.shape
-    missing, total = np.logical_not(np.isfinite(side.loss).all(axis=2)), weights.sum(axis=1)[:, None, None]
-
-    def mean(of: Looks) -> Floats:
-        known = np.where(missing[..., None], of.dtype.type(0), of).reshape(-1, n)
-        sums: Floats = weights.astype(known.dtype) @ known.T
-        return np.where(missing, math.inf, sums.reshape(-1, *shape) / total)
-
-    loss, wrong = mean(side.loss), mean(side.wrong)
-    if objective in SCORED and side.scores is not None:
-        values = side.scores(weights) * (1 if objective in SMALLER else -1)
-        return np.where(missing | np.isnan(values), math.inf, values), loss
+    trained, total = place >= 0, weights.sum(axis=1)[:, None]
+    loss, wrong = np.full((2, len(weights), *place.shape), math.inf)
+    found, step = np.full((2, len(weights), int(trained.sum())), math.inf), max(AT_ONCE // looks.images, 1)
+    for begin in range(0, found.shape[2], step):
+        part = slice(begin, begin + step)
+        for metric, values in zip(found, looks.read(place[trained][part]), strict=True):
+            metric[:, part] = weights.astype(values.dtype) @ values.T / total
+    loss[:, trained], wrong[:, trained] = np.where(np.isfinite(found[0]), found, math.inf)
+    if scores is not None:
+        values = scores[..., : place.shape[1]] * (1 if objective in SMALLER else -1)
+        return np.where(np.isinf(loss) | np.isnan(values), math.inf, values), loss
     return (loss, wrong) if objective == "val_loss" else (wrong, loss)
 
 

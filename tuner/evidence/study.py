@@ -37,6 +37,7 @@ class Study:
     started: str  # when the first session began, ISO 8601
     commands: tuple[str, ...]  # one a session, as typed
     environment: Mapping[str, Any]  # versions and devices of the last session
+    groups_of: Mapping[str, tuple[int, ...]]  # split -> the group of each image; empty where data.groups names none
     fixed_epochs: bool = False  # fresh seeds trained for a number of epochs that was fixed before, see `Confirmation`
 
     @property
@@ -53,6 +54,13 @@ class Study:
     def ground(self) -> str:
         """What a verdict is counted on: "test" where the study has test images, else "validation"."""
         return "test" if "test" in self.counts else "validation"
+
+    @property
+    def groups(self) -> tuple[int, ...] | None:
+        """The group of each image that a verdict is counted on, in their order: those of one number are of one patient,
+        video or burst. None: each image is its own.
+        """
+        return self.groups_of.get({"validation": "val"}.get(self.ground, self.ground))
 
     def left_out_by_time(self) -> str | None:
         """What the time budget left out, in a sentence; None for nothing."""
@@ -105,6 +113,7 @@ def study_of(tables: Tables) -> Study:
         started=str(sessions[0].started) if sessions else "",
         commands=tuple(str(session.command) for session in sessions),
         environment=sessions[-1].environment if sessions else {},
+        groups_of=_groups(tables.images, meta.get("groups")),
         fixed_epochs=meta.get("confirmation", {}).get("epochs", "fixed") == "fixed"
         if "confirmation" in meta
         else False,
@@ -126,6 +135,13 @@ def _counts(images: Sequence[Image], classes: int) -> dict[str, tuple[int, ...]]
         found.setdefault(image.split, [0] * width)[image.label] += 1
     known = [split for split in ("train", "val", "test") if split in found]
     return {split: tuple(found[split]) for split in [*known, *sorted(found.keys() - set(known))]}
+
+
+def _groups(images: Sequence[Image], numbers: Sequence[int] | None) -> dict[str, tuple[int, ...]]:
+    found: dict[str, list[int]] = {}
+    for image, number in zip(images, numbers, strict=True) if numbers is not None else ():
+        found.setdefault(image.split, []).append(int(number))
+    return {split: tuple(of) for split, of in found.items()}
 
 
 def _leaked(images: Sequence[Image]) -> int:

@@ -74,15 +74,18 @@ def check_folds(
     folds: int,
     repeats: int,
     seed: int,
+    grouped: bool = False,
 ) -> list[str]:
     """Raises DataError when no repeat of a cross-validation can leave every class something to train on; a sentence
-    when there are fewer folds than asked. Arrays as in `folds.cross_validation`.
+    when there are fewer folds than asked. Arrays as in `folds.cross_validation`; `grouped`: as in `Dataset`.
     """
     rows = np.concatenate([train, validation])
     alike = np.arange(len(labels)) if groups is None else groups
     each = {name: len(np.unique(alike[rows[labels[rows] == label]])) for label, name in enumerate(classes)}
     few = min(each, key=lambda name: each[name])
-    said = f"class {shown(few)} has {each[few]} images to train and validate on (those that look the same count once)"
+    what = "groups (data.groups)" if grouped else "images"
+    once = "" if grouped else " (those that look the same count once)"
+    said = f"class {shown(few)} has {each[few]} {what} to train and validate on{once}"
 
     def made(asked: int) -> int:
         found = (
@@ -95,7 +98,7 @@ def check_folds(
         more = next((f"set confirm.folds = {number}, " for number in range(folds + 1, 6) if made(number)), "")
         raise DataError(
             f"confirm.folds: found {folds}, but {said}: too few to leave some out and still train and validate on the "
-            f"rest. Add images, {more}or set confirm.folds = 0."
+            f"rest. Add images{' of other groups' * grouped}, {more}or set confirm.folds = 0."
         )
     return [f"confirm.folds: {got} folds instead of {folds}, as {said}."] if got < folds else []
 

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from tuner.artifacts.entries import Said, silent
 from tuner.artifacts.files import home
 from tuner.errors import DataError
-from tuner.images import archive, checks, duplicates
+from tuner.images import archive, checks, duplicates, groups, suspects
 from tuner.images.decode import Pixels, version
-from tuner.images.folds import assign
+from tuner.images.folds import assign, assign_groups
 from tuner.images.names import shown
 from tuner.images.reading import Cache, Hashed, hash_files, squares
 from tuner.images.records import ImageRecord, LeftOut, Verdict
 from tuner.images.scan import LAYOUTS, SPLITS, Scan, scan
 from tuner.spec.spec import DataSpec
+from tuner.spec.values import FOLDERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,8 @@ class Dataset:
 
     images: uint8 (n, size, size, 3), RGB, a read-only memory map. labels: int64 (n,). key: hex sha256 of what the
     pixels depend on. left_out: files in class folders. ignored: number of hidden and system entries. groups: images
-    that look the same have the same number. stamps: each file's size and time of change when it was read.
+    that look the same have the same number, or are of one group where `data.groups` names any (`grouped`). stamps: each
+    file's size and time of change when it was read.
     """
 
     root: Path
@@ -44,6 +46,7 @@ class Dataset:
     ignored: int
     groups: tuple[int, ...]
     stamps: tuple[tuple[int, int], ...]
+    grouped: bool = False
 
     def changed(self) -> list[str]:
         """Images whose size or time of change is not what it was, or that are gone."""
@@ -59,11 +62,17 @@ class Dataset:
         if not folds:
             return []
         rows, groups = (self.indices("train"), self.indices("val")), np.array(self.groups, np.int64)
-        return checks.check_folds(self.labels, groups, *rows, self.classes, folds=folds, repeats=repeats, seed=seed)
+        return checks.check_folds(
+            self.labels, groups, *rows, self.classes, folds=folds, repeats=repeats, seed=seed, grouped=self.grouped
+        )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """{split: {class: number of images}}, only splits that the data have."""
         return _counts(self.records, self.classes, {record.split for record in self.records})
+
+    def group_counts(self) -> dict[str, int]:
+        """{split: number of groups}; empty where `data.groups` names none."""
+        return groups.counts(self.records, self.groups) if self.grouped else {}
 
 
 def prepare(
@@ -87,11 +96,12 @@ def prepare(
     """
     root = located(data.path, base, cache, if_missing=if_missing, said=said, stop=stop)
     try:
-        found = scan(root, data.recursive)
+        found = scan(root, data.recursive or data.groups == FOLDERS)
     except DataError as error:
         # The user knows the zip, not where in the cache it was unpacked.
         text = str(error).replace(shown(root), shown(_named(data.path, base)))
         raise DataError(text) from error
+    table = groups.table(data.groups, base, found.root)
     paths = [found.root / file.path for file in found.files]
     hashed = hash_files(paths)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
@@ -103,11 +113,18 @@ def prepare(
             try:
                 usable, left_out = _sorted_out(found, hashed, {**known.verdicts, **known.passing})
                 checks.check_left_out(left_out, len(found.files) + len(found.left_out), data.strict)
-                records, pairs, groups = _ordered(usable, found, data, seed)
-                warnings = checks.left_out_warning(left_out)
+                warnings, given = checks.left_out_warning(left_out), None
+                if data.groups:
+                    given, said_of_groups = groups.named(data.groups, table, usable, left_out, found.split)
+                    warnings += said_of_groups
+                records, pairs, given, together = _ordered(usable, found, data, seed, given)
                 present = {file.split or "train" for file in found.files} | {record.split for record in records}
                 warnings += checks.check_counts(_counts(records, found.classes, present))
                 warnings += duplicates.check_splits(records, pairs, data.allow_leak)
+                if given is None:
+                    warnings += suspects.suspected(records, pairs, together, found.split)
+                else:
+                    warnings += groups.check_splits(records, given, pairs, data.allow_leak)
                 warnings += checks.content_warnings(records, found.classes)
             except DataError:  # what was decoded is kept: the user mends a file and comes again
                 if decoded := [h.sha256 for h in hashed if h.sha256 in known.rows]:
@@ -133,8 +150,9 @@ def prepare(
         labels=labels,
         key=store.key(files),
         ignored=found.ignored,
-        groups=groups,
+        groups=together,
         stamps=_stamps(found.root, records),
+        grouped=given is not None,
     )
 
 
@@ -187,21 +205,25 @@ def _sorted_out(
 
 
 def _ordered(
-    records: list[ImageRecord], found: Scan, data: DataSpec, seed: int
-) -> tuple[list[ImageRecord], NDArray[np.int64], tuple[int, ...]]:
+    records: list[ImageRecord], found: Scan, data: DataSpec, seed: int, given: list[str] | None
+) -> tuple[list[ImageRecord], NDArray[np.int64], list[str] | None, tuple[int, ...]]:
     """The images in the dataset's order, split if they come unsplit; the pairs of them that look the same, int64
-    (pairs, 2), in order; and each one's group, a number. Comparing all with all takes longest, so it is done once.
+    (pairs, 2), in order; the names of the groups that were `given`; and each one's group, a number: of those that look
+    the same or were given together. Comparing all with all takes longest, so it is done once.
     """
     duplicates.check_labels(records, found.classes)
     # Frames of a film may make millions of pairs: 16 bytes each.
     alike = duplicates.alike([record.verdict.look for record in records])
     pairs = np.asarray(np.fromiter(alike, np.dtype((np.int64, 2))), np.int64)
     names = duplicates.together([record.verdict.pixels for record in records], pairs)
+    if given is not None:
+        names = groups.united(given, names)
     if not found.split:
         labels = [record.label for record in records]
         checks.check_counts({"all": {name: labels.count(i) for i, name in enumerate(found.classes)}})
-        test = data.test_share(len(records))
-        splits = assign(labels, names, data.validation_fraction, test, seed, found.classes)
+        test = data.test_share(len(records), None if given is None else len(set(names)))
+        to_splits = assign if given is None else assign_groups
+        splits = to_splits(labels, names, data.validation_fraction, test, seed, found.classes)
         records = [replace(record, split=to) for record, to in zip(records, splits, strict=True)]
 
     def place(i: int) -> tuple[int, int, str]:
@@ -209,11 +231,11 @@ def _ordered(
 
     order = sorted(range(len(records)), key=place)
     pairs = np.sort(np.argsort(order)[pairs], axis=1)
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names[i] for i in order))}
     return (
         [records[i] for i in order],
         pairs[np.lexsort(pairs.T[::-1])],
-        tuple(numbers[names[i]] for i in order),
+        given and [given[i] for i in order],
+        groups.by_number([names[i] for i in order]),
     )
 
 

@@ -1,18 +1,19 @@
 """Which image is for what: train, val and test of unsplit data, and the folds of a cross-validation.
 
-Stratified, drawn by name, and what looks the same always stays together.
+Stratified, drawn by name, and what looks the same or is of one group always stays together.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import DataError
+from tuner.images.names import shown
 from tuner.spec.seeds import generator, seed_for
 
 Rows = NDArray[np.int64]
@@ -81,6 +82,88 @@ def _draw(waiting: list[str], sizes: Counter[str], count: int, most: int) -> lis
             chosen.append(group)
             count -= sizes[group]
     return chosen or [min(waiting, key=lambda group: sizes[group])]
+
+
+# ---- whole groups ----
+
+ORDERS = 20
+"""Drawn one after another until one gives every split images of every class."""
+
+
+def assign_groups(
+    labels: Sequence[int],
+    groups: Sequence[str],
+    validation_fraction: float,
+    test_fraction: float,
+    seed: int,
+    classes: Sequence[str],
+) -> list[str]:
+    """As `assign`, for groups that may be large and hold several classes: a group is in one split with all its images.
+
+    groups: names, (n,). Of each class a split holds as near to its fraction as whole groups come, at least one image,
+    train two. A group's rank is drawn from (seed, its name). Raises DataError when a class has too few groups.
+    """
+    numbers = {name: number for number, name in enumerate(sorted(set(groups)))}
+    names, of = list(numbers), np.array([numbers[name] for name in groups])
+    held = np.zeros((len(names), len(classes)), np.int64)
+    np.add.at(held, (of, np.array(labels)), 1)
+    fractions = {"val": validation_fraction, "test": test_fraction}
+    wanted = {split: fraction * held.sum(axis=0) for split, fraction in fractions.items() if fraction > 0}
+    for drawn in range(ORDERS):
+        again = (drawn,) if drawn else ()
+        order = sorted(range(len(names)), key=lambda g: (seed_for(seed, "split", names[g], *again), names[g]))
+        if (splits := _whole_groups(held, wanted, order)) is not None:
+            return [splits.get(int(g), "train") for g in of]
+    few = int(np.argmin((held > 0).sum(axis=0)))
+    count, images = int((held[:, few] > 0).sum()), int(held[:, few].sum())
+    raise DataError(
+        f"data.groups: {len(names)} groups cannot be split whole into train, {' and '.join(wanted)} with images of "
+        f"every class in each (two in train); class {shown(classes[few])} has fewest: {images} images in {count} "
+        f"group{'s' * (count != 1)}. Expected at least {len(wanted) + 1} groups with images of each class. Add images "
+        "of other groups, split them yourself" + (", or set data.test_fraction = 0." if len(wanted) > 1 else ".")
+    )
+
+
+def _whole_groups(held: Rows, wanted: Mapping[str, NDArray[np.float64]], order: Sequence[int]) -> dict[int, str] | None:
+    """The split of each group that is not in train; None where one would lack a class. held: images of each group and
+    class, int64 (groups, classes); wanted: of each class, by split.
+    """
+    splits = dict[int, str]()
+    for later, (split, want) in zip(range(len(wanted), 0, -1), wanted.items(), strict=True):
+        taken = _nearest(held, [g for g in order if g not in splits], want, later)
+        if taken is None:
+            return None
+        splits |= dict.fromkeys(taken, split)
+    return splits
+
+
+def _nearest(held: Rows, waiting: Sequence[int], want: NDArray[np.float64], later: int) -> list[int] | None:
+    """Groups of `waiting`, taken in that order where they bring the counts of images nearer to `want`; `later` groups
+    of each class are left, and two images. None where no group of a class can be taken.
+    """
+    total, got, taken = held.sum(axis=0), np.zeros_like(held[0]), list[int]()
+    left, carriers = held[waiting].sum(axis=0), (held[waiting] > 0).sum(axis=0)
+
+    def off(counts: Rows) -> float:
+        return float((((counts - want) / total) ** 2).sum())
+
+    def spared(g: int) -> bool:
+        return bool(((carriers > later) & (left - held[g] >= 2))[held[g] > 0].all())
+
+    def take(g: int) -> None:
+        nonlocal got, left, carriers
+        taken.append(g)
+        got, left, carriers = got + held[g], left - held[g], carriers - (held[g] > 0)
+
+    for g in waiting:
+        if spared(g) and off(got + held[g]) < off(got):
+            take(g)
+    while (lacking := np.flatnonzero(got == 0)).size:  # a class whose groups are all much larger than its share
+        rest = [g for g in waiting if g not in taken and held[g, lacking].any() and spared(g)]
+        if not rest:
+            return None
+        take(min(rest, key=lambda g: off(got + held[g])))
+    return taken
 
 
 # ---- cross-validation ----

@@ -104,7 +104,7 @@ def card(
     }
     use = results.recommendation()
     if use is not None:
-        told = exported_sentence(use, "baseline" if baseline else "winner")
+        told = exported_sentence(use, "baseline" if baseline else "winner", results.findings())
         sections = {"Which model to use": " ".join(map(plain, (*use.sentences, told)))} | sections
     parts = [f"# Model card: {plain(exported.path.name)}", about]
     return "\n\n".join([*parts, *(f"## {heading}\n\n{text}" for heading, text in sections.items())]) + "\n"

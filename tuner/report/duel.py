@@ -18,8 +18,9 @@ def of_findings(findings: Findings) -> list[Panel]:
 
 def _seeds(findings: Findings) -> Panel | None:
     """Accuracy on the images of the verdict, a dot a seed, seeds of one accuracy on top of each other."""
-    named = (("winner", findings.winner), ("baseline", findings.baseline), ("other", findings.other_baseline))
-    sides = [(name, side) for name, side in named if side is not None and side.accuracies]
+    named = {"winner": findings.winner, "baseline": findings.baseline}
+    named |= {"other": findings.other_baseline, "unfrozen": findings.unfrozen}
+    sides = [(name, side) for name, side in named.items() if side is not None and side.accuracies]
     if not sides:
         return None
     x = shares([a for _, side in sides for a in side.accuracies], f"right, of {findings.images} images")
@@ -29,7 +30,7 @@ def _seeds(findings: Findings) -> Panel | None:
     )
     panel = Panel("Accuracy, a dot a fresh seed", about, x, y, LEFT, height, grid="x")
     for row, (name, side) in enumerate(sides):
-        css = "best" if name == "winner" else name
+        css = {"winner": "best", "unfrozen": "other"}.get(name, name)
         mean = side.mean or 0.0
         panel.line([(mean, -row + 0.22), (mean, -row - 0.22)], f"mean {css}")
         failed = f", {side.failed} failed as chance" if side.failed and findings.kind != "open" else ""
@@ -52,8 +53,10 @@ def _differences(findings: Findings) -> Panel | None:
     if findings.selection is not None:
         rows.append(("searched", findings.selection.searched, None))
     corrected = None if findings.selection is None else findings.selection.corrected
-    named = (("corrected", corrected), ("confirmed", findings.compared), ("folds", findings.folds))
-    rows += [(name, found.difference, found) for name, found in named if found is not None]
+    again = "fresh seeds" if findings.exploratory else "confirmed"
+    named = {"corrected": corrected, again: findings.compared}
+    named |= {"to the other": findings.compared_other, "folds": findings.folds}
+    rows += [(name, found.difference, found) for name, found in named.items() if found is not None]
     if not rows:
         return None
     ends = [v for _, d, i in rows for v in ((d,) if i is None else (d, i.low, i.high))]
@@ -67,7 +70,7 @@ def _differences(findings: Findings) -> Panel | None:
     size = 100 * findings.margin
     panel.upright(findings.margin, "margin", f"margin {size:g} point{'' if size == 1 else 's'}")
     for row, (name, difference, found) in enumerate(rows):
-        css = "strong" if name == "confirmed" else "plain"
+        css = "strong" if name == again else "plain"
         if found is not None:
             panel.line([(found.low, -row), (found.high, -row)], f"whisker {css}")
         panel.mark(difference, -row, "square", css, f"{name} · {_in_words(difference, found)}")

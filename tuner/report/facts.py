@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tuner.evidence.findings import Findings
+from tuner.evidence.importance import FIRST, FULL
 from tuner.evidence.results import Results
 from tuner.evidence.statistics import balanced_accuracy, smallest_telling_difference
 from tuner.evidence.study import Study
@@ -73,12 +74,9 @@ def _compared(results: Results) -> list[str]:
         return []
     by = words.NAMES[results.study.rule.objective]
     if not better:
-        return [
-            f"Nothing that was searched did better than the frozen baseline by {by}: in this search unfreezing layers "
-            "did not pay.",
-        ]
+        return [f"By {by} nothing that was searched is ahead of the frozen baseline: no gain from unfreezing is seen."]
     if winner["unfrozen_layers"] == 0:
-        return ["The best configuration keeps the backbone frozen too: in this search unfreezing layers did not pay."]
+        return [f"By {by} the best configuration is one with a frozen backbone too: no gain from unfreezing is seen."]
     return [f"By {by} on the validation images the best is ahead of the baseline."]
 
 
@@ -130,7 +128,9 @@ def study_lines(results: Results) -> list[tuple[str, str]]:
         lines.append(("data", words.visible(study.data_path) + layout))
     for split, counts in study.counts.items():
         each = [f"{words.visible(name)} {count}" for name, count in zip(study.classes, counts, strict=False)]
-        lines.append((split, f"{sum(counts)} images: {words.listed(each, 12)}"))
+        groups = study.groups_of.get(split)
+        within = f" in {words.several(len(set(groups)), 'group')}" if groups else ""
+        lines.append((split, f"{sum(counts)} images{within}: {words.listed(each, 12)}"))
     lines += _majority(results)
     if study.left_out:
         files = [f"{words.visible(path)} ({words.visible(reason)})" for path, reason in study.left_out]
@@ -226,15 +226,38 @@ def warning_lines(results: Results, findings: Findings | None = None) -> list[st
 # ---- what mattered, and where the time went ----
 
 
-def importance_line(importance: pd.DataFrame) -> str:
-    """What the shares are shares of."""
-    counted = f"{int(importance['configurations'].max())} configurations"
-    groups = int(importance["groups"].max())
-    within = f" in {groups} groups" if groups > 1 else ""
-    return (
-        f"Share of the differences between {counted}{within}, compared at equal budgets only. By luck: what a "
-        "hyperparameter without any effect would get; p: how often luck makes any of them stand out as much."
-    )
+def importance_title(found: pd.DataFrame) -> str:
+    """What the rows of one budget rest on: "17 configurations after 1, 3 or 9 epochs"."""
+    each = str(found["epochs"].iloc[0]).split(", ")
+    epochs = " or ".join([", ".join(each[:-1]), each[-1]] if len(each) > 1 else each)
+    after = f"{epochs} epoch{'' if epochs == '1' else 's'}"
+    when = "early: " if found["budget"].iloc[0] == FIRST else "at the full budget: "
+    return f"{when}{int(found['configurations'].max())} configurations after {after}"
+
+
+def importance_lines(found: pd.DataFrame) -> list[str]:
+    """What the shares are shares of, and what they can and cannot mean."""
+    budgets, groups = set(found["budget"]), int(found["groups"].max())
+    lines = [
+        "Share: the part of the differences in rank by the objective that goes with a hyperparameter's value. By luck: "
+        "what one without any effect would get. p: how often luck makes any of them stand out as much."
+    ]
+    if FIRST in budgets:
+        within = f", each compared with those of its own bracket ({groups} brackets)" if groups > 1 else ""
+        lines.append(
+            f"Early: all that ended a first rung{within}. What matters after few epochs need not matter at the full "
+            "budget." + ("" if FULL in budgets else " Those that got there are too few, or too much alike, to compare.")
+        )
+    if FULL in budgets:
+        lines.append(
+            "At the full budget: all that were trained for so long. Where rungs stopped others these are survivors: "
+            "what decided who survives may hardly show among them."
+        )
+    return [
+        *lines,
+        "It is no proof of cause. Each hyperparameter is looked at alone, two that go together both get the credit, "
+        "and a few configurations show large effects only.",
+    ]
 
 
 def chance(p: float) -> str:

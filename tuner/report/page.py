@@ -60,8 +60,8 @@ def page(
 ) -> str:
     """The whole page as HTML. The same results and images give the same text.
 
-    `importance`: what each hyperparameter explains, columns hyperparameter, share, share_by_luck, p, configurations,
-    groups. `figures`: data: URLs by the names in `FIGURES`.
+    `importance`: what each hyperparameter explains, as `Results.importance` has it. `figures`: data: URLs by the
+    names in `FIGURES`.
     """
     style, script = _own("page.css"), _own("page.js")
     return (
@@ -90,7 +90,7 @@ def page(
             table=sections.configurations(results),
             csv=_url("text/csv", results.to_csv().encode(errors="backslashreplace")),
             importance=sections.importance(importance),
-            importance_line=facts.importance_line(importance) if importance is not None and len(importance) else "",
+            importance_lines=facts.importance_lines(importance) if importance is not None and len(importance) else [],
             depths=sections.depths(results),
             phases=sections.phases(results),
             time_line=facts.time_line(results),

@@ -31,7 +31,11 @@ PHASES = {
 
 def report(plan: Plan) -> RenderableType:
     """The whole plan: what is trained, in which rungs, on which features, and what it takes."""
-    counts = ", ".join(f"{number} {name}" for name, number in plan.photographs.items() if number)
+    counts = ", ".join(
+        f"{number} {name}" + (f" ({words.several(plan.groups[name], 'group')})" if plan.groups else "")
+        for name, number in plan.photographs.items()
+        if number
+    )
     parts: list[RenderableType] = [Text(f"{sum(plan.photographs.values())} photographs: {counts}.")]
     parts += [Text(f"Note: {words.visible(' '.join(notice.split()))}") for notice in plan.notices]
     if plan.patience:

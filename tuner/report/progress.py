@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tuner.report import words
 from tuner.search.events import Counted, EpochEnded, Event, Notice, Phase, Planned, Progress, TrialEnded, TrialStarted
 from tuner.store.ranking import Rule, place, rank_of
 from tuner.store.store import Bracket, EpochRow, Store
@@ -38,12 +39,16 @@ def can_show(counted: Counted) -> str:
     for how, differ in AGREEMENT.items():
         if least := smallest_difference(test, differ=differ, seeds=seeds, margin=counted.margin):
             agreeing[f"{100 * least:.1f} points"] = how
-    sealed = f"{test} test images are sealed until the end"
+    within = "" if counted.groups is None else f" in {words.several(counted.groups, 'group')}"
+    sealed = f"{test} test images{within} are sealed until the end"
     if not agreeing:
         return f"{sealed}; so few cannot be expected to show any difference."
     found = ", or of ".join(f"{least} where winner and baseline differ on {how}" for least, how in agreeing.items())
     with_seeds = f"{seeds} seeds that differ by {100 * SEED_DEVIATION:g} points" if seeds > 1 else "one seed"
-    return f"{sealed}; with {with_seeds} each, 4 studies of 5 show a true difference of {found}."
+    text = f"{sealed}; with {with_seeds} each, 4 studies of 5 show a true difference of {found}."
+    if counted.groups is not None:
+        text += " Groups whose images are much alike show less, down to what so many single images do."
+    return text
 
 
 @dataclass

@@ -206,20 +206,23 @@ def phases(results: Results) -> list[Bar]:
     return [Bar(n, s / longest, f"{words.seconds(s)} ({words.percent(s / whole)})") for n, s in found]
 
 
-def importance(found: pd.DataFrame | None) -> list[Bar]:
-    """A bar a hyperparameter, longest first, with a tick where luck alone would end."""
+def importance(found: pd.DataFrame | None) -> dict[str, list[Bar]]:
+    """Of each budget, by its title, a bar a hyperparameter, longest first, with a tick where luck alone would end."""
     if found is None or found.empty:
-        return []
-    return [
-        Bar(
-            words.NAMES.get(row["hyperparameter"], str(row["hyperparameter"])),
-            min(1.0, max(0.0, float(row["share"]))),
-            words.percent(row["share"]),
-            None if words.missing(row["share_by_luck"]) else min(1.0, max(0.0, float(row["share_by_luck"]))),
-            f"by luck {words.percent(row['share_by_luck'])}, p {facts.chance(row['p'])}",
-        )
-        for row in found.sort_values("share", ascending=False).to_dict(orient="records")
-    ]
+        return {}
+    return {
+        words.capitalised(facts.importance_title(rows)): [
+            Bar(
+                words.NAMES.get(row["hyperparameter"], str(row["hyperparameter"])),
+                min(1.0, max(0.0, float(row["share"]))),
+                words.percent(row["share"]),
+                None if words.missing(row["share_by_luck"]) else min(1.0, max(0.0, float(row["share_by_luck"]))),
+                f"by luck {words.percent(row['share_by_luck'])}, p {facts.chance(row['p'])}",
+            )
+            for row in rows.sort_values("share", ascending=False).to_dict(orient="records")
+        ]
+        for _, rows in found.groupby("budget", sort=False)
+    }
 
 
 # ---- to do it again ----

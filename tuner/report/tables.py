@@ -301,15 +301,18 @@ def importance_table(importance: pd.DataFrame | None) -> Group | None:
     if importance is None or importance.empty:
         return None
     columns = {"": NAME} | dict.fromkeys(("share", "by luck", "p"), NUMBER)
-    table = _table(Text("What mattered", style="bold"), columns)
-    for row in importance.to_dict(orient="records"):
-        table.add_row(
-            words.NAMES.get(row["hyperparameter"], words.visible(row["hyperparameter"])),
-            words.percent(row["share"]),
-            words.percent(row["share_by_luck"]),
-            facts.chance(row["p"]),
-        )
-    return Group(table, Text(facts.importance_line(importance), style="italic"))
+    parts: list[RenderableType] = []
+    for _, rows in importance.groupby("budget", sort=False):
+        table = _table(Text(), columns)
+        for row in rows.to_dict(orient="records"):
+            table.add_row(
+                words.NAMES.get(row["hyperparameter"], words.visible(row["hyperparameter"])),
+                words.percent(row["share"]),
+                words.percent(row["share_by_luck"]),
+                facts.chance(row["p"]),
+            )
+        parts += [Text(f"What mattered {facts.importance_title(rows)}", style="bold"), table]
+    return Group(*parts, *(Text(line, style="italic") for line in facts.importance_lines(importance)))
 
 
 def time_table(results: Results) -> RenderableType | None:

@@ -42,12 +42,13 @@ def unconfirmed(findings: Findings | None) -> str:
 def ground(findings: Findings) -> str:
     """What the verdict is counted on."""
     on = "leaky test" if findings.leaks and findings.ground == "test" else findings.ground
-    text = f"Counted on {words.several(findings.images, 'image')}: {GROUNDS.get(on, on)}"
+    within = "" if findings.groups is None else f" in {words.several(findings.groups, 'group')}"
+    text = f"Counted on {words.several(findings.images, 'image')}{within}: {GROUNDS.get(on, on)}"
     text += f"; {words.several(findings.seeds, 'fresh seed')} each, for this training set and this search."
     if findings.exploratory:
         text += " Exploratory: no image was kept apart from the search."
-    elif findings.openings > 1:
-        text += f" The test set was opened {findings.openings} times."
+    elif (times := findings.openings + findings.openings_elsewhere) > 1:
+        text += f" The test set was opened {times} times."
     return text
 
 
@@ -56,7 +57,7 @@ def ground(findings: Findings) -> str:
 
 @dataclass(frozen=True)
 class Beside:
-    """One column of the comparison: the winner, the baseline, or the baseline that was not the better one."""
+    """One column of the comparison: the winner, a baseline, or the best with unfrozen layers beside a frozen winner."""
 
     role: str
     name: str
@@ -68,7 +69,7 @@ class Beside:
 
 
 def sides(results: Results, findings: Findings | None) -> list[Beside]:
-    """Winner and baseline, as far as there are any; after a confirmation its own two, or three."""
+    """Winner and baseline, as far as there are any; after a confirmation all that it trained again."""
     if not is_reached(findings):
         return [
             _searched("winner" if role == "best" else role, row)
@@ -76,6 +77,7 @@ def sides(results: Results, findings: Findings | None) -> list[Beside]:
         ]
     table = {str(row["id"]): row for row in results.configurations().to_dict(orient="records")}
     named = {"winner": findings.winner, "baseline": findings.baseline, "other baseline": findings.other_baseline}
+    named["best unfrozen"] = findings.unfrozen
     return [_confirmed(role, side, table.get(side.configuration)) for role, side in named.items() if side is not None]
 
 

@@ -30,6 +30,7 @@ class Counted:
     test: int
     seeds: int = 5  # fresh seeds of the confirmation, at least
     margin: float = 0.02
+    groups: int | None = None  # of the test images, where data.groups names any
 
 
 @dataclass(frozen=True)

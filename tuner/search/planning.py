@@ -41,6 +41,7 @@ class Plan:
     """
 
     photographs: Mapping[str, int]
+    groups: Mapping[str, int]  # by split too; empty where data.groups names none
     kinds: tuple[Kind, ...]
     rungs: tuple[Rungs, ...]
     cuts: tuple[Cut, ...]
@@ -105,6 +106,7 @@ def plan(
             shrunk = draws.shrunk(work.space, work.plan.brackets, **options)
             return Plan(
                 {split: len(dataset.indices(split)) for split in ("train", "val", "test")},
+                dataset.group_counts(),
                 kinds,
                 work.rungs(),
                 work.cuts(),

@@ -9,6 +9,7 @@ from tuner.backbones import weights as backbone_weights
 from tuner.backbones.backbone import Backbone
 from tuner.errors import StudyError, UsageError
 from tuner.images.dataset import Dataset
+from tuner.images.names import shown
 from tuner.search import space as spaces
 from tuner.search.setup import begun_draws
 from tuner.spec import spec as specs
@@ -40,6 +41,8 @@ def check_same(
     if extend:
         _check_extension(folder, spec, store, before_spec)
         lines = specs.refused_by_extension(before_spec, spec)
+    if not lines and (groups := _other_groups(store, dataset)):
+        lines.append(groups)
     if not lines and not same_images(store, dataset):
         lines.append("the photographs changed: other files, other bytes, or another order, split or class")
     if store.meta("classes") != list(dataset.classes):
@@ -63,6 +66,24 @@ def same_images(store: Store, dataset: Dataset) -> bool:
     before = [(image.split, image.label, image.sha256) for image in tables.rows(store, tables.Image)]
     now = [(image.split, image.label, image.sha256) for image in dataset.records]
     return store.meta("data_key") == dataset.key and before == now
+
+
+def _other_groups(store: Store, dataset: Dataset) -> str:
+    """What changed of the groups that `data.groups` names in whatever way, by other names too; "" for nothing."""
+    before, now = store.meta("groups"), recorded_groups(dataset)
+    if before == now:
+        return ""
+    counts = ("none" if numbers is None else f"{len(set(numbers))} groups" for numbers in (before, now))
+    moved = ""
+    if before is not None and now is not None and same_images(store, dataset):
+        which = [p.path for p, was, is_ in zip(dataset.records, before, now, strict=True) if was != is_]
+        moved = f"; the first image in another one is {shown(which[0])}"
+    return f"the groups of data.groups changed, which splits, folds and intervals follow: {' -> '.join(counts)}{moved}"
+
+
+def recorded_groups(dataset: Dataset) -> list[int] | None:
+    """Each image's group where `data.groups` names any."""
+    return list(dataset.groups) if dataset.grouped else None
 
 
 def _check_extension(folder: StudyFolder, spec: Spec, store: Store, before: Spec) -> None:
@@ -116,6 +137,7 @@ def record(
             pretrained=backbone.weights.pretrained,
             warnings=[*dataset.warnings, *space.notices],
             val_labels=dataset.labels[dataset.indices("val")].tolist(),
+            groups=recorded_groups(dataset),
             backbone_parameters=backbone.parameters(),
             environment={k: v for k, v in environment.items() if k in SAME},
         )

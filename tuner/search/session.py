@@ -153,7 +153,8 @@ def _images(folder: StudyFolder, spec: Spec, phases: Phases, stop: threading.Eve
         phases.listen(Notice(warning, warning=True))
     train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
     seeds = asked.seeds if isinstance(asked.seeds, int) else SEEDS
-    phases.listen(Counted(train, validation, test, seeds=seeds, margin=asked.margin))
+    groups = dataset.group_counts().get("test")
+    phases.listen(Counted(train, validation, test, seeds=seeds, margin=asked.margin, groups=groups))
     return dataset
 
 

@@ -23,6 +23,7 @@ from tuner.spec.values import Searched as Searched
 OBJECTIVES = ("val_loss", "val_accuracy", "val_balanced_accuracy", "val_f1", "val_auc", "val_brier")
 AUTO_TEST = 0.2
 LEAST_TEST = 50
+LEAST_TEST_GROUPS = 5
 
 
 def _key(
@@ -56,8 +57,17 @@ class DataSpec:
     test_fraction: float | str = _key(
         "auto",
         "share of each class sealed as a test set when the data come unsplit;\n"
-        '"auto": 0.2 where that makes 50 photographs or more, else 0',
+        '"auto": 0.2 where that makes 50 photographs or more (and 5 groups, where they are given), else 0',
         values.auto_or(values.real(0.0, 0.9)),
+    )
+    groups: str = _key(
+        "",
+        "images that belong together (a patient, a video, a burst) and so never stand in two splits or folds:\n"
+        '"groups.csv", a table with the columns file and group ("table.csv:patient": another column), looked for\n'
+        "beside this file, then in the data folder; '^(patient\\d+)_', a regular expression whose one part in\n"
+        'brackets is the group in a file name; or "folders", those inside a class folder; "": each its own',
+        values.groups,
+        answer=False,  # whether the groups are the same is told by themselves
     )
     image_size: int = _key(224, "side of the square the network sees, in pixels", values.whole(32, 1024))
     resize: str = _key(
@@ -75,11 +85,12 @@ class DataSpec:
         8, "how many views of each training image are drawn and stored for space.augmentation", values.whole(1, 64)
     )
 
-    def test_share(self, images: int) -> float:
-        """`test_fraction`, or what "auto" means for so many: a sealed set too small to tell anything costs images and
-        gives nothing.
+    def test_share(self, images: int, groups: int | None = None) -> float:
+        """`test_fraction`, or what "auto" means for so many images in so many groups, None where none are given: a
+        sealed set too small to tell anything costs images and gives nothing.
         """
         enough = images * AUTO_TEST >= LEAST_TEST and self.validation_fraction + AUTO_TEST < 1
+        enough = enough and (groups is None or groups * AUTO_TEST >= LEAST_TEST_GROUPS)
         return values.number_or(self.test_fraction, AUTO_TEST if enough else 0.0)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -108,6 +109,32 @@ def data_path(value: Any) -> str:
     if path.startswith("drawn:") and path != "drawn:towns-and-countryside":
         raise ValueError('a folder, a .zip, or "drawn:towns-and-countryside"')
     return path
+
+
+TABLE = re.compile(r"(?P<file>.*\.csv)(?::(?P<column>.+))?", re.IGNORECASE | re.DOTALL)
+"""A table of groups: its file, and its column where that is named."""
+FOLDERS = "folders"
+
+
+def groups(value: Any) -> str:
+    """What says which images belong together: "", a table, "folders" or a regular expression."""
+    if value == "":
+        return ""
+    expected = (
+        f'"" for none, a table such as "groups.csv" or "table.csv:patient", "{FOLDERS}", or a regular expression with '
+        r"one part in brackets, the group, such as '^(patient\d+)_'"
+    )
+    try:
+        if TABLE.fullmatch(path_text(value)) or value == FOLDERS:
+            return str(value)
+        parts = re.compile(value).groups
+    except (ValueError, re.error, OverflowError, RecursionError) as error:
+        wrong = f"; as the last it cannot be read ({error})" if isinstance(error, re.error) else ""
+        raise ValueError(expected + wrong) from None
+    if parts != 1:
+        several = f"; it has {parts} parts in brackets: those that are no group are written (?:...)"
+        raise ValueError(expected + (several if parts else nearest(value, (FOLDERS,)) or "; it has none in brackets"))
+    return str(value)
 
 
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}

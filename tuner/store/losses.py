@@ -19,7 +19,6 @@ def packed(chances: NDArray[np.float32], labels: NDArray[np.int64]) -> bytes:
     return np.where(chances.argmax(axis=1) == labels, loss, -loss).astype("<f2").tobytes()
 
 
-def unpacked(packed: bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Losses (images,) and whether the answers were wrong (images,)."""
-    signed = np.frombuffer(packed, dtype="<f2").astype(np.float64)
-    return np.abs(signed), signed < 0
+def signed(packed: bytes) -> NDArray[np.float16]:
+    """The losses (images,), negative where the answer was wrong: these bytes themselves, not a copy."""
+    return np.frombuffer(packed, dtype="<f2")

@@ -75,10 +75,13 @@ def dotted(options: Mapping[str, Any], source: str = "option") -> dict[str, Any]
 
 def from_here(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Paths in changes count from the working folder, those in study.toml from the study's."""
-    weights = changes.get("backbone.weights")
+    found, weights, groups = dict(changes), changes.get("backbone.weights"), changes.get("data.groups")
     if isinstance(weights, str) and weights not in ("imagenet", "random") and os.path.isfile(home(weights)):
-        return {**changes, "backbone.weights": str(place(weights))}
-    return dict(changes)
+        found["backbone.weights"] = str(place(weights))
+    table = values.TABLE.fullmatch(groups) if isinstance(groups, str) else None
+    if table is not None and os.path.isfile(home(file := table["file"])):  # else it may lie in the data folder
+        found["data.groups"] = str(place(file)) + str(groups)[len(file) :]
+    return found
 
 
 def place(path: str | os.PathLike[str]) -> Path:
