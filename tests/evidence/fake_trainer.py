@@ -276,14 +276,16 @@ BRACKETS = (((27, 9, 3), (1, 3, 9)), ((12, 4), (3, 9)), ((6,), (9,)))
 
 @dataclass(frozen=True)
 class Hyperband:
-    """A search by rungs and epochs as `selection_cost` takes it; `chosen`: the rows of winner and baseline; `said`: the
-    winner's lead on the validation images; `true`: its lead on endless images. What is judged without rungs and epochs:
-    `full_loss` and `full_right` of those that reached the end at their epoch that counts, and the chosen baseline's.
+    """A search by rungs and epochs as `selection_cost` takes it; `chosen`: the rows of winner and baseline; `ahead`:
+    whether the winner's loss is the lower one; `said`: its lead in accuracy on the validation images; `true`: its lead
+    on endless images. What is judged without rungs and epochs: `full_loss` and `full_right` of those that reached the
+    end at their epoch that counts, and the chosen baseline's.
     """
 
     winner: Candidates
     baseline: Candidates
     chosen: tuple[int, int]
+    ahead: bool
     said: float
     true: float
     full_loss: Floats
@@ -355,6 +357,7 @@ def hyperband(
         winner=Candidates(looks(loss[:searched], wrong[:searched]), brackets),
         baseline=Candidates(looks(loss[searched:], wrong[searched:]), [one]),
         chosen=(int(best[0][0]), int(best[1][0]) - searched),
+        ahead=bool(loss[best[0]].mean() < loss[best[1]].mean()),
         said=said[0] - said[1],
         true=true[0] - true[1],
         full_loss=loss[full, at],

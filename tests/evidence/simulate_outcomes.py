@@ -121,7 +121,8 @@ def _any(rng: np.random.Generator) -> None:
     for i in range(0, EACH, 10):
         failed = (int(rng.integers(0, 4)), int(rng.integers(0, 4)))
         one = compare(sides[0][i], sides[1][i], groups=groups, failed=failed, chance=1 / classes)
-        names = list(collapsed("winner", *_of(sides[0][i], n)))
+        accuracies: list[float] = sides[0][i].mean(axis=-1).tolist()
+        names = [collapsed("winner", k + 1, accuracies[k]) for k in fallen(accuracies, n)]
         if all(s >= FEWEST or not f for s, f in zip(seeds, failed, strict=True)):
             verdict(one, exploratory=bool(i % 3), collapsed=names)
         posterior(one.difference, one.standard_error)
@@ -129,11 +130,6 @@ def _any(rng: np.random.Generator) -> None:
     validation = _chances(rng, seeds[0], n, classes) if rng.random() < 0.5 else None
     first, second = Predicted(chances[0], validation, 1), Predicted(chances[1], None)
     compare_probabilities(first, second, labels, labels, groups=groups)
-
-
-def _of(right: fake.Right, n: int) -> tuple[list[float], tuple[int, ...]]:
-    accuracies: list[float] = right.mean(axis=-1).tolist()
-    return accuracies, fallen(accuracies, n)
 
 
 def _chances(rng: np.random.Generator, seeds: int, n: int, classes: int) -> fake.Floats:

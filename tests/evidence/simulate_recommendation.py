@@ -51,7 +51,7 @@ def regret(
         lead = min(max(NormalDist(0, spread).inv_cdf((at + 0.5) / LEADS), -most), most)
         many = max(studies // LEADS, 1)
         if world.collapse:
-            batches = [(w, b) for w, b, _ in by_rule(rng, world, many, n, 0.8 + lead, 0.8)]
+            batches = [(w, b) for w, b, *_ in by_rule(rng, world, many, n, 0.8 + lead, 0.8)]
         else:
             batches = [fake.pairs(rng, world, many, n, seeds, 0.8 + lead, 0.8)]
         for winner, baseline in batches:
@@ -82,11 +82,7 @@ def unconfirmed(rng: np.random.Generator, world: fake.World, studies: int, n: in
     for lead in np.clip(rng.normal(0, PRIOR, studies), -0.12, 0.12):
         one = fake.hyperband(rng, world, validation=n, lead=float(lead))
         choosing = selection_cost(one.winner, one.baseline, "val_loss", rng, draws=100)
-        loss = [
-            float(np.nanmin(side.loss[row].mean(axis=1)))
-            for side, row in zip((one.winner, one.baseline), one.chosen, strict=True)
-        ]
-        corrected, ahead = choosing.difference > 0, loss[0] < loss[1]
+        corrected, ahead = choosing.difference > 0, one.ahead
         for rule, taken in zip(lost, (corrected and ahead, corrected, ahead, one.said > 0, True, False), strict=True):
             lost[rule].append(100 * (max(-one.true, 0) if taken else max(one.true, 0)))
     error = 1.96 * float(np.std(lost["recommended"])) / math.sqrt(studies)

@@ -12,6 +12,7 @@ from evidence import fake_trainer as fake
 
 from tuner.evidence.paired import Estimate
 from tuner.evidence.stability import seeds as seeds_wanted
+from tuner.evidence.stability import unstable
 from tuner.evidence.verdict import MARGIN
 
 CHUNK = 500
@@ -89,10 +90,10 @@ FIRST, MOST = 5, 20
 
 def by_rule(
     rng: np.random.Generator, world: fake.World, studies: int, n: int, winner: float, baseline: float
-) -> Iterator[tuple[fake.Right, fake.Right, fake.Right]]:
+) -> Iterator[tuple[fake.Right, fake.Right, fake.Right, fake.Right]]:
     """Studies of five seeds, and of twenty for a side of which one of the first ones collapsed on n validation images:
-    both on n further images, a batch of (studies, seeds, images) for each pair of seed counts, and which of its studies
-    had a seed that guessed among the winner's.
+    both on n further images, a batch of (studies, seeds, images) for each pair of seed counts, which of its studies had
+    a seed that guessed among the winner's, and in which of them collapsed ones are named.
     """
     for begun in range(0, studies, CHUNK):
         many = min(CHUNK, studies - begun)
@@ -107,4 +108,6 @@ def by_rule(
         for counts in sorted({tuple(pair) for pair in wanted.T.tolist()}):
             at = (wanted == np.array(counts)[:, None]).all(axis=0)
             rows = [side[at, :count, n:] for side, count in zip(right, counts, strict=True)]
-            yield rows[0], rows[1], guessed[at, : counts[0]].any(axis=1)
+            seen = [side[at, :count, :n] for side, count in zip(right, counts, strict=True)]
+            named = np.array([[bool(unstable(one, n)) for one in part.mean(axis=-1)] for part in (*rows, *seen)])
+            yield rows[0], rows[1], guessed[at, : counts[0]].any(axis=1), named.any(axis=0)

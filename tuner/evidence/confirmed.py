@@ -54,6 +54,7 @@ class Judged:
     failed: int
     predicted: Predicted | None = None
     truth: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    seeds: tuple[int, ...] = ()  # the numbers of those that ended
 
     @property
     def ended(self) -> int:
@@ -101,7 +102,7 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         return compare(pair[0].right, pair[1].right, groups=groups, failed=failed, chance=chance)
 
     exploratory = ground != "test"
-    collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}))
+    collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}, np.array(study.val_labels)))
     counts = [(name, len(judged[name].right), judged[name].failed) for name in ("winner", "baseline")]
     compared, other = against("winner", "baseline"), against("winner", "other baseline")
     reached = too_few_seeds(counts, margin, exploratory) or _verdict(
@@ -164,11 +165,17 @@ def _verdict(
     return reached if second.kind == reached.kind else second
 
 
-def _collapsed(judged: Mapping[str, Judged]) -> Iterator[str]:
-    """Seeds that ended far below the others, on the images of the verdict, in words."""
+def _collapsed(judged: Mapping[str, Judged], val_labels: NDArray[np.int64]) -> Iterator[str]:
+    """Seeds that ended far below the others, on the images of the verdict or on the validation images, in words."""
     for name, side in judged.items():
-        accuracies: list[float] = side.right.mean(axis=1).tolist() if side.right.size else []
-        yield from stability.collapsed(name, accuracies, stability.unstable(accuracies, side.right.shape[-1]))
+        if side.predicted is None:
+            continue
+        accuracies: list[float] = side.right.mean(axis=1).tolist()
+        fallen = set(stability.unstable(accuracies, side.right.shape[1]))
+        if side.predicted.validation is not None:  # by these more seeds were trained
+            seen = (side.predicted.validation.argmax(axis=-1) == val_labels).mean(axis=1)
+            fallen |= set(stability.unstable(seen.tolist(), len(val_labels)))
+        yield from (stability.collapsed(name, side.seeds[i], accuracies[i]) for i in sorted(fallen))
 
 
 def _balanced(winner: Judged, baseline: Judged, chance: float, groups: Groups | None) -> Interval | None:
@@ -230,7 +237,7 @@ def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[
 
 def _judged(tables: Tables, study: Study, source: str) -> Judged:
     """Every fresh seed of one side, on the images of the verdict."""
-    right, failed = [], 0
+    right, failed, seeds = [], 0, list[int]()
     said, validation = list[NDArray[np.float32]](), list[NDArray[np.float32] | None]()
     for row, status in _trained(tables, source):
         if row.fold >= 0:
@@ -239,6 +246,7 @@ def _judged(tables: Tables, study: Study, source: str) -> Judged:
             failed += 1
         elif (seen := _on_ground(tables, study, row, status)) is not None:
             truth = seen[1]
+            seeds.append(row.seed)
             right.append(_right(*seen))
             said.append(seen[0])
             validation.append(shares(tables, study, row.configuration))
@@ -248,7 +256,7 @@ def _judged(tables: Tables, study: Study, source: str) -> Judged:
     fitted = study.ground == "test" and not study.fixed_epochs and tables.configurations[source].kind == "logistic"
     unscaled = fitted or len(known) < len(validation)
     predicted = Predicted(np.array(said), None if unscaled else np.array(known), failed)
-    return Judged(np.array(right, dtype=bool), failed, predicted, truth)
+    return Judged(np.array(right, dtype=bool), failed, predicted, truth, tuple(seeds))
 
 
 def _expected_seeds(tables: Tables, study: Study, plan: Mapping[str, Any], side: Mapping[str, Any]) -> int:
