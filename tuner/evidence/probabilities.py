@@ -98,11 +98,11 @@ def brier(chances: Chances, labels: Labels) -> Floats:
 
 def _scores(side: Predicted, labels: Labels, val_labels: Labels) -> Floats:
     """(seeds, images), failed seeds too."""
-    chances = np.asarray(side.chances, np.float64)
+    each = list(side.chances)  # a seed at a time: of many images and classes all together would not fit
     if side.validation is not None and len(val_labels):
-        chances = tempered(chances, side.validation, val_labels)
-    scores = brier(chances, labels)
-    return np.vstack([scores, np.full((side.failed, len(labels)), (1 - 1 / chances.shape[-1]) / 2)])
+        each = [tempered(one, seen, val_labels) for one, seen in zip(each, side.validation, strict=True)]
+    chance = (1 - 1 / side.chances.shape[-1]) / 2
+    return np.vstack([*(brier(one, labels) for one in each), np.full((side.failed, len(labels)), chance)])
 
 
 def _logits(chances: Chances) -> Floats:
