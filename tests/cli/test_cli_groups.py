@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -86,9 +87,13 @@ def test_a_study_of_groups(tlstudy: Tlstudy, tmp_path: Path) -> None:
     assert len(set(zip(numbers, scene, strict=True))) == len(set(numbers)) == 16
     sealed = {numbers[image.number] for image in stored.images if image.split == "test"}
     assert set(results.study.groups or ()) == sealed
-    for row in stored.confirmations.values():  # what a fold leaves out is no test image's, and whole
-        held = {numbers[number] for number in stored.held_out[row.configuration].images} if row.fold >= 0 else set()
-        assert not held & sealed
+    left_out: dict[tuple[str, int], list[int]] = defaultdict(list)  # groups of each fold, of a side and a repeat
+    for row in stored.confirmations.values():
+        if row.fold >= 0:
+            numbered = {numbers[number] for number in stored.held_out[row.configuration].images}
+            left_out[row.source, row.repeat] += numbered
+    assert len(left_out) == 2 and all(sorted({*of}) == sorted(of) for of in left_out.values())
+    assert all({*of} | sealed == {*numbers} and not {*of} & sealed for of in left_out.values())
     found = results.findings()
     assert found.groups == len(sealed) < found.images
     said = tlstudy("report", "photos").text

@@ -81,6 +81,21 @@ def test_the_lead_of_the_best_among_equals_is_taken_back(objective: str) -> None
     assert abs(np.mean(corrected)) < 3 * error
 
 
+def test_images_of_a_group_are_drawn_together() -> None:
+    """Left out beside others of their group they are no new images: the lead of the best among equals stays."""
+    rng, group, found = np.random.default_rng(7), np.repeat(np.arange(12), 5), []
+    for _ in range(60):
+        margin = rng.normal(size=(20, 12))[:, group] + 0.5 * rng.normal(size=(20, 60)) + 0.7
+        sides = once(np.logaddexp(0, -margin), margin > 0), alone(margin[rng.integers(20)] > 0)
+        by = [selection_cost(*sides, "val_loss", rng, draws=60, groups=of) for of in (None, group)]
+        found.append([by[0].difference_said, by[0].difference, by[1].difference])
+    said, by_image, by_group = np.mean(found, axis=0)
+    assert said > by_image > 0.6 * said
+    assert abs(by_group) < 4 * np.std([f[2] for f in found]) / math.sqrt(60)
+    with pytest.raises(ValueError, match="found 60 images of one group, expected two or more"):
+        selection_cost(*sides, "val_loss", rng, groups=np.zeros(60, np.int64))
+
+
 def test_a_true_lead_stays() -> None:
     rng = np.random.default_rng(3)
     right = rng.random((20, 300)) < 0.6

@@ -426,6 +426,9 @@ def test_names_of_several_shapes_get_a_line_that_fits_all() -> None:
         [f"{i * 7919}_{i * 104729:010x}_z.jpg" for i in range(20)],
         [f"IMG_{i:04}{end}.jpg" for i in range(9) for end in ("", " (1)")],
         [f"class1_{i:03}.jpg" for i in range(30)],
+        [f"10{folder}CANON/IMG_{i:04}.JPG" for folder in (0, 1) for i in range(9)],
+        [f"20{year}/{i}.jpg" for year in (18, 19, 20) for i in range(9)],
+        [f"Bengal/{i}.jpg" for i in range(9)] + [f"Persian/{i}.jpg" for i in range(9)],
     ],
     ids=lambda files: files[0],
 )

@@ -360,10 +360,13 @@ def selection(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: Se
     rows = [row for row in ranking.to_dict(orient="records") if usable(row)]
     full = [row for row in rows if row["full"]]
     sides = [_candidates(tables, study, rows if full else [], rows), _candidates(tables, study, [], baselines)]
-    if len(full or rows) < 2 or study.validation < 2 or sides[0] is None or sides[1] is None:
+    of = study.groups_of.get("val")
+    groups = None if of is None else np.array(of, np.int64)
+    if len(full or rows) < 2 or len(set(of or range(study.validation))) < 2 or sides[0] is None or sides[1] is None:
         return None
     draw, rule = generator(study.spec.search.seed, "what choosing cost"), study.rule
-    found = selection_cost(sides[0][0], sides[1][0], rule.objective, draw, checkpoint=rule.checkpoint)
+    both = sides[0][0], sides[1][0]
+    found = selection_cost(*both, rule.objective, draw, checkpoint=rule.checkpoint, groups=groups)
     if not found.draws:
         return None
     method = "bootstrap bias-corrected"

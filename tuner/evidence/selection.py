@@ -135,6 +135,7 @@ def selection_cost(
     draws: int = DRAWS,
     confidence: float = 0.95,
     checkpoint: str = "best",
+    groups: NDArray[np.int64] | None = None,
 ) -> Selection:
     """Bootstrap bias-corrected comparison (Tsamardinos, Greasidou and Borboudakis, Machine Learning 107, 2018).
 
@@ -142,7 +143,8 @@ def selection_cost(
     sides: the epoch that counts of each configuration (`checkpoint`: the best or the last), who goes on at each rung,
     the best of those that got to the end, by the study's rule (objective, other metric, lower number). What it chose is
     judged on the images left out. To choose again on one side alone, or at an epoch that was chosen on the same images,
-    would take back more luck than there was, or less.
+    would take back more luck than there was, or less. `groups`: int64 (images,), images of one number are drawn
+    together: left out beside others of theirs in the bag they would not be new to the choice.
 
     A configuration that the study stopped at a rung can go on in a bag. What it would have come to is taken from those
     that did go on: their mean change of the metrics from rung to rung, and of accuracy their change in probits.
@@ -155,9 +157,11 @@ def selection_cost(
     if baseline.looks.images != n:
         raise ValueError(f"baseline: found {baseline.looks.images} images, expected {n}")
     draws = max(min(draws, round(WORK / (winner.looks.size + baseline.looks.size))), min(draws, DRAWS // 10))
-    bags = _bags(n, draws, rng)
+    known, group_of = (None, slice(None)) if groups is None else np.unique(groups, return_inverse=True)
+    bags = _bags(n if known is None else len(known), draws, rng)[:, group_of]
     if not len(bags):
-        raise ValueError(f"images: found {n}, expected two or more, so that some can be left out")
+        what = "images" if groups is None else "images of one group"
+        raise ValueError(f"images: found {n} {what}, expected two or more, so that some can be left out")
     weights = np.concatenate([np.ones((1, n)), bags])  # the first row is the study's own choice
     out = np.concatenate([np.ones((1, n)), np.equal(bags, 0)])
     chosen, accuracies = zip(

@@ -19,8 +19,12 @@ from tuner.spec.values import FOLDERS
 
 RUNNING = re.compile(r"(?P<prefix>.*?\d.*?)(?P<between>[ _.-]+)\(?[A-Za-z]*\d{1,5}\)?")
 """A file's name without its ending: something with a number in it, then a running number."""
-NO_GROUP = re.compile(r".*(?<!\d)(19|20)\d\d[-_. ]?(0\d|1[0-2])[-_. ]?[0-3]\d|n\d{8}")
-"""What ends in a day is a camera's numbering; ImageNet's words are kinds of things."""
+NO_GROUP = re.compile(
+    r".*(?<!\d)(19|20)\d\d[-_. ]?(0\d|1[0-2])[-_. ]?[0-3]\d"  # a day, and a year: when an image was taken
+    r"|(19|20)\d\d"
+    r"|[1-9]\d\d[A-Z_][A-Z0-9_]{4}"  # a camera's folder
+    r"|n\d{8}"  # a word of ImageNet's: a kind of thing
+)
 ANY = r"^(.*?\d.*?|\D+?)(?:[ _.-]+\(?[A-Za-z]*\d{1,5}\)?)?(?:\.[^.]*)?$"
 """As `data.groups`: what stands before a running number, where it has a number itself, else the whole name."""
 SHARE = 1 / 3
@@ -61,7 +65,7 @@ def suspected(
 def _group(inside: tuple[str, ...]) -> str | None:
     """What the path inside a class folder looks numbered in: a folder's name with / behind it, or how a name begins."""
     if len(inside) > 1 and re.search(r"\d", inside[0]):
-        return f"{inside[0]}/"
+        return None if NO_GROUP.fullmatch(inside[0]) else f"{inside[0]}/"
     match = RUNNING.fullmatch(PurePosixPath(inside[-1]).stem)
     return None if match is None or NO_GROUP.fullmatch(match["prefix"]) else match["prefix"]
 

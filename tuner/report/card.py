@@ -141,6 +141,8 @@ def _data(study: Study) -> str:
     splits = list(study.counts)
     rows = [[plain(name), *(f"{study.counts[split][i]:,}" for split in splits)] for i, name in enumerate(study.classes)]
     rows.append(["together", *(f"{sum(study.counts[split]):,}" for split in splits)])
+    if study.groups_of:
+        rows.append(["in groups", *(f"{len(set(study.groups_of.get(split, ()))):,}" for split in splits)])
     left_out = ["No file was left out."]
     if study.left_out:
         some = [f"{plain(path)}: {plain(reason)}" for path, reason in study.left_out[:MOST]]
