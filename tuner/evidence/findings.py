@@ -256,8 +256,8 @@ def _epochs(side: Side, rule: Rule) -> str:
     """By which rule a fresh seed's epoch was chosen."""
     if side.fixed:
         return (
-            "Confirmed by the rule of an earlier version: fresh seeds trained for as many epochs as the search's own run "
-            "took to the one that counts, and what is exported is that run's model."
+            "Confirmed by the rule of an earlier version: fresh seeds trained for as many epochs as the search's own "
+            "run took to the one that counts, and what is exported is that run's model."
         )
     which = "kept the best one by the validation images" if rule.checkpoint == "best" else "kept the last one"
     return (
