@@ -34,7 +34,7 @@ from tuner.evidence.probabilities import Predicted, compare_probabilities
 from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
-from tuner.evidence.verdict import FEWEST, Verdict, too_few_seeds, verdict
+from tuner.evidence.verdict import FEWEST, Verdict, confidence_of, too_few_seeds, verdict
 from tuner.spec.seeds import generator
 from tuner.store.losses import packed, signed
 from tuner.store.ranking import Rule, best_of, rank_of, value_of
@@ -99,9 +99,10 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         if pair[0] is None or pair[1] is None or any(j.failed and len(j.right) < FEWEST for j in pair if j):
             return None
         failed = (pair[0].failed, pair[1].failed)
-        return compare(pair[0].right, pair[1].right, groups=groups, failed=failed, chance=chance)
+        return compare(pair[0].right, pair[1].right, confidence, groups, failed=failed, chance=chance)
 
-    exploratory = ground != "test"
+    exploratory, pair = ground != "test", (judged["winner"], judged["baseline"])
+    confidence = 0.95 if study.fixed_epochs else confidence_of(len(tables.openings))
     collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}, np.array(study.val_labels)))
     counts = [(name, len(judged[name].right), judged[name].failed) for name in ("winner", "baseline")]
     compared, other = against("winner", "baseline"), against("winner", "other baseline")
@@ -126,8 +127,8 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         compared=None if compared is None else _interval(compared),
         compared_other=None if other is None else _interval(other),
         compared_unfrozen=None if unfrozen is None else _interval(unfrozen),
-        balanced=None if compared is None else _balanced(judged["winner"], judged["baseline"], chance, groups),
-        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study, groups),
+        balanced=None if compared is None else _balanced(*pair, chance, confidence, groups),
+        probabilities=None if compared is None else _probabilities(*pair, study, confidence, groups),
         collapsed=() if compared is None else collapsed,
         mcnemar=None if compared is None else compared.mcnemar,
         openings=len(tables.openings),
@@ -178,19 +179,23 @@ def _collapsed(judged: Mapping[str, Judged], val_labels: NDArray[np.int64]) -> I
         yield from (stability.collapsed(name, side.seeds[i], accuracies[i]) for i in sorted(fallen))
 
 
-def _balanced(winner: Judged, baseline: Judged, chance: float, groups: Groups | None) -> Interval | None:
+def _balanced(
+    winner: Judged, baseline: Judged, chance: float, confidence: float, groups: Groups | None
+) -> Interval | None:
     """Where the classes of the images differ in size."""
     if not uneven(winner.truth):
         return None
     sides = [with_failed(side.right, side.failed, chance) for side in (winner, baseline)]
-    return compare_balanced(sides[0], sides[1], winner.truth, groups=groups)
+    return compare_balanced(sides[0], sides[1], winner.truth, confidence, groups)
 
 
-def _probabilities(winner: Judged, baseline: Judged, study: Study, groups: Groups | None) -> Probabilities | None:
+def _probabilities(
+    winner: Judged, baseline: Judged, study: Study, confidence: float, groups: Groups | None
+) -> Probabilities | None:
     if winner.predicted is None or baseline.predicted is None:
         return None
     labels = winner.truth, np.array(study.val_labels)
-    return compare_probabilities(winner.predicted, baseline.predicted, *labels, groups=groups)
+    return compare_probabilities(winner.predicted, baseline.predicted, *labels, confidence, groups)
 
 
 def exported(tables: Tables, study: Study, source: str) -> str:
@@ -225,7 +230,7 @@ def tested(tables: Tables, study: Study, configuration: str) -> Rate | None:
 
 
 def _interval(found: Comparison) -> Interval:
-    return Interval(found.difference, found.low, found.high, found.method, found.standard_error)
+    return Interval(found.difference, found.low, found.high, found.method, found.standard_error, found.confidence)
 
 
 def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[Any]) -> bool:

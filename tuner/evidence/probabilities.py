@@ -60,6 +60,7 @@ def compare_probabilities(
         standard_error=float(found.standard_error),
         winner=float(scores[0].mean()),
         baseline=float(scores[1].mean()),
+        confidence=confidence,
     )
 
 
