@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tuner.evidence.stability import DROP, unseen
+from tuner.evidence.stability import DROP, MOST, unseen
 from tuner.store.ranking import Rule
 
 OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy confirm` trains it again."
@@ -248,10 +248,11 @@ def _seeds_of(found: Findings, winner: Side) -> Iterator[str]:
         )
     elif len(winner.accuracies) > 1:
         seeds = len(winner.accuracies)
-        yield (
-            f"None of the winner's {_seeds(seeds)} that ended collapsed, which leaves open that up to "
-            f"{100 * unseen(seeds):.0f} % of its seeds do (exact 95 % bound)."
-        )
+        text = f"None of the winner's {_seeds(seeds)} that ended collapsed, which leaves open that up to "
+        text += f"{100 * unseen(seeds):.0f} % of its seeds do (exact 95 % bound)"
+        if found.kind == "gain" and seeds < MOST:
+            text += f"; whether the gain holds with more seeds tells `tlstudy confirm --seeds {MOST}`"
+        yield f"{text}."
 
 
 def _epochs(side: Side, rule: Rule) -> str:
