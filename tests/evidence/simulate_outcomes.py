@@ -31,7 +31,7 @@ def probabilities(rng: np.random.Generator, studies: int) -> None:
     for name in ("usual", "alike", "noisy", "lucky", "heavy", "scenes"):
         for n in (20, 50, 100, 300):
             for lead, sure in ((0.0, 1.0), (0.0, SURE), (0.04, 1.0), (0.1, 1.0)):
-                if sure > 1 and name != "usual":
+                if sure > 1 and name not in ("usual", "heavy"):
                     continue
                 found, gains, groups = [], Counted(), fake.scenes(fake.HARD[name], n)
                 for begun in range(0, studies, CHUNK):
