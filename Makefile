@@ -68,7 +68,6 @@ torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, a
 
 simulate: $(VENV)/.dev ## count how often intervals hold the truth and verdicts are wrong (STUDIES=2000; 20000 for the record)
 	$(BIN)/python tests/evidence/simulate.py --studies $(STUDIES)
-	$(BIN)/python tests/evidence/simulate_recommendation.py --studies $(STUDIES)
 
 clean: ## remove .venv and caches; studies and their results stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

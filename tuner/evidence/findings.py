@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tuner.evidence.stability import DROP, unseen
+from tuner.evidence.stability import DROP, MOST, unseen
 from tuner.store.ranking import Rule
 
 OPEN = "Not confirmed yet: the search's own figures flatter its winner. `tlstudy confirm` trains it again."
@@ -76,13 +76,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference with its 95 % interval and how that was made, in words."""
+    """A difference with its interval and how that was made, in words."""
 
     difference: float
     low: float
     high: float
     method: str
     standard_error: float | None = None
+    confidence: float = 0.95
 
     @property
     def error(self) -> float:
@@ -104,6 +105,7 @@ class Probabilities:
     standard_error: float
     winner: float
     baseline: float
+    confidence: float = 0.95
 
     @property
     def sentence(self) -> str:
@@ -115,8 +117,8 @@ class Probabilities:
         }
         return (
             f"By the second outcome, the Brier score of their probabilities (0 is perfect), {told[self.kind]}: "
-            f"{self.winner:.3f} and {self.baseline:.3f}, difference {self.difference:+.3f}, 95 % interval "
-            f"{self.low:+.3f} to {self.high:+.3f}."
+            f"{self.winner:.3f} and {self.baseline:.3f}, difference {self.difference:+.3f}, "
+            f"{_percent(self.confidence)} interval {self.low:+.3f} to {self.high:+.3f}."
         )
 
 
@@ -246,10 +248,11 @@ def _seeds_of(found: Findings, winner: Side) -> Iterator[str]:
         )
     elif len(winner.accuracies) > 1:
         seeds = len(winner.accuracies)
-        yield (
-            f"None of the winner's {_seeds(seeds)} that ended came out far worse than the others; so few leave open "
-            f"that up to {100 * unseen(seeds):.0f} in 100 further ones would (95 % bound)."
-        )
+        text = f"None of the winner's {_seeds(seeds)} that ended came out far worse than the others; so few leave open "
+        text += f"that up to {100 * unseen(seeds):.0f} in 100 further ones would (95 % bound)"
+        if found.kind == "gain" and seeds < MOST:
+            text += f"; whether the gain holds with more seeds tells `tlstudy confirm --seeds {MOST}`"
+        yield f"{text}."
 
 
 def _epochs(side: Side, rule: Rule) -> str:
@@ -275,11 +278,18 @@ def _opened(found: Findings) -> str:
         text += f", and {'once' if more == 1 else f'{more} times'} before by other searches on this machine"
     if found.openings + found.openings_elsewhere > 1:
         text += ": each further look makes it less of a test. The interval is that of the final number of seeds"
+        if found.compared is not None and found.compared.confidence > 0.95:
+            text += f", and of {_percent(found.compared.confidence)}: 5 % of error by the number of looks"
     return f"{text}."
 
 
 def _interval(found: Interval) -> str:
-    return f"{_points(found.difference)} points, 95 % interval {_points(found.low)} to {_points(found.high)}"
+    ends = f"{_points(found.low)} to {_points(found.high)}"
+    return f"{_points(found.difference)} points, {_percent(found.confidence)} interval {ends}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def _epochs_of(count: int) -> str:

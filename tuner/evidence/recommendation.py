@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.evidence.findings import Findings, Rate
+from tuner.evidence.paired import estimate
 from tuner.evidence.study import Study
 from tuner.evidence.summaries import Costs
 
@@ -78,13 +79,12 @@ class Measured(NamedTuple):
     images: int
 
 
-def searched(winner: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Measured:
-    """The search's own two models on the validation images, bool (images,) each: right or not. The error is Bonett and
-    Price's (J. Educ. Behav. Stat. 37, 2012), as in `paired.estimate` with one seed.
+def searched(winner: NDArray[np.bool_], baseline: NDArray[np.bool_], groups: tuple[int, ...] | None = None) -> Measured:
+    """The search's own two models on the validation images, bool (images,) each: right or not; `groups`: which of them
+    belong together. The error is that of `paired.estimate` with one seed.
     """
-    n, apart = len(winner), winner.astype(np.float64) - baseline
-    variance = (float((apart**2).sum()) + 2) / (n + 2) - (float(apart.sum()) / (n + 2)) ** 2
-    return Measured(float(apart.mean()), math.sqrt(variance / (n + 2)), n)
+    found = estimate(winner[None], baseline[None], groups=None if groups is None else np.array(groups, np.int64))
+    return Measured(float(found.difference), float(found.standard_error), len(winner))
 
 
 def posterior(difference: float, standard_error: float, prior: float = PRIOR) -> tuple[float, float]:

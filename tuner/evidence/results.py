@@ -171,7 +171,9 @@ class Results:
         return recommendation(
             findings or self.findings(),
             *(option(row, self.study, self._costs) for row in rows),
-            seen=searched(*right) if len(right) == 2 and len(truth) else None,
+            seen=searched(right[0], right[1], self.study.groups_of.get("val"))
+            if len(right) == 2 and len(truth)
+            else None,
             ahead=self.beats_baseline(),
             objective=f"validation {self.study.rule.objective.removeprefix('val_').replace('_', ' ')}",
         )

@@ -8,7 +8,7 @@ is said what may have stayed unseen. `make simulate` counts how often that helps
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -58,7 +58,6 @@ def unseen(seeds: int, confidence: float = 0.95) -> float:
     return float(1 - (1 - confidence) ** (1 / seeds))
 
 
-def collapsed(name: str, accuracies: Sequence[float], seeds: Sequence[int]) -> Iterator[str]:
-    """ "seed 3 of the winner ended at 52 %", of each of these positions."""
-    for i in seeds:
-        yield f"seed {i + 1} of the {name} ended at {100 * accuracies[i]:.0f} %"
+def collapsed(side: str, seed: int, accuracy: float) -> str:
+    """As "seed 3 of the winner ended at 52 %"."""
+    return f"seed {seed} of the {side} ended at {100 * accuracy:.0f} %"

@@ -170,7 +170,7 @@ def signed(share: float) -> str:
 
 def interval(found: Interval) -> str:
     """A difference with its interval: "+3.5 points (95%: -1.0 to +8.0)"."""
-    return f"{points(found.difference)} (95%: {signed(found.low)} to {signed(found.high)})"
+    return f"{points(found.difference)} ({100 * found.confidence:.3g}%: {signed(found.low)} to {signed(found.high)})"
 
 
 def rate(found: Rate | None) -> str:
