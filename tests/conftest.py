@@ -5,7 +5,6 @@ Nothing here imports Keras before a test asks for a fixture that needs it.
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import shutil
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from image_files import pixels
+from once import once
 
 _FOLDER = pytest.StashKey[str]()
 LARGE = 3_000_000_000
@@ -210,17 +210,6 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
         return replace(made[key], checkpoints=folder, recipe=replace(made[key].recipe, **recipe))
 
     return make
-
-
-def once(name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that the first of xdist's workers who asks makes, and both look at."""
-    folder = Path(os.environ["TLSTUDY_CACHE"]).parent / name
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.with_suffix(".made").exists():
-            make(folder)
-            folder.with_suffix(".made").touch()
-    return folder
 
 
 @pytest.fixture(scope="session")
