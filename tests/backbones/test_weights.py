@@ -352,7 +352,8 @@ def test_random_kernels_are_hes(backbone: Any) -> None:
 
 
 def test_without_a_network_imagenet_says_how_to_get_the_file(tmp_path: Path) -> None:
-    """In a process of its own whose sockets go nowhere and whose Keras home is empty."""
+    """In a process of its own whose sockets go nowhere and whose Keras home is empty; which also shows what a process
+    that is no command imports: everything."""
     program = f"""
         import socket
 
@@ -361,11 +362,13 @@ def test_without_a_network_imagenet_says_how_to_get_the_file(tmp_path: Path) -> 
 
         socket.create_connection = socket.getaddrinfo = refuse
         socket.socket.connect = refuse
+        import sys
         from pathlib import Path
         from tuner.backends import backend
+        backend.start()
+        assert {{"pandas", "sklearn"}} <= set(sys.modules), "a notebook gets the backend whole"
         from tuner.backbones import weights
         from tuner.errors import WeightsError
-        backend.start()
         found, reasons = weights.find(("imagenet", "random"), Path("."), 0, "photographs")
         print(found.kind)
         try:
