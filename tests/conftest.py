@@ -5,6 +5,8 @@ Nothing here imports Keras before a test asks for a fixture that needs it.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import os
 import shutil
@@ -23,8 +25,9 @@ from image_files import pixels
 from once import once
 
 _FOLDER = pytest.StashKey[str]()
-LARGE = 3_000_000_000
-"""Bytes of a test process from which on it looks for garbage after each file."""
+_HELD = pytest.StashKey[int]()
+LARGE = 700_000_000
+"""Bytes by which a test process grows before it looks for garbage after a test."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TLSTUDY_CACHE"] = str(Path(made) / "cache")
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(made) / "hypothesis")
     # Traced networks are millions of objects that stay: looking through them again and again took a tenth of the time.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 20, 1_000)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     settings.register_profile("tlstudy", deadline=None, derandomize=True, database=None, print_blob=False)
     settings.load_profile("tlstudy")
@@ -84,14 +87,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _memory_bounded() -> Iterator[None]:
-    """What rarer collections leave is looked through after a file's tests where a process has become large."""
+def resident() -> int:
+    """Bytes of this process in memory; 0 where nobody says."""
+    said = Path("/proc/self/statm")
+    return int(said.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if said.exists() else 0
+
+
+@pytest.fixture(autouse=True)
+def _memory_bounded(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Old networks go, and what they held goes back to the system, after a test by which the process has grown."""
     yield
-    if Path("/proc/self/statm").exists():
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        if pages * os.sysconf("SC_PAGE_SIZE") > LARGE:
-            gc.collect()
+    held = request.config.stash
+    if resident() > held.setdefault(_HELD, 0) + LARGE:
+        gc.collect()
+        if not held[_HELD]:
+            gc.freeze()  # what is imported is not looked through again
+        with contextlib.suppress(AttributeError, OSError):  # of the GNU C library
+            ctypes.CDLL(None).malloc_trim(0)
+        held[_HELD] = resident()
 
 
 @pytest.fixture(scope="session")

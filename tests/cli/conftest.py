@@ -11,8 +11,8 @@ from pathlib import Path
 import image_files
 import pytest
 from cli_programs import SMALL, Outcome, Tlstudy, process
-from once import once
 from made_study import FINISHED, Made, make_study
+from once import once
 
 from tuner.cli import main
 from tuner.spec.spec import Spec

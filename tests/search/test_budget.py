@@ -294,10 +294,7 @@ def test_too_little_time_for_any_configuration_leaves_the_baseline_and_says_so(t
 
 def test_a_plan_says_what_fits(tmp_path: Path) -> None:
     folder = make(tmp_path / "study")
-    everything, nothing = (
-        plan(folder, spec(search__time_budget=text, **QUICK))
-        for text in ("1 h", "0.1 s")
-    )
+    everything, nothing = (plan(folder, spec(search__time_budget=text, **QUICK)) for text in ("1 h", "0.1 s"))
     assert not everything.estimate.out_of_time
     drawn = next(kind.configurations for kind in nothing.kinds if kind.name == "search")
     assert nothing.estimate.out_of_time == {ids.searched(n): 0 for n in range(drawn)}
