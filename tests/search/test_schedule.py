@@ -156,7 +156,7 @@ def result(question: str, failing: frozenset[str], executor: Any = None) -> dict
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @given(
-    failing=st.frozensets(st.sampled_from(["c000", "c002", "b01", "c005", "ref"]), max_size=2),
+    failing=st.sampled_from([frozenset({"c000", "b01"}), frozenset({"c002", "ref"}), frozenset({"c005"})]),
     workers=st.integers(2, 6),
     seed=st.integers(0, 10_000),
     losing=st.sampled_from([0.0, 0.15]),
@@ -226,16 +226,14 @@ def agree(database: Path, kind: str) -> None:
 @pytest.mark.parametrize("checkpoint", ["best", "last"])
 @pytest.mark.parametrize("objective", ["val_loss", "val_accuracy", "val_auc"])
 @pytest.mark.parametrize("made", VARIANTS.values(), ids=VARIANTS.keys())
-@pytest.mark.parametrize("kind", ["search", "baseline"])
-def test_the_search_and_the_report_rank_alike(
-    tmp_path: Path, made: Made, kind: str, objective: str, checkpoint: str
-) -> None:
+def test_the_search_and_the_report_rank_alike(tmp_path: Path, made: Made, objective: str, checkpoint: str) -> None:
     database = make_study(tmp_path, replace(made, objective=objective, checkpoint=checkpoint))
     with Store(database) as store, store.transaction():
         # Ties in everything that is measured, as twenty images make them.
         measured = ", ".join(f"{name} = round({name}, 1)" for name in ("val_loss", "val_accuracy", "score"))
         store._db.execute(f"UPDATE epochs SET {measured}")
-    agree(database, kind)
+    for kind in ("search", "baseline"):
+        agree(database, kind)
 
 
 def test_a_leader_that_fails_in_a_later_rung_leads_neither(tmp_path: Path) -> None:
