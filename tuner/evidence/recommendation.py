@@ -240,7 +240,9 @@ def caveats(verdict: Findings, which: str) -> Iterator[str]:
 
 def _measured(found: Findings, ground: Ground, seen: Measured | None) -> Measured | None:
     chosen = found.selection
-    flattered = 0.0 if chosen is None or ground == "test" else chosen.searched - chosen.corrected.difference
+    flattered = 0.0
+    if chosen is not None and ground != "test":  # on few images it can come out below nothing, which is no flattery
+        flattered = max(0.0, chosen.searched - chosen.corrected.difference)
     if ground != "validation" and found.compared is not None:
         return Measured(found.compared.difference - flattered, found.compared.error, found.images)
     return None if seen is None else seen._replace(difference=seen.difference - flattered)
