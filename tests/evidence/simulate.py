@@ -190,10 +190,10 @@ def pipeline(rng: np.random.Generator, studies: int) -> None:
     world, studies = fake.World(0.4, 0.4, 0.003), max(studies // 2, 10)
     for baselines in (8, 1):
         for images in ("test", "validation", "stored"):
-            found = fake.gains(rng, studies, images, world, baselines=baselines)
-            gained = sum(verdict(one).kind == "gain" for one in found) / studies
+            counted = Counted()
+            counted.add(fake.searches(rng, studies, images, world, baselines=baselines), 0.0)
             name = f"on {images}, {baselines} baseline{'s' * (baselines > 1)}"
-            row(name, "own", 100, 1 if images == "stored" else 5, 0.0, {"gain": f"{100 * gained:.1f}"})
+            row(name, "own", 100, 1 if images == "stored" else 5, 0.0, {"gain": counted.cells()["gain"]})
 
 
 def selection(rng: np.random.Generator, studies: int) -> None:
