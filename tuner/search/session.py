@@ -96,6 +96,7 @@ def run(
                 outcome = "interrupted"
                 raise
             except OSError as error:
+                store.check_place()  # raises: a study that was moved away takes its folders with it
                 raise RunError(
                     f"{error.filename or folder.root}: {error.strerror or error}. Everything finished so far is kept; "
                     "mend this and run the same command again."
