@@ -366,6 +366,20 @@ def test_no_standard_output_at_all_is_no_error(made: Callable[..., Path], tmp_pa
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_data_that_go_nowhere_are_an_error(made: Callable[..., Path], tmp_path: Path, form: str) -> None:
+    made()
+    line = f'"$0" -m tuner report --format {form} >&-'
+    done = subprocess.run(
+        ["sh", "-c", line, command()[0]], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == [
+        "tlstudy: standard output: it is closed, expected a file or a pipe for the data. Mend this and run the same "
+        "command again."
+    ]
+
+
 def test_a_full_disk_behind_standard_output_is_one_message(made: Callable[..., Path], tmp_path: Path) -> None:
     made()
     with open("/dev/full", "w") as full:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tuner import __version__
+from tuner.artifacts import own
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
 from tuner.backbones.architecture import Architecture, architecture
@@ -88,6 +89,7 @@ def run(
             )
             outcome: str | None = "failed"
             try:
+                own.make_private(folder.checkpoints)
                 budget = Budget(spec.search.time_budget, began=began)
                 _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
                 _notice_changes(dataset, listen)
@@ -96,6 +98,7 @@ def run(
                 outcome = "interrupted"
                 raise
             except OSError as error:
+                store.check_place()  # raises: a study that was moved away takes its folders with it
                 raise RunError(
                     f"{error.filename or folder.root}: {error.strerror or error}. Everything finished so far is kept; "
                     "mend this and run the same command again."
