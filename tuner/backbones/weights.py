@@ -25,6 +25,7 @@ import numpy as np
 from tuner.artifacts.entries import Artifacts
 from tuner.artifacts.files import home, sha256_of
 from tuner.backbones.resnet50 import numbers
+from tuner.backends.choosing import keras_folder
 from tuner.errors import WeightsError
 from tuner.spec.seeds import generator
 
@@ -121,11 +122,8 @@ def imagenet_file() -> Path:
 
 
 def keras_cache() -> Path:
-    """The folder in which Keras keeps downloaded weights, by Keras's own rule (`keras/src/backend/config.py`)."""
-    if (named := os.environ.get("KERAS_HOME")) is not None:
-        return home(named) / "models"
-    base = home("~")
-    return (base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras" / "models"
+    """The folder in which Keras keeps downloaded weights."""
+    return keras_folder() / "models"
 
 
 def known(weights: Weights, cache: Path) -> numbers.Numbers | None:

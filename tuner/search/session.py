@@ -28,7 +28,7 @@ from tuner.backends import backend
 from tuner.errors import Interrupted, RunError, UsageError
 from tuner.features import bank
 from tuner.images.dataset import Dataset
-from tuner.search import sameness, setup
+from tuner.search import deaths, sameness, setup
 from tuner.search import space as spaces
 from tuner.search.budget import Budget, grew
 from tuner.search.checkpoints import Checkpoints
@@ -91,7 +91,8 @@ def run(
             try:
                 own.make_private(folder.checkpoints)
                 budget = Budget(spec.search.time_budget, began=began)
-                _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
+                with deaths.watched(folder, store, listen, search=how.search):
+                    _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
                 _notice_changes(dataset, listen)
                 outcome = "finished"
             except (Interrupted, KeyboardInterrupt):
