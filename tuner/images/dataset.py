@@ -117,14 +117,16 @@ def prepare(
                 if data.groups:
                     given, said_of_groups = groups.named(data.groups, table, usable, left_out, found.split)
                     warnings += said_of_groups
-                records, pairs, given, together = _ordered(usable, found, data, seed, given)
+                duplicates.check_labels(usable, found.classes)
+                alike = duplicates.alike(usable, cache, said, stop)
+                records, given, together = _ordered(usable, found, data, seed, given, alike)
                 present = {file.split or "train" for file in found.files} | {record.split for record in records}
                 warnings += checks.check_counts(_counts(records, found.classes, present))
-                warnings += duplicates.check_splits(records, pairs, data.allow_leak)
+                warnings += duplicates.check_splits(records, alike, data.allow_leak)
                 if given is None:
-                    warnings += suspects.suspected(records, pairs, together, found.split)
+                    warnings += suspects.suspected(records, alike, found.split)
                 else:
-                    warnings += groups.check_splits(records, given, pairs, data.allow_leak)
+                    warnings += groups.check_splits(records, given, alike, data.allow_leak)
                 warnings += checks.content_warnings(records, found.classes)
             except DataError:  # what was decoded is kept: the user mends a file and comes again
                 if decoded := [h.sha256 for h in hashed if h.sha256 in known.rows]:
@@ -205,17 +207,17 @@ def _sorted_out(
 
 
 def _ordered(
-    records: list[ImageRecord], found: Scan, data: DataSpec, seed: int, given: list[str] | None
-) -> tuple[list[ImageRecord], NDArray[np.int64], list[str] | None, tuple[int, ...]]:
-    """The images in the dataset's order, split if they come unsplit; the pairs of them that look the same, int64
-    (pairs, 2), in order; the names of the groups that were `given`; and each one's group, a number: of those that look
-    the same or were given together. Comparing all with all takes longest, so it is done once.
+    records: list[ImageRecord],
+    found: Scan,
+    data: DataSpec,
+    seed: int,
+    given: list[str] | None,
+    alike: duplicates.Alike,
+) -> tuple[list[ImageRecord], list[str] | None, tuple[int, ...]]:
+    """The images in the dataset's order, split if they come unsplit; the names of the groups that were `given`; and
+    each one's group, a number: of those that look the same or were given together.
     """
-    duplicates.check_labels(records, found.classes)
-    # Frames of a film may make millions of pairs: 16 bytes each.
-    alike = duplicates.alike([record.verdict.look for record in records])
-    pairs = np.asarray(np.fromiter(alike, np.dtype((np.int64, 2))), np.int64)
-    names = duplicates.together([record.verdict.pixels for record in records], pairs)
+    names = [alike.names[record.verdict.pixels] for record in records]
     if given is not None:
         names = groups.united(given, names)
     if not found.split:
@@ -230,10 +232,8 @@ def _ordered(
         return SPLITS.index(records[i].split), records[i].label, records[i].path
 
     order = sorted(range(len(records)), key=place)
-    pairs = np.sort(np.argsort(order)[pairs], axis=1)
     return (
         [records[i] for i in order],
-        pairs[np.lexsort(pairs.T[::-1])],
         given and [given[i] for i in order],
         groups.by_number([names[i] for i in order]),
     )
