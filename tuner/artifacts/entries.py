@@ -49,7 +49,7 @@ LAYOUT = 3
 """Entries of an earlier layout are not believed: features and images of layout 2 can hold rows that nobody wrote."""
 CHUNK = 64 << 20
 """Bytes of a file that one checksum covers."""
-KINDS = ("images", "alike", "archives", "features", "weights")
+KINDS = ("images", "hashes", "alike", "archives", "features", "weights")
 
 _MANIFEST = "manifest.json"
 _DAMAGE = (ValueError, KeyError, TypeError)  # what a manifest or a file that is not ours raises

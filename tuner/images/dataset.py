@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from tuner.errors import DataError
 from tuner.images import archive, checks, duplicates, groups, suspects
 from tuner.images.decode import Pixels, version
 from tuner.images.folds import assign, assign_groups
+from tuner.images.hashing import Hashed, Progress, hash_files
 from tuner.images.names import shown
-from tuner.images.reading import Cache, Hashed, hash_files, squares
+from tuner.images.reading import Cache, squares
 from tuner.images.records import ImageRecord, LeftOut, Verdict
 from tuner.images.scan import LAYOUTS, SPLITS, Scan, scan
 from tuner.spec.spec import DataSpec
@@ -80,8 +81,9 @@ def prepare(
     base: Path,
     cache: Path,
     seed: int,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
     *,
+    on_hashed: Progress | None = None,
     if_missing: str = "",
     said: Said = silent,
     stop: threading.Event | None = None,
@@ -89,10 +91,11 @@ def prepare(
     """Finds, checks, splits and decodes the images that `data` names; what the cache holds is not decoded again.
 
     base: the folder a relative `data.path` counts from. on_progress(done, total) counts files as they are decoded or
-    found decoded. if_missing: what to do where there is nothing, for the message. While another process decodes the
-    same files this one waits, says so by `said`, and raises KeyboardInterrupt when `stop` is set. Raises DataError:
-    before anything is written for every fault of the layout; after decoding for duplicates across splits or classes,
-    too many unusable files and classes that are too small.
+    found decoded; on_hashed, before that, as they are read or found unchanged. if_missing: what to do where there is
+    nothing, for the message. While another process decodes the same files this one waits, says so by `said`, and raises
+    KeyboardInterrupt when `stop` is set. Raises DataError: before anything but checksums is written for every fault of
+    the layout; after decoding for duplicates across splits or classes, too many unusable files and classes that are too
+    small.
     """
     root = located(data.path, base, cache, if_missing=if_missing, said=said, stop=stop)
     try:
@@ -103,7 +106,7 @@ def prepare(
         raise DataError(text) from error
     table = groups.table(data.groups, base, found.root)
     paths = [found.root / file.path for file in found.files]
-    hashed = hash_files(paths)
+    hashed = hash_files(found.root, [file.path for file in found.files], cache, on_hashed)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
     try:
         with (
