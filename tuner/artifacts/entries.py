@@ -52,7 +52,7 @@ features and random weights of layout 3 may have been computed with what Keras's
 """
 CHUNK = 64 << 20
 """Bytes of a file that one checksum covers."""
-KINDS = ("images", "archives", "features", "weights")
+KINDS = ("images", "hashes", "alike", "archives", "features", "weights")
 
 _MANIFEST = "manifest.json"
 _DAMAGE = (ValueError, KeyError, TypeError)  # what a manifest or a file that is not ours raises
