@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.evidence import configurations, confirmed, formats, summaries
+from tuner.evidence.believed import believed
 from tuner.evidence.calibration import Calibration
 from tuner.evidence.findings import Findings, Rate
 from tuner.evidence.importance import importance
@@ -33,8 +34,9 @@ class Results:
     """
 
     def __init__(self, tables: Tables, costs: Callable[[Spec], Costs] | None = None) -> None:
-        self._tables = tables
-        self.study: Study = study_of(tables)
+        study = study_of(tables)
+        self._tables, doubts = believed(tables, study)
+        self.study: Study = replace(study, warnings=(*doubts, *study.warnings))
         self._rankings: dict[str | None, pd.DataFrame] = {}
         self._costs = None if costs is None else costs(self.study.spec)
 
