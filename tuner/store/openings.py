@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tuner.artifacts.files import cache_root
+from tuner.artifacts.files import cache_root, regular
 from tuner.store import tables
 from tuner.store.store import Store
 
@@ -52,7 +52,7 @@ def record(store: Store) -> None:
         return
     with suppress(OSError):
         register().parent.mkdir(parents=True, exist_ok=True)
-        with register().open("ab") as file:  # one write at the end of the file: nobody's line is torn
+        with open(register(), "ab", opener=regular) as file:  # one write at the end of the file: nobody's line is torn
             file.write("".join(lines).encode())
             file.flush()
             os.fsync(file.fileno())
@@ -61,7 +61,8 @@ def record(store: Store) -> None:
 def _lines() -> Iterator[Mapping[str, Any]]:
     """What studies left; a line that a full disk cut short is none."""
     try:
-        text = register().read_text(encoding="utf-8", errors="replace")
+        with open(register(), encoding="utf-8", errors="replace", opener=regular) as file:
+            text = file.read()
     except OSError:
         return
     for line in text.splitlines():
