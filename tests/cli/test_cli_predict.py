@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -414,3 +415,40 @@ def test_a_runtime_that_crashes_ends_in_a_message(here: Path) -> None:
         apart._process.send_signal(11)
         with pytest.raises(RunError, match=r"tiny.onnx: ended by signal 11 \(SIGSEGV\) for 1 image"):
             reader.probabilities(image)
+
+
+# ---- the model's checksum ----
+
+
+def test_verify_compares_with_the_card(tlstudy: Tlstudy, here: Path) -> None:
+    from tuner.export.sums import told
+
+    ask = ("predict", "tiny.onnx", "red.png", "--verify")
+    card, model = here / "tiny.onnx.card.md", here / "tiny.onnx"
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    done = tlstudy(*ask)
+    assert done.code == 2 and "tiny.onnx.card.md: cannot be read (No such file or directory)" in done.text
+    card.write_text("# Model card: an older one\n")
+    done = tlstudy(*ask)
+    assert done.code == 2 and "tiny.onnx.card.md: holds no SHA-256, expected one" in done.text
+    card.write_text(f"# Model card\n\n{told(digest)}\n")
+    done = tlstudy(*ask)
+    assert done.code == 0 and f"tiny.onnx is what its card says (SHA-256 {digest})." in done.text
+    data = bytearray(model.read_bytes())
+    data[data.index(np.float32(10).tobytes())] ^= 1  # a weight
+    model.write_bytes(data)
+    assert tlstudy(*ask[:-1]).code == 0, "the runtime sees nothing"
+    done = tlstudy(*ask)
+    assert (done.code, done.out) == (2, "")
+    assert f"expected {digest}, as tiny.onnx.card.md says" in done.text
+
+
+def test_the_checksum_of_a_folder_is_what_the_shell_says(tmp_path: Path) -> None:
+    from tuner.export.sums import sum_of
+
+    for name in ("saved_model.pb", "variables/variables.index", "assets.extra/tlstudy.json"):
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_text(name)
+    shell = "find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
+    said = subprocess.run(shell, shell=True, cwd=tmp_path / "model", capture_output=True, text=True, check=True)
+    assert said.stdout.split()[0] == sum_of(tmp_path / "model")

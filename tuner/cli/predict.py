@@ -39,6 +39,9 @@ def predict(
         list[str], typer.Argument(metavar="PATH...", help="Photographs, folders of them, or - for a list on stdin.")
     ],
     format: Annotated[Format, typer.Option(help="json and csv give the probability of every class.")] = Format.table,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only if the model has the SHA-256 that its card says.")
+    ] = False,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="What the model may take to open, and for 32 photographs.")
     ] = 300,
@@ -46,6 +49,7 @@ def predict(
 ) -> None:
     """Says which class photographs are of; decodes them as the study did. Exit code 1 when some could not be read."""
     from tuner.export import predict as predictions
+    from tuner.export import sums
     from tuner.export.apart import Apart, Limits
     from tuner.export.reading import format_of
 
@@ -55,6 +59,11 @@ def predict(
                 f"PATH: found {path!r}, expected a photograph, a folder of them, or - for a list on stdin."
             )
     console = err()
+    if verify:
+        digest = sums.verify(model)
+        console.print(
+            Text(f"{words.visible(model)} is what its card says (SHA-256 {digest}).", style="dim"), soft_wrap=True
+        )
     if format_of(model).name == "savedmodel":
         console.print(Text(TRUST, style="dim"), soft_wrap=True)
     files = predictions.files(_listed(paths))
