@@ -103,13 +103,13 @@ class Apart:
             yield
         except (EOFError, OSError) as error:
             raise RunError(f"{self._path}: {self._why(what)}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UsageError(f"{self._path}: answered what is no answer ({error}). It is no model of ours.") from error
         finally:
             self._deadline = float("inf")
 
     def _why(self, what: str) -> str:
-        """Why there was no answer; the process has ended, or is about to."""
+        """Why there was no answer: the process has ended, or is stopped when its time is over."""
         code = self._process.wait()
         if self._stopped == "time":
             return (

@@ -44,7 +44,7 @@ def receive(stream: BinaryIO, most: int | None = None) -> tuple[dict[str, Any], 
     """
     line = stream.readline(_LINE)
     if not line.endswith(b"\n"):
-        raise EOFError
+        raise ValueError("a line without an end") if len(line) == _LINE else EOFError
     message = json.loads(line)
     if not isinstance(message, dict):
         raise ValueError("no message")
