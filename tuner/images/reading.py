@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +97,7 @@ class Cache:
         The verdicts are kept with it, also those on other files: one that is left out is not tried again.
         """
         key = self.key(files)
-        verdicts = {sha: asdict(verdict) for sha, verdict in known.verdicts.items()}
+        verdicts = {sha: vars(verdict) for sha, verdict in known.verdicts.items()}
         if (array := self._open(key)) is not None:
             about = self._artifacts.about(key)
             if about is not None and not set(verdicts) <= set(about["verdicts"]):
