@@ -221,7 +221,7 @@ def _read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdi
             if _stamp(stream.fileno()) != hashed.stamp:
                 raise DataError(
                     f"{shown(path)} changed while the photographs were read; expected files that stay. "
-                    "Wait until the copying is over and start again."
+                    "Wait until the copying is over and run the same command again."
                 )
             with open_header(stream) as image, _room(image.width * image.height):
                 decoded = decode(image)
