@@ -186,7 +186,7 @@ def newer(path: Path) -> None:
 BAD_RESULTS = {
     text_file: "cannot be used as a study's database",
     truncated: "cannot be used as a study's database",
-    another_program: "is another program's database; it was left untouched. Move it away, or name another study",
+    another_program: "is another program's database; it was left untouched. Name another study folder, or move",
     newer: f"has format {FORMAT + 1}",
 }
 
@@ -230,7 +230,7 @@ def test_a_folder_in_the_databases_place_is_named(tlstudy: Tlstudy, world: Path,
     (world / "studies" / "asked" / "study.db").mkdir()
     done = tlstudy(command_, "asked")
     assert done.code == 1
-    assert "studies/asked/study.db: is a folder, expected a study's database. Move it away, or name" in done.text
+    assert "studies/asked/study.db: is a folder, expected a study's database. Name another study folder" in done.text
 
 
 # ---- files that cannot be written ----------------------------------------------------------------------------------

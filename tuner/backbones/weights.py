@@ -155,7 +155,10 @@ def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any
     artifacts = Artifacts(cache / "weights")
     entry = artifacts.made(weights.key, calibrate, "calibrating the same random weights")
     if (found := numbers.from_npz(entry.folder / _NAME)) is None:
-        raise WeightsError(f"{entry.folder}: not a ResNet-50's numbers; expected those calibrated here. Remove it.")
+        raise WeightsError(
+            f"{entry.folder}: not a ResNet-50's numbers; expected those calibrated here. Remove that folder alone: the "
+            "next search calibrates them again, to the same numbers."
+        )
     for name, arrays in found.items():
         model.get_layer(name).set_weights(arrays)
     artifacts.prune(BUDGET)

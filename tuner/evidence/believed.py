@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from tuner.evidence.metrics import score
 from tuner.evidence.study import Study
 from tuner.store.ranking import Rule, value_of
-from tuner.store.tables import Epoch, Tables
+from tuner.store.tables import Epoch, Prediction, Tables
 
 CHOSEN = ("search", "baseline", "reference", "logistic", "seed")
 """Kinds whose predictions are of the study's validation images."""
@@ -24,35 +25,47 @@ def believed(tables: Tables, study: Study) -> tuple[Tables, tuple[str, ...]]:
     """The rows with accuracy, loss and objective of each epoch whose predictions are stored as those give them, where
     they say something else, and a warning that names these epochs; none where nothing differs.
     """
-    truth, shape = np.array(study.val_labels, np.int64), (study.validation, len(study.classes))
-    found: dict[tuple[str, int], Epoch] = {}
-    said = []
-    for epoch in tables.epochs:
-        stored = tables.predictions.get(epoch.configuration)
-        if stored is None or stored.epoch != epoch.epoch or epoch.val_accuracy is None or not len(truth):
-            continue
-        if tables.configurations[epoch.configuration].kind not in CHOSEN:
-            continue
-        if len(stored.probabilities) != 4 * shape[0] * shape[1]:
-            continue
-        chances = np.frombuffer(stored.probabilities, dtype="<f4").reshape(shape)
-        if text := _difference(epoch, given := _given(epoch, chances, truth, study.rule), len(truth)):
-            found[epoch.configuration, epoch.epoch] = given
-            said.append(f"{epoch.configuration}, epoch {epoch.epoch}: {text}")
+    kinds = {id: configuration.kind for id, configuration in tables.configurations.items()}
+    found = set_right(tables.epochs, tables.predictions, kinds, study.val_labels, len(study.classes), study.rule)
     if not found:
         return tables, ()
+    epochs = [found[key][0] if (key := (e.configuration, e.epoch)) in found else e for e in tables.epochs]
     trials = dict(tables.trials)
     for id, trial in trials.items():
-        now = found.get((trial.configuration, trial.best_epoch or 0))
-        if now is not None and trial.score is not None:
-            trials[id] = replace(trial, score=value_of(now, study.rule.objective))
-    epochs = [found.get((epoch.configuration, epoch.epoch), epoch) for epoch in tables.epochs]
+        if trial.score is not None and (key := (trial.configuration, trial.best_epoch or 0)) in found:
+            trials[id] = replace(trial, score=value_of(found[key][0], study.rule.objective))
+    said = [f"{id}, epoch {epoch}: {text}" for (id, epoch), (_, text) in found.items()]
     more = f"; and {len(said) - SOME} more" if len(said) > SOME else ""
     warning = (
         f"study.db says something else than the predictions stored in it ({'; '.join(said[:SOME])}{more}): it was "
         "edited, or damaged. What the predictions give is reported."
     )
     return replace(tables, epochs=epochs, trials=trials), (warning,)
+
+
+def set_right(
+    epochs: Sequence[Epoch],
+    predictions: Mapping[str, Prediction],
+    kinds: Mapping[str, str],
+    labels: Sequence[int],
+    classes: int,
+    rule: Rule,
+) -> dict[tuple[str, int], tuple[Epoch, str]]:
+    """By configuration and epoch those that differ: what their predictions give, and the difference in words. `kinds`:
+    of each configuration; `labels`: the true classes of the validation images, in their order.
+    """
+    truth, found = np.array(labels, np.int64), {}
+    for epoch in epochs:
+        stored = predictions.get(epoch.configuration)
+        if stored is None or stored.epoch != epoch.epoch or epoch.val_accuracy is None or not len(truth):
+            continue
+        if kinds.get(epoch.configuration) not in CHOSEN or len(stored.probabilities) != 4 * len(truth) * classes:
+            continue
+        chances = np.frombuffer(stored.probabilities, dtype="<f4").reshape(len(truth), classes)
+        given = _given(epoch, chances, truth, rule)
+        if text := _difference(epoch, given, len(truth)):
+            found[epoch.configuration, epoch.epoch] = given, text
+    return found
 
 
 def _given(epoch: Epoch, chances: NDArray[np.float32], truth: NDArray[np.int64], rule: Rule) -> Epoch:

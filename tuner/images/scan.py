@@ -252,7 +252,8 @@ def _no_images(paths: list[Path], folder: Path) -> None:
     if images:
         raise DataError(
             f"{shown(folder)}: {len(images)} photograph{'s' * (len(images) > 1)} beside the class folders: "
-            f"{listed(images)}. Expected every photograph inside its class folder; move or remove them. {LAYOUTS}"
+            f"{listed(images)}. Expected every photograph inside its class folder; move them there, or out of the "
+            f"data. {LAYOUTS}"
         )
 
 

@@ -109,8 +109,8 @@ def run(
                     raise
                 raise RunError(
                     f"{folder.root}: memory ran out outside of a trial ({type(error).__name__}). Everything finished "
-                    "so far is kept. Use a smaller data.image_size or search.batch_size, fewer unfrozen layers, or "
-                    "more memory, and run the same command again."
+                    "so far is kept: give it more memory, close what else takes some, and run the same command again. "
+                    "A smaller data.image_size or search.batch_size, or fewer unfrozen layers, make another study."
                 ) from error
             finally:
                 store.update_session(session, time.perf_counter() - began, outcome, phases.seconds)

@@ -24,7 +24,11 @@ from tuner.spec.configuration import Configuration
 from tuner.spec.spec import Spec
 from tuner.store import schema
 
-ADVICE = "Move it away, or name another study folder."
+ADVICE = "Name another study folder, or move it away if nothing else needs it."
+DAMAGED = (
+    "It was left as it is. With a copy of study.db from before in its place, and no study.db-wal beside it, the same "
+    "command goes on; without one `tlstudy search --fresh` moves it aside and starts again."
+)
 NO_RESULTS = "no results yet; run `tlstudy search` first."
 
 
@@ -201,10 +205,7 @@ class Store:
                 "run the same command again."
             ) from error
         except (sqlite3.DatabaseError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise StoreError(
-                f"{self.path}: cannot be used as a study's database ({error}). It was left as it is; "
-                "`tlstudy search --fresh` moves it aside and starts again."
-            ) from error
+            raise StoreError(f"{self.path}: cannot be used as a study's database ({error}). {DAMAGED}") from error
 
     def check_place(self) -> None:
         """Raises StoreError when the file that was opened is no longer the one at its path: SQLite would go on writing
