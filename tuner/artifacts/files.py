@@ -122,7 +122,7 @@ def sync_folder(folder: Path) -> None:
 
 def regular(path: str, flags: int) -> int:
     """An opener of regular files, through links too: on a pipe a reader would wait for ever. Raises OSError."""
-    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if stat.S_ISREG(os.fstat(handle).st_mode):
         return handle
     os.close(handle)

@@ -71,18 +71,18 @@ class Cache:
 
     def known(self, files: Iterable[str]) -> Known:
         """The verdicts on `files`, and the rows for as many as sound entries hold; few entries, the fullest first."""
-        files = set(files)
-        missing, known = set(files), Known()
-        told = {key: self._artifacts.about(key) for key in self._artifacts.listed()}
-        mine = {key: about for key, about in told.items() if about is not None and about["settings"] == self.settings}
-        for key in sorted(mine, key=lambda key: -len(files.intersection(mine[key]["files"]))):
-            rows, verdicts = mine[key]["files"], mine[key]["verdicts"]
-            if useful := missing.intersection(rows):
-                if (array := self._open(key)) is None:
-                    continue
-                known.rows.update({sha: (array, row) for row, sha in enumerate(rows) if sha in useful})
+        files, known, rows = set(files), Known(), dict[str, list[str]]()
+        for key in self._artifacts.listed():  # one after another: of many images each takes 100 MB
+            about = self._artifacts.about(key)
+            if about is not None and about["settings"] == self.settings:
+                rows[key], verdicts = about["files"], about["verdicts"]
+                known.verdicts.update({sha: Verdict(**verdicts[sha]) for sha in files.intersection(verdicts)})
+        missing = set(files)
+        for key in sorted(rows, key=lambda key: -len(files.intersection(rows[key]))):
+            useful = missing.intersection(rows[key])
+            if useful and (array := self._open(key)) is not None:
+                known.rows.update({sha: (array, row) for row, sha in enumerate(rows[key]) if sha in useful})
                 missing -= useful
-            known.verdicts.update({sha: Verdict(**verdicts[sha]) for sha in files.intersection(verdicts)})
         return known
 
     @contextlib.contextmanager
