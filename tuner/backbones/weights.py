@@ -108,12 +108,14 @@ def imagenet_file() -> Path:
     """ImageNet's file in Keras's cache, downloaded by Keras if it is not there. Raises WeightsError."""
     import keras
 
+    cached = keras_cache() / NOTOP
+    if cached.exists() and not cached.is_file():  # Keras would wait for a pipe for ever
+        raise WeightsError(f"{cached}: found no regular file, expected ImageNet's weights. Move it away.")
     try:
         # Keras sets no time limit of its own and prints its progress to standard output.
         with _socket_timeout(20.0), contextlib.redirect_stdout(io.StringIO()):
             return Path(keras.utils.get_file(NOTOP, DOWNLOAD, cache_subdir="models", file_hash=DOWNLOAD_MD5))
     except Exception as error:
-        cached = keras_cache() / NOTOP
         raise WeightsError(
             f"ImageNet's weights are not in Keras's cache ({cached}) and cannot be downloaded here ({_short(error)}). "
             f"On a machine with a network fetch {DOWNLOAD} and put it there, or name the file: --weights {NOTOP}. "

@@ -204,7 +204,10 @@ class Driver:
     # ---- what happened ----
 
     def _record(self, event: Event) -> None:
-        """Records an event of a running attempt; one of an attempt that was given up is refused."""
+        """Records an event of a running attempt; one of an attempt that was given up is refused. Raises StoreError when
+        the study is no longer where it was.
+        """
+        self.store.check_place()
         trial = self._running.get(event.token)
         if trial is None:
             return

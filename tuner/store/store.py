@@ -18,6 +18,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.artifacts import own
 from tuner.errors import NoResultsError, StoreError
 from tuner.spec.configuration import Configuration
 from tuner.spec.spec import Spec
@@ -136,16 +137,17 @@ class Store:
     Raises StoreError when the file is not this tool's, newer, or damaged."""
 
     def __init__(self, path: Path, *, readonly: bool = False, frozen: bool = False) -> None:
-        self.path = path
+        self.path, self._opened = path, _place(path)
         if readonly and not path.exists():
             raise NoResultsError(f"{path}: {NO_RESULTS}")
-        if path.is_dir():
-            raise StoreError(f"{path}: is a folder, expected a study's database. {ADVICE}")
+        if kind := own.strange(path) or ("a folder" if path.is_dir() else ""):
+            raise StoreError(f"{path}: is {kind}, expected a study's database. {ADVICE}")
         with self._explained():
             version = self._version(thorough=not readonly) if path.exists() else 0
             if readonly and not version:
                 raise NoResultsError(f"{path}: {NO_RESULTS}")
             self._db = connect_readonly(path) if readonly else sqlite3.connect(path, isolation_level=None)
+            self._opened = _place(path)
             if frozen or readonly and version < schema.FORMAT:
                 self._db = schema.migrated_copy(self._db, version)
             self._db.row_factory = sqlite3.Row
@@ -197,12 +199,23 @@ class Store:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.OperationalError as error:
+            self.check_place()
             raise StoreError(
                 f"{self.path}: cannot be read or written ({error}). What was recorded before is kept: mend this and "
                 "run the same command again."
             ) from error
         except (sqlite3.DatabaseError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise StoreError(f"{self.path}: cannot be used as a study's database ({error}). {DAMAGED}") from error
+
+    def check_place(self) -> None:
+        """Raises StoreError when the file that was opened is no longer the one at its path: SQLite would go on writing
+        where nobody finds it.
+        """
+        if _place(self.path) != self._opened:
+            raise StoreError(
+                f"{self.path}: was moved or removed while a search wrote to it, which stops here. Where it was moved "
+                "to it holds all that had finished: go on there, with `tlstudy search` and the study's new folder."
+            )
 
     def close(self) -> None:
         self._db.close()
@@ -488,6 +501,15 @@ def begun(path: Path) -> bool:
     except StoreError:
         return True
     return True
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """Which file is there: its device and inode; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def connect_readonly(path: Path) -> sqlite3.Connection:
