@@ -113,14 +113,16 @@ def test_the_promoted_one_was_its_rungs_best(finished: StudyFolder) -> None:
     assert [(r["first_epoch"], r["last_epoch"]) for r in second] == [(1, 3)]
 
 
-def test_only_the_best_weights_of_winner_baselines_and_reference_stay(finished: StudyFolder) -> None:
+def test_only_the_best_weights_of_winner_baselines_reference_and_fresh_seeds_stay(finished: StudyFolder) -> None:
     results = Results.open(finished.database)
     best = [r["id"] for r in (results.winner(), *results.baselines(), results.reference()) if r is not None]
     with Store(finished.database, readonly=True) as store:
         kept = {
             (r["configuration"], r["role"], r["file"], r["sha256"]) for r in store.rows("SELECT * FROM checkpoints")
         }
-    assert {(c, role) for c, role, _, _ in kept} == {(c, "best") for c in best} and len(best) == 4
+    seeds = list(results.configurations().query("kind == 'seed'")["id"])
+    assert {(c, role) for c, role, _, _ in kept} == {(c, "best") for c in (*best, *seeds)}
+    assert (len(best), len(seeds)) == (4, 4)
     assert {p.name: sha256_of(p) for p in finished.checkpoints.iterdir()} == {file: sha for _, _, file, sha in kept}
 
 
