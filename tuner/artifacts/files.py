@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -24,8 +25,9 @@ LEASE = 3600.0
 def cache_root() -> Path:
     """Where decoded images, features and calibrated weights lie, shared by all studies of this user.
 
-    `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again.
-    Raises UsageError for the home of a user who is not there: a folder named ~somebody would be made instead.
+    `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again,
+    but for the count of how often test sets were opened (`tuner.store.openings`). Raises UsageError for the home of a
+    user who is not there: a folder named ~somebody would be made instead.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     named = os.environ.get("TLSTUDY_CACHE") or (os.path.join(base, "tlstudy") if base else "~/.cache/tlstudy")
@@ -118,7 +120,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def regular(path: str, flags: int) -> int:
+    """An opener of regular files, through links too: on a pipe a reader would wait for ever. Raises OSError."""
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise OSError(errno.EINVAL, "not a regular file", path)
+
+
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
+    """Hex SHA-256 of a regular file's bytes. Raises OSError."""
+    with open(path, "rb", opener=regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -39,10 +39,19 @@ def predict(
         list[str], typer.Argument(metavar="PATH...", help="Photographs, folders of them, or - for a list on stdin.")
     ],
     format: Annotated[Format, typer.Option(help="json and csv give the probability of every class.")] = Format.table,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only if the model has the SHA-256 that its card says.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="What the model may take to open, and for 32 photographs.")
+    ] = 300,
+    memory: Annotated[float, typer.Option(metavar="GB", min=0.1, help="What the model may take of memory.")] = 8,
 ) -> None:
     """Says which class photographs are of; decodes them as the study did. Exit code 1 when some could not be read."""
     from tuner.export import predict as predictions
-    from tuner.export.reading import format_of, open_model
+    from tuner.export import sums
+    from tuner.export.apart import Apart, Limits
+    from tuner.export.reading import format_of
 
     for path in paths:
         if not path.strip():
@@ -50,16 +59,22 @@ def predict(
                 f"PATH: found {path!r}, expected a photograph, a folder of them, or - for a list on stdin."
             )
     console = err()
+    if verify:
+        digest = sums.verify(model)
+        console.print(
+            Text(f"{words.visible(model)} is what its card says (SHA-256 {digest}).", style="dim"), soft_wrap=True
+        )
     if format_of(model).name == "savedmodel":
         console.print(Text(TRUST, style="dim"), soft_wrap=True)
     files = predictions.files(_listed(paths))
     if not files:
         raise UsageError(f"{', '.join(paths)}: no files there; name photographs, or folders that hold some.")
-    with status("Loading the model"):
-        reader = open_model(model)
     unread: list[Prediction] = []
-    with _progress(console, len(files)) as advance:
-        _show(format, reader, _readable(predictions.predict(reader, files), unread, console, advance), unread)
+    with Apart(model, Limits(timeout, memory)) as apart:
+        with status("Loading the model"):
+            reader = apart.reader()
+        with _progress(console, len(files)) as advance:
+            _show(format, reader, _readable(predictions.predict(reader, files), unread, console, advance), unread)
     if unread:
         text = f"{len(unread)} of {words.several(len(files), 'file')} could not be read."
         console.print(Text(text, style="bold red"), soft_wrap=True)

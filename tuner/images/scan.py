@@ -47,14 +47,15 @@ class Scan:
     split: bool = False
 
     def name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        return os.fspath(path)[len(os.path.join(self.root, "")) :]
 
     def inside(self, folder: Path, *, of_class: bool) -> Iterator[Path]:
         """What is in a folder, by name, and may be opened; what else is in one of a class is left out."""
-        for path in _listing(folder):
-            if ignored(path.name):
+        for entry in _listing(folder):
+            path = Path(entry)
+            if ignored(entry.name):
                 self.ignored += 1
-            elif not (reason := _closed(path, self.root)):
+            elif _plain(entry) or not (reason := _closed(path, self.root)):
                 yield path
             elif of_class:
                 self.left_out.append(LeftOut(self.name(path), reason))
@@ -172,9 +173,10 @@ def _one_class(base: Path, classes: dict[str, Path]) -> str:
 # ---- entries -------------------------------------------------------------------------------------------------------
 
 
-def _listing(folder: Path) -> list[Path]:
+def _listing(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return sorted((Path(entry) for entry in os.scandir(folder)), key=lambda path: path.name)
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(
             f"{shown(folder)}: the folder cannot be read ({error.strerror}). Check its permissions."
@@ -215,6 +217,11 @@ def _inside(folder: Path, found: Scan, recursive: bool) -> Iterator[str]:
             )
 
 
+def _plain(entry: os.DirEntry[str]) -> bool:
+    """A regular file or a folder, no link to one: the listing itself has told on most file systems."""
+    return entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+
+
 def _closed(path: Path, base: Path) -> str:
     """Why this entry must not be opened, or "": a link may lead anywhere, opening a pipe waits for ever."""
     try:
@@ -236,7 +243,7 @@ def _closed(path: Path, base: Path) -> str:
 
 
 def _holds_folders(folder: Path) -> bool:
-    return any(path.is_dir() and not ignored(path.name) for path in _listing(folder))
+    return any(entry.is_dir() and not ignored(entry.name) for entry in _listing(folder))
 
 
 def _no_images(paths: list[Path], folder: Path) -> None:
@@ -245,7 +252,8 @@ def _no_images(paths: list[Path], folder: Path) -> None:
     if images:
         raise DataError(
             f"{shown(folder)}: {len(images)} photograph{'s' * (len(images) > 1)} beside the class folders: "
-            f"{listed(images)}. Expected every photograph inside its class folder; move or remove them. {LAYOUTS}"
+            f"{listed(images)}. Expected every photograph inside its class folder; move them there, or out of the "
+            f"data. {LAYOUTS}"
         )
 
 

@@ -15,8 +15,9 @@ from tuner.backends import processor
 from tuner.features import bank
 from tuner.images import views
 from tuner.images.decode import Unreadable
+from tuner.images.hashing import THREADS
 from tuner.images.mapped import HELD
-from tuner.images.reading import THREADS, original
+from tuner.images.reading import original
 from tuner.search import space as spaces
 from tuner.search.budget import Budget, foreseen
 from tuner.search.costs import FROZEN, CostModel, Left, Place, between, outstanding, unknown_sides, winners
@@ -206,7 +207,16 @@ def _memory(work: Work, found: Probe) -> int:
 
 
 def _folder(work: Work, found: Probe) -> int:
-    """Bytes of the study's folder at most: whole states of a rung that may go on, and the best weights kept."""
-    sizes = [found.bytes[place] for place in winners(work.plan, work.cost)]
+    """Bytes of the study's folder at most: whole states of a rung that may go on, then the best weights of the dearest
+    winner and of all its fresh seeds.
+    """
+    places = winners(work.plan, work.cost)
+    if not places:
+        return 0
+    sizes = [found.bytes[place] for place in places]
     going = max((max(b.sizes[1:], default=0) for b in work.plan.brackets), default=0)
-    return int(4 * going * sum(sizes) / len(sizes) + max(sizes)) if sizes else 0
+    kept = 1
+    if work.plan.confirm is not None:
+        parts = unknown_sides(work.plan, work.cost, work.spec.confirm, {max(places, key=work.cost.work): 1.0})
+        kept += int(parts[0].trials) - sum(work.plan.folds)
+    return int(max(4 * going * sum(sizes) / len(sizes) + max(sizes), kept * max(sizes)))

@@ -157,7 +157,9 @@ def images(
         data = replace(data, path="photos")
     moved = f"If the photographs moved: tlstudy search {shlex.quote(str(folder.root))} --data PLACE"
     place, seed = folder.root, spec.search.seed
-    return prepare(data, place, cache_root(), seed, on_progress, if_missing=moved, said=said, stop=stop)
+    return prepare(
+        data, place, cache_root(), seed, on_progress, on_hashed=on_progress, if_missing=moved, said=said, stop=stop
+    )
 
 
 def needed_cuts(

@@ -28,6 +28,7 @@ class StudyFolder:
         self.report = root / "report"
         self.previous = root / "previous"
         self.lock_file = root / ".lock"
+        self.crash = root / ".crash"
 
     @property
     def has_results(self) -> bool:

@@ -24,7 +24,11 @@ from tuner.spec.configuration import Configuration
 from tuner.spec.spec import Spec
 from tuner.store import schema
 
-ADVICE = "Move it away, or name another study folder."
+ADVICE = "Name another study folder, or move it away if nothing else needs it."
+DAMAGED = (
+    "It was left as it is. With a copy of study.db from before in its place, and no study.db-wal beside it, the same "
+    "command goes on; without one `tlstudy search --fresh` moves it aside and starts again."
+)
 NO_RESULTS = "no results yet; run `tlstudy search` first."
 
 
@@ -201,10 +205,7 @@ class Store:
                 "run the same command again."
             ) from error
         except (sqlite3.DatabaseError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise StoreError(
-                f"{self.path}: cannot be used as a study's database ({error}). It was left as it is; "
-                "`tlstudy search --fresh` moves it aside and starts again."
-            ) from error
+            raise StoreError(f"{self.path}: cannot be used as a study's database ({error}). {DAMAGED}") from error
 
     def check_place(self) -> None:
         """Raises StoreError when the file that was opened is no longer the one at its path: SQLite would go on writing
@@ -370,15 +371,15 @@ class Store:
             )
 
     def begin_trial(self, trial: TrialRow, environment: Mapping[str, Any] | None = None) -> int:
-        """Records a trial as running and counts the attempt; returns the attempts since its last new epoch, this one
-        included. `environment`: what its numbers depend on besides the study.
+        """Records a trial as running; returns which attempt it is at an epoch of its own, see `blame`. `environment`:
+        what its numbers depend on besides the study.
         """
         with self.transaction():
             self._db.execute(
                 "INSERT INTO trials (id, configuration, iteration, bracket, rung, first_epoch, last_epoch, parent, "
                 "position, status, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
                 "(SELECT COALESCE(MAX(position), 0) + 1 FROM trials), 'RUNNING', 1) "
-                "ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1, status = 'RUNNING'",
+                "ON CONFLICT (id) DO UPDATE SET status = 'RUNNING'",
                 astuple(trial),
             )
             if environment is not None:
@@ -390,10 +391,24 @@ class Store:
                 )
             return int(self.rows("SELECT attempts FROM trials WHERE id = ?", trial.id)[0][0])
 
-    def excuse_attempt(self, trial: str) -> None:
-        """An attempt that ended because somebody asked for it does not count."""
+    def blame(self, trials: Iterable[str]) -> None:
+        """Counts a death that looks like these trials' own against those of them that have not ended."""
         with self.transaction():
-            self._db.execute("UPDATE trials SET attempts = attempts - 1 WHERE id = ?", (trial,))
+            for trial in trials:
+                query = "UPDATE trials SET attempts = attempts + 1 WHERE id = ? AND status = 'RUNNING'"
+                self._db.execute(query, (trial,))
+
+    def try_again(self, attempts: int, kinds: Iterable[str]) -> list[str]:
+        """Once more what failed by so many deaths that `attempts` are used up, of these kinds; the trials."""
+        with self.transaction():
+            query = (
+                "SELECT id FROM trials WHERE status = 'FAILED' AND attempts > ? AND configuration IN "
+                "(SELECT id FROM configurations WHERE kind IN (SELECT value FROM json_each(?))) ORDER BY position"
+            )
+            found = [str(row["id"]) for row in self.rows(query, attempts, _json(list(kinds)))]
+            for trial in found:
+                self._db.execute("UPDATE trials SET status = 'RUNNING', attempts = ? WHERE id = ?", (attempts, trial))
+        return found
 
     def record_epoch(
         self,
