@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,8 +72,8 @@ def beside(target: Path) -> Iterator[Path]:
 def put_in_place(part: Path, target: Path) -> None:
     """Makes `part` durable and renames it to `target`, which must be on the same disk.
 
-    A file replaces an older one in one step. A folder cannot: the older one is renamed to stand beside `part` first,
-    and back again should the second rename fail.
+    A file replaces an older one in one step. A folder cannot: the older one stands hidden beside `target` until the new
+    one is in place, also when a kill comes between, and is renamed back should the second rename fail.
     """
     for path in [part, *part.rglob("*")]:
         os.chmod(path, 0o755 if path.is_dir() else 0o644)
@@ -81,8 +82,9 @@ def put_in_place(part: Path, target: Path) -> None:
                 os.fsync(file.fileno())
         else:
             sync_folder(path)
+    older = target.with_name(f".{target.name}.tlstudy-older")
     if part.is_dir() and target.exists():
-        older = part.with_name(f"{part.name}.older")
+        shutil.rmtree(older, ignore_errors=True)
         os.replace(target, older)
         try:
             os.replace(part, target)
@@ -92,6 +94,7 @@ def put_in_place(part: Path, target: Path) -> None:
     else:
         os.replace(part, target)
     sync_folder(target.parent)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def size_of(path: Path) -> int:

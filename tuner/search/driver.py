@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tuner.artifacts import own
 from tuner.errors import SearchError
 from tuner.evidence.study import out_of_time
 from tuner.search import deaths, schedule
@@ -60,6 +61,7 @@ class Driver:
     def run(self) -> None:
         """Trains all that has not ended. Raises Stopped on request, SearchError when a first rung has no survivor."""
         said: list[str] = []
+        own.make_private(self.checkpoints.folder)
         self.checkpoints.sweep(self.facts.checkpoints.values())
         self.facts.lost |= self._lost()
         try:

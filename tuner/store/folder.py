@@ -39,9 +39,7 @@ class StudyFolder:
 
     def make(self) -> None:
         """Makes the folder if it is not there, for its owner alone: photographs' names and predictions lie in it."""
-        if not self.root.is_dir():
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            self.root.mkdir(mode=0o700, exist_ok=True)
+        own.make(self.root)
 
     def check(self) -> None:
         """Raises StudyError where something else stands in the place of a file or folder of ours: the study may have
