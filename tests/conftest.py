@@ -5,7 +5,8 @@ Nothing here imports Keras before a test asks for a fixture that needs it.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import ctypes
 import gc
 import os
 import shutil
@@ -21,10 +22,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from image_files import pixels
+from once import once
 
 _FOLDER = pytest.StashKey[str]()
-LARGE = 3_000_000_000
-"""Bytes of a test process from which on it looks for garbage after each file."""
+_HELD = pytest.StashKey[int]()
+LARGE = 500_000_000
+"""Bytes by which a test process grows before it looks for garbage after a test."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TLSTUDY_CACHE"] = str(Path(made) / "cache")
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(made) / "hypothesis")
     # Traced networks are millions of objects that stay: looking through them again and again took a tenth of the time.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 20, 1_000)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     settings.register_profile("tlstudy", deadline=None, derandomize=True, database=None, print_blob=False)
     settings.load_profile("tlstudy")
@@ -54,27 +57,36 @@ LONGEST = (
     "test_exported_file.py",
     "test_trial.py",
     "test_weights.py",
-    "test_graph.py",
-    "test_cli_search.py",
-    "test_lean.py",
     "test_tutorial.py",
-    "test_augmented.py",
+    "test_graph.py",
+    "test_lean.py",
     "test_every_write.py",
+    "test_torture.py",
+    "test_killed.py",
+    "test_augmented.py",
     "test_budget.py",
     "test_schedule.py",
-    "test_confirm.py",
-    "test_torture.py",
-    "test_planning.py",
-    "test_killed.py",
-    "test_loop.py",
-    "test_recipe.py",
+    "test_cli_show.py",
+    "test_coverage.py",
     "test_deterministic.py",
-    "test_several.py",
+    "test_cli_search.py",
+    "test_cli_errors.py",
+    "test_figures.py",
+    "test_confirm.py",
+    "test_loop.py",
+    "test_planning.py",
+    "test_features.py",
+    "test_resnet.py",
+    "test_features_of_views.py",
+    "test_other_objectives.py",
+    "test_head_features.py",
+    "test_logistic.py",
+    "test_selection.py",
     "test_study.py",
-    "test_mlflow.py",
-    "test_cli_plan.py",
+    "test_tables.py",
+    "test_logistic_baseline.py",
+    "test_recipe.py",
     "test_waiting.py",
-    "test_page_in_browser.py",
 )
 
 
@@ -84,14 +96,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _memory_bounded() -> Iterator[None]:
-    """What rarer collections leave is looked through after a file's tests where a process has become large."""
+def resident() -> int:
+    """Bytes of this process in memory; 0 where nobody says."""
+    said = Path("/proc/self/statm")
+    return int(said.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if said.exists() else 0
+
+
+@pytest.fixture(autouse=True)
+def _memory_bounded(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Old networks go, and what they held goes back to the system, after a test by which the process has grown."""
     yield
-    if Path("/proc/self/statm").exists():
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        if pages * os.sysconf("SC_PAGE_SIZE") > LARGE:
-            gc.collect()
+    held = request.config.stash
+    if resident() > held.setdefault(_HELD, 0) + LARGE:
+        gc.collect()
+        if not held[_HELD]:
+            gc.freeze()  # what is imported is not looked through again
+        with contextlib.suppress(AttributeError, OSError):  # of the GNU C library
+            ctypes.CDLL(None).malloc_trim(0)
+        held[_HELD] = resident()
 
 
 @pytest.fixture(scope="session")
@@ -210,17 +232,6 @@ def context_of(backbone: Any, squares: np.ndarray, cache: Path) -> Callable[...,
         return replace(made[key], checkpoints=folder, recipe=replace(made[key].recipe, **recipe))
 
     return make
-
-
-def once(name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that the first of xdist's workers who asks makes, and both look at."""
-    folder = Path(os.environ["TLSTUDY_CACHE"]).parent / name
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.with_suffix(".made").exists():
-            make(folder)
-            folder.with_suffix(".made").touch()
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ TABLES = ("configurations", "trials", "epochs", "depths", "rungs", "photographs"
 SMALL: dict[str, Any] = {
     "weights": "random",
     "image_size": 32,
-    "unfrozen_layers": [0, 10],
+    "unfrozen_layers": [0, 4],
     "head_width": 0,
     "max_epochs": 3,
     "batch_size": 4,

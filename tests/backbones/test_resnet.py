@@ -13,7 +13,7 @@ from tuner.backbones.resnet50.tables import STAGES, cut_layer, layer_names
 from tuner.backends import backend
 
 OF = architecture(image_size=48)
-DEPTHS = (0, 4, 10, 20, 33, 94, 168, 173, 175)
+DEPTHS = (0, 4, 10, 20, 33, 94, 173)
 
 
 def gradients(model: Any, x: np.ndarray, direction: np.ndarray) -> dict[str, np.ndarray]:

@@ -37,6 +37,14 @@ def files(stock_resnet: Callable[[], Any], tmp_path_factory: pytest.TempPathFact
     return place
 
 
+@pytest.fixture(scope="module")
+def network(backbone: Any) -> Any:
+    """Stock Keras's, for any file to be loaded into."""
+    import keras
+
+    return keras.applications.ResNet50(weights=None, include_top=False, input_shape=backbone.stock.input_shape[1:])
+
+
 def from_file(path: Path, cache: Path, side: int = 48) -> Any:
     """The product's backbone with this file in it."""
     found, reasons = weights.find((str(path),), path.parent, 0, "photographs")
@@ -52,19 +60,18 @@ def test_every_format_gives_the_same_network(name: str, files: Path, backbone: A
 
 
 @pytest.mark.parametrize("name", ["current.weights.h5", "whole.keras", "legacy.h5", weights.NOTOP])
-def test_the_numbers_are_those_that_keras_reads(name: str, files: Path, backbone: Any, tmp_path: Path) -> None:
+def test_the_numbers_are_those_that_keras_reads(name: str, files: Path, network: Any) -> None:
     """Read without a network, bit for bit what Keras puts into one; beside other work just the same."""
-    import keras
-
     numbers.begin(files / name)
     found, again = numbers.read(files / name), numbers.read(files / name)
     assert found is not None and again is not None
-    model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=backbone.stock.input_shape[1:])
-    weights._load_file(model, files / name)
+    for variable in network.variables:
+        variable.assign(np.zeros(variable.shape, np.float32))
+    weights._load_file(network, files / name)
     for layer, arrays in found.items():
-        for ours, twice, wanted in zip(arrays, again[layer], model.get_layer(layer).get_weights(), strict=True):
+        for ours, twice, wanted in zip(arrays, again[layer], network.get_layer(layer).get_weights(), strict=True):
             assert ours.dtype == np.float32 and np.array_equal(ours, wanted) and np.array_equal(twice, wanted), layer
-    assert sum(len(arrays) for arrays in found.values()) == len(model.weights)
+    assert sum(len(arrays) for arrays in found.values()) == len(network.weights)
 
 
 def test_a_process_ends_while_numbers_are_read(files: Path) -> None:
@@ -201,16 +208,13 @@ def test_the_configuration_in_a_model_file_is_never_read(
 
 
 @pytest.fixture(scope="module")
-def refusal(backbone: Any) -> Callable[[Path], str]:
+def refusal(network: Any) -> Callable[[Path], str]:
     """What is said when a file is refused. One network takes them all."""
-    import keras
-
-    model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=backbone.stock.input_shape[1:])
 
     def load(path: Path) -> str:
         found, _ = weights.find((str(path),), path.parent, 0, "photographs")
         with pytest.raises(WeightsError) as refused:
-            weights.load_into(model, found, path.parent, lambda: pytest.fail("a file needs no calibration"))
+            weights.load_into(network, found, path.parent, lambda: pytest.fail("a file needs no calibration"))
         return str(refused.value)
 
     return load
@@ -293,7 +297,7 @@ def test_numbers_that_are_not_finite_are_refused(
     stock_resnet: Callable[[], Any], refusal: Refusal, tmp_path: Path
 ) -> None:
     model = stock_resnet()
-    values = model.get_weights()
+    values = [2 * array for array in model.get_weights()]  # others than the network has been given before
     values[40][..., 0] = np.nan
     model.set_weights(values)
     model.save_weights(tmp_path / "broken.weights.h5")
@@ -352,7 +356,8 @@ def test_random_kernels_are_hes(backbone: Any) -> None:
 
 
 def test_without_a_network_imagenet_says_how_to_get_the_file(tmp_path: Path) -> None:
-    """In a process of its own whose sockets go nowhere and whose Keras home is empty."""
+    """In a process of its own whose sockets go nowhere and whose Keras home is empty; which also shows what a process
+    that is no command imports: everything."""
     program = f"""
         import socket
 
@@ -361,11 +366,13 @@ def test_without_a_network_imagenet_says_how_to_get_the_file(tmp_path: Path) -> 
 
         socket.create_connection = socket.getaddrinfo = refuse
         socket.socket.connect = refuse
+        import sys
         from pathlib import Path
         from tuner.backends import backend
+        backend.start()
+        assert {{"pandas", "sklearn"}} <= set(sys.modules), "a notebook gets the backend whole"
         from tuner.backbones import weights
         from tuner.errors import WeightsError
-        backend.start()
         found, reasons = weights.find(("imagenet", "random"), Path("."), 0, "photographs")
         print(found.kind)
         try:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,46 @@ def as_anybody() -> None:
                 raise OSError(ctypes.get_errno(), "a capability cannot be dropped")
 
 
+class Started:
+    """`tlstudy`, or another function of a module, in a process of its own that has imported Keras before, to be
+    signalled; both its streams are one."""
+
+    def __init__(self, *arguments: object, cwd: Path, main: Callable[[str, list[str]], None] | None = None) -> None:
+        self._said = cwd / ".said"
+        self.process = forks.start(main or _main, str(cwd), [str(a) for a in arguments], said=self._said)
+        assert self.process.pid is not None
+        self.pid: int = self.process.pid
+
+    def __enter__(self) -> Started:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def until(self, beginning: str) -> None:
+        """Waits for a line that begins so."""
+        while self.process.is_alive():
+            if any(line.startswith(beginning) for line in self._text().splitlines()):
+                return
+            time.sleep(0.01)
+        raise AssertionError(f"it ended before {beginning!r}: {self._text()}")
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def end(self) -> Outcome:
+        self.process.join(120)
+        return Outcome(-1 if self.process.exitcode is None else self.process.exitcode, "", self._text())
+
+    def _text(self) -> str:
+        return _text(self._said.read_bytes()) if self._said.exists() else ""
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
 def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
     """`python -m tuner` as a process to be signalled."""
     return subprocess.Popen(
@@ -99,7 +140,3 @@ def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
         stdin=subprocess.DEVNULL,
         text=True,
     )
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")

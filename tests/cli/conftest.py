@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import image_files
 import pytest
 from cli_programs import SMALL, Outcome, Tlstudy, process
 from made_study import FINISHED, Made, make_study
+from once import once
 
 from tuner.cli import main
 from tuner.spec.spec import Spec
@@ -50,11 +52,16 @@ def made(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def finished_work(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+def finished_work() -> tuple[Path, Outcome]:
     """A folder with photos/ and its study, searched by a real process; only to be read or copied."""
-    work = tmp_path_factory.mktemp("finished")
-    image_files.folder(work / "photos", train=4, val=3)
-    return work, process("search", "--data", "photos", *SMALL, cwd=work)
+
+    def make(work: Path) -> None:
+        image_files.folder(work / "work" / "photos", train=4, val=3)
+        done = process("search", "--data", "photos", *SMALL, cwd=work / "work")
+        (work / "said").write_bytes(pickle.dumps(done))
+
+    made = once("finished work", make)
+    return made / "work", pickle.loads((made / "said").read_bytes())
 
 
 @pytest.fixture

@@ -88,16 +88,3 @@ def test_a_command_imports_its_backend_without_what_nobody_uses() -> None:
         """
     )
     assert done.stdout.strip() == "done", done.stderr
-
-
-def test_a_notebook_gets_the_backend_whole() -> None:
-    done = run(
-        """
-        import sys
-        from tuner.backends import backend
-        backend.start()
-        assert {"pandas", "sklearn"} <= set(sys.modules)
-        print("done")
-        """
-    )
-    assert done.stdout.strip() == "done", done.stderr

@@ -8,14 +8,15 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_programs import SMALL, Outcome, Tlstudy, environment, start
+from cli_programs import SMALL, Outcome, Started, Tlstudy
 
+from tuner.cli import main
 from tuner.cli.options import assignments
 from tuner.cli.search import _resume_command
 from tuner.errors import SpecError
@@ -181,22 +182,17 @@ def test_quiet_is_the_result_alone(tlstudy: Tlstudy, work: Path) -> None:
 # ---- stopped -------------------------------------------------------------------------------------------------------
 
 
-def until(search: subprocess.Popen[str], beginning: str) -> None:
-    """Reads on until a line begins so, then freezes the process where it is."""
-    assert search.stdout is not None
-    for line in search.stdout:
-        if line.startswith(beginning):
-            search.send_signal(signal.SIGSTOP)
-            return
-    pytest.fail(f"the search ended before {beginning!r}")
+def until(search: Started, beginning: str) -> None:
+    """Waits until a line begins so, then freezes the process where it is."""
+    search.until(beginning)
+    search.signal(signal.SIGSTOP)
 
 
-def stopped(search: subprocess.Popen[str], number: signal.Signals) -> Outcome:
+def stopped(search: Started, number: signal.Signals) -> Outcome:
     """Sends the signal to the frozen process, lets it go on, and returns how it ended."""
-    search.send_signal(number)
-    search.send_signal(signal.SIGCONT)
-    out, err = search.communicate(timeout=120)
-    return Outcome(search.returncode, out, err)
+    search.signal(number)
+    search.signal(signal.SIGCONT)
+    return search.end()
 
 
 def go_on_with(done: Outcome) -> list[str]:
@@ -213,7 +209,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     shutil.copytree(finished_work[0] / "photos", work / "photos")
     study = work / "studies" / "photos"
 
-    with start("search", "--data", "photos", *SMALL, "--verbose", cwd=work) as search:
+    with Started("search", "--data", "photos", *SMALL, "--verbose", cwd=work) as search:
         until(search, "trial 2/26")
         assert report(tlstudy, work)["study"]["state"] == "running"
         other = tlstudy("search", "photos", cwd=work)
@@ -229,7 +225,7 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
     assert report(tlstudy, work)["study"]["state"] == "interrupted"
     assert tlstudy("best", cwd=work).code == 0
 
-    with start(*go_on_with(done), cwd=work) as search:
+    with Started(*go_on_with(done), cwd=work) as search:
         until(search, "trial 12/26")
         done = stopped(search, signal.SIGTERM)
     assert done.code == 143
@@ -248,18 +244,18 @@ def test_a_search_that_is_interrupted_and_ended_goes_on_to_the_same_result(
         ]
 
 
-SLOW = """
-import sys, time
-from tuner.cli import main
-from tuner.training import trial
+def slow(cwd: str, arguments: list[str]) -> None:
+    """`tlstudy` whose first training step does not end."""
+    from tuner.training import trial
 
-def train(self, network, epoch):
-    print("in a step", flush=True)
-    time.sleep(100)
+    def train(*_: object) -> None:
+        print("in a step", flush=True)
+        time.sleep(100)
 
-trial._Trainer._train = train
-main()
-"""
+    os.chdir(cwd)
+    sys.argv = ["tlstudy", *arguments]
+    trial._Trainer._train = train  # type: ignore[assignment, method-assign]
+    main()
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_epoch(
@@ -267,22 +263,14 @@ def test_a_second_ctrl_c_does_not_wait_for_the_epoch(
 ) -> None:
     work = tmp_path / "work"
     shutil.copytree(finished_work[0] / "photos", work / "photos")
-    with subprocess.Popen(
-        [sys.executable, "-c", SLOW, "search", "--data", "photos", *SMALL],
-        cwd=work,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as search:
-        assert search.stdout is not None and search.stderr is not None
-        assert any(line == "in a step\n" for line in search.stdout)
-        search.send_signal(signal.SIGINT)
-        assert any("once more to leave at once" in line for line in search.stderr)
-        search.send_signal(signal.SIGINT)
-        out, err = search.communicate(timeout=60)
-    assert search.returncode == 130
-    assert "Left at once; the store holds every finished epoch." in err and "Traceback" not in err
+    with Started("search", "--data", "photos", *SMALL, cwd=work, main=slow) as search:
+        search.until("in a step")
+        search.signal(signal.SIGINT)
+        search.until("Stopping after this epoch; once more to leave at once")
+        search.signal(signal.SIGINT)
+        done = search.end()
+    assert done.code == 130
+    assert "Left at once; the store holds every finished epoch." in done.err and "Traceback" not in done.err
     with Store(work / "studies" / "photos" / "study.db", readonly=True) as store:
         assert store.rows("SELECT outcome FROM sessions")[0][0] == "interrupted"
     assert tlstudy("search", "photos", cwd=work).code == 0

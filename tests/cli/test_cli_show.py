@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -55,18 +56,45 @@ def test_data_are_also_written_where_asked(
     assert [p.name for p in written.parent.iterdir()] == [written.name]
 
 
+def test_a_report_is_for_its_owner_alone_in_whatever_study(tlstudy: Tlstudy, made: Callable[..., Path]) -> None:
+    """Also where the study's folder was made by somebody else, and an earlier report is open to all."""
+    root = made()
+    root.chmod(0o755)
+    (root / "report").mkdir()
+    (root / "report").chmod(0o755)
+    assert tlstudy("report").code == 0
+    assert (root / "report").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (root / "report").iterdir()} == {0o600}
+    assert root.stat().st_mode & 0o777 == 0o755
+
+
+def test_no_link_in_a_study_is_written_through(tlstudy: Tlstudy, made: Callable[..., Path], tmp_path: Path) -> None:
+    root, theirs = made(), tmp_path / "theirs"
+    theirs.mkdir()
+    (root / "report").symlink_to(theirs)
+    (root / "checkpoints").symlink_to(theirs)
+    (theirs / "c000-best-00001.npz").touch()
+    for arguments in (["report"], ["best"], ["search", "made"]):
+        done = tlstudy(*arguments)
+        assert done.code == 2 and "is a symbolic link, expected" in done.text
+    assert [path.name for path in theirs.iterdir()] == ["c000-best-00001.npz"]
+
+
 def test_a_report_draws_into_the_study_or_where_asked(
     tlstudy: Tlstudy, made: Callable[..., Path], tmp_path: Path
 ) -> None:
-    study = made()
-    for arguments, folder in (([], study / "report"), (["--output", "elsewhere"], tmp_path / "elsewhere")):
-        done = tlstudy("report", *arguments)
+    """Of a finished study, and of one that runs."""
+    for what, arguments, state in ((FINISHED, [], "finished"), (INTERRUPTED, ["--output", "elsewhere"], "running")):
+        study = made(state, what=what)
+        with StudyFolder(study).locked() if state == "running" else nullcontext():
+            done = tlstudy("report", state, *arguments)
         assert done.code == 0
-        assert done.out.startswith("Study studies/made (the only study under studies/).\n")
+        assert done.out.startswith(f"Study studies/{state} (by its name under studies/).\n")
+        folder = tmp_path / "elsewhere" if arguments else study / "report"
         names = {p.name for p in folder.iterdir()}
         assert names >= {"configurations.csv", "trials.csv", "epochs.csv", "report.json", "learning_curves.png"}
         assert f"Wrote {len(names)} files to" in done.text
-        assert json.loads((folder / "report.json").read_text())["study"]["state"] == "finished"
+        assert json.loads((folder / "report.json").read_text())["study"]["state"] == state
 
 
 @pytest.mark.parametrize("what", [FINISHED, INTERRUPTED, NO_TRIAL_YET, UNTRAINED, MANY], ids=lambda m: str(m.outcome))
@@ -83,7 +111,6 @@ def test_a_study_that_runs_is_shown_as_running(tlstudy: Tlstudy, made: Callable[
     root = made(what=INTERRUPTED)
     with StudyFolder(root).locked():
         assert json.loads(tlstudy("report", "--format", "json").out)["study"]["state"] == "running"
-        assert tlstudy("report").code == 0
         assert tlstudy("best").code == 0
 
 

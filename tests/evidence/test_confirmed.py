@@ -44,6 +44,7 @@ def confirm(
     """Records fresh seeds of the study's winner and baseline as the search does, on a test set of its own."""
     results = Results.open(database)
     sources = {"winner": results.winner(), "baseline": results.baseline()}
+    sources["other baseline"] = results.ranking("baseline").iloc[1]
     with Store(database) as store, store.transaction():
         number = len(store.rows("SELECT 1 FROM images"))
         for i, label in enumerate(TRUTH):
@@ -69,6 +70,26 @@ def confirm(
             for seed, one in enumerate(correct):
                 rows = number + np.arange(TEST)
                 held_out.record(store, f"{side['source']}-s{seed + 1:02d}", opening, rows, chances(one))
+
+
+def test_a_gain_has_to_hold_against_both_baselines(tmp_path: Path) -> None:
+    """Whichever of the two the validation images took for the better one."""
+    draw = np.random.default_rng(3)
+    sides = {"winner": right(0.95, 5, draw), "baseline": right(0.7, 5, draw)}
+    for name, share, kind in (("weak", 0.7, "gain"), ("strong", 0.95, "too few images")):
+        database = make_study(tmp_path / name, FINISHED)
+        other = np.repeat(right(share, 1, np.random.default_rng(5)), 5, axis=0)
+        confirm(database, sides | {"other baseline": other}, epochs="chosen")
+        found = Results.open(database).findings()
+        assert found.kind == kind and found.compared is not None and found.compared.low > 0.02
+        assert found.compared_other is not None and (found.compared_other.low > 0.02) == (kind == "gain")
+        assert ("than the other baseline" in found.sentence) == (kind != "gain")
+        results = Results.open(database)
+        use, baselines = results.recommendation(), [str(results.baseline()["id"]), found.other_baseline.configuration]
+        assert use is not None and use.baseline is not None
+        # Of the two baselines the one that is more accurate on the test images is the one to set against the winner.
+        assert use.baseline.configuration == baselines[found.compared_other.difference < found.compared.difference]
+        assert use.difference == min(found.compared.difference, found.compared_other.difference)
 
 
 @pytest.mark.parametrize(("winner", "baseline"), [(0.95, 0.7), (0.7, 0.95), (0.9, 0.9)])

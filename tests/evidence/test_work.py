@@ -21,10 +21,10 @@ SIZES = (1, 3, 5)
 
 
 def study(folder: Path, times: int) -> Path:
-    """Two thousand images and fifty configurations, so many times."""
-    plan = (Bracket(0, 1, (45 * times, 15 * times), (1, 3)),)
+    """A thousand images and twenty-five configurations, so many times."""
+    plan = (Bracket(0, 1, (21 * times, 7 * times), (1, 3)),)
     return make_study(
-        folder, replace(FINISHED, train=1900 * times, validation=100 * times, baseline=5 * times, plan=plan)
+        folder, replace(FINISHED, train=950 * times, validation=50 * times, baseline=4 * times, plan=plan)
     )
 
 
@@ -89,6 +89,6 @@ def test_the_number_of_queries_does_not_depend_on_what_a_study_holds(
         queries.clear()
         everything(database)
         with Store(database, readonly=True) as store:
-            assert len(list(progress.earlier(store))) > 100
+            assert len(list(progress.earlier(store))) > 50
         counts.append(len(queries))
     assert len(set(counts)) == 1 and counts[0] < 40

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from programs import running
 
 from tuner.errors import UsageError
 from tuner.export.formats import FORMATS, Contents, Format, card_path, check_installed, check_target, choose, recipe
-from tuner.export.saving import put_in_place
+from tuner.export.saving import beside, put_in_place
 
 
 @pytest.mark.parametrize(
@@ -140,3 +141,30 @@ def test_the_recipe_says_how_a_square_is_made() -> None:
     for resize, word in (("crop", "middle"), ("pad", "black bars"), ("squash", "proportions aside")):
         said = recipe(Contents(("a", "b"), 96, resize))
         assert word in said and "96 x 96" in said and "antialiased bilinear" in said
+
+
+def test_what_a_killed_export_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Held by a live export it stays; nobody else's files and folders are touched."""
+    target = tmp_path / "model.keras"
+    for name in (".model.keras.mine", ".part-mine"):
+        (tmp_path / name).mkdir()
+    code = """
+import sys
+from pathlib import Path
+from tuner.export.saving import beside
+with beside(Path(sys.argv[1])) as folder:
+    (folder / "weights").write_bytes(b"x" * 1000)
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+    theirs = {".model.keras.mine", ".part-mine"}
+    with running(code, target) as killed:
+        left = set(os.listdir(tmp_path)) - theirs
+        with beside(target) as folder:
+            assert len(left) == 1 and set(os.listdir(tmp_path)) == {*theirs, *left, folder.name}
+        killed.kill()
+        killed.wait()
+    assert set(os.listdir(tmp_path)) == {*theirs, *left}
+    with beside(target) as folder:
+        assert set(os.listdir(tmp_path)) == {*theirs, folder.name}
+    assert set(os.listdir(tmp_path)) == theirs

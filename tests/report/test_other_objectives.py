@@ -25,8 +25,9 @@ def printed(results: Results, width: int) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("checkpoint", ["best", "last"])
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("objective", "checkpoint"), [*((o, "best") for o in OBJECTIVES), ("val_loss", "last"), ("val_auc", "last")]
+)
 def test_every_report_is_made_and_names_what_was_ranked_by(tmp_path: Path, objective: str, checkpoint: str) -> None:
     made = replace(SIX_CLASSES, objective=objective, checkpoint=checkpoint)
     results = Results.open(make_study(tmp_path / "study", made))
@@ -61,8 +62,9 @@ def test_every_report_is_made_and_names_what_was_ranked_by(tmp_path: Path, objec
 @pytest.mark.parametrize("objective", ["val_auc", "val_brier"])
 def test_every_figure_is_drawn(tmp_path: Path, objective: str) -> None:
     results = Results.open(make_study(tmp_path, replace(FINISHED, objective=objective, checkpoint="last")))
-    drawn = figures.draw_all(results, tmp_path / "figures")
-    assert set(drawn.left_out) == {"reliability"} and drawn.files
+    if objective == "val_auc":  # the files differ in a label alone
+        drawn = figures.draw_all(results, tmp_path / "figures")
+        assert set(drawn.left_out) == {"reliability"} and drawn.files
     with figures.style.applied():
         brackets = figures.brackets(results)
     assert brackets.axes[0].get_ylabel() == words.NAMES[objective]

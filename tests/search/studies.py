@@ -24,7 +24,7 @@ def spec(**changes: Any) -> Spec:
             "data": {"path": "photos", "image_size": 32},
             "backbone": {"weights": "random"},
             "space": {
-                "unfrozen_layers": [0, 10],
+                "unfrozen_layers": [0, 4],
                 "learning_rate": {"min": 1e-4, "max": 1e-2, "sampling": "log"},
                 "head_width": [0, 8],
                 "dropout": [0.0, 0.3],

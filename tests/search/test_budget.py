@@ -265,10 +265,12 @@ def test_a_trace_does_not_count_once_another_epoch_is_known() -> None:
 
 # ---- what is said ----
 
+QUICK: dict[str, Any] = {"search__max_epochs": 2, "search__factor": 2, "space__unfrozen_layers": 0}
+
 
 def test_too_little_time_for_any_configuration_leaves_the_baseline_and_says_so(tmp_path: Path) -> None:
     folder = make(tmp_path / "study")
-    question = spec(search__time_budget="0.01 s", search__max_epochs=2, search__factor=2)
+    question = spec(search__time_budget="0.01 s", **QUICK)
     events = search(folder, question)
     heard = [event.text for event in events if isinstance(event, Notice)]
     first = next(text for text in heard if "c000 and what has to follow it would take about" in text)
@@ -292,10 +294,7 @@ def test_too_little_time_for_any_configuration_leaves_the_baseline_and_says_so(t
 
 def test_a_plan_says_what_fits(tmp_path: Path) -> None:
     folder = make(tmp_path / "study")
-    everything, nothing = (
-        plan(folder, spec(search__time_budget=text, search__max_epochs=2, search__factor=2))
-        for text in ("1 h", "0.1 s")
-    )
+    everything, nothing = (plan(folder, spec(search__time_budget=text, **QUICK)) for text in ("1 h", "0.1 s"))
     assert not everything.estimate.out_of_time
     drawn = next(kind.configurations for kind in nothing.kinds if kind.name == "search")
     assert nothing.estimate.out_of_time == {ids.searched(n): 0 for n in range(drawn)}

@@ -6,6 +6,7 @@ it: look whether `tuner/search/draws.py` or `schedule.py` can lose some lines.
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import math
 import tomllib
@@ -309,8 +310,9 @@ def test_stock_a_tie_goes_to_the_first_trial() -> None:
     assert promoted == ["0000", "0001", "0002"]
 
 
-def test_stock_a_promoted_trial_begins_with_a_fresh_optimizer(tmp_path: Path) -> None:
+def test_stock_a_promoted_trial_begins_with_a_fresh_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Promotion builds the model anew and loads weights only: slots and iterations begin again."""
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # it does for each model: seconds, beside all that tests made
     from tuner.backends import backend
 
     backend.start()

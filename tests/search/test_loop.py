@@ -16,7 +16,7 @@ from search.studies import facts, make, search, spec
 from tuner.artifacts.files import sha256_of
 from tuner.backbones.architecture import architecture
 from tuner.backends import backend
-from tuner.errors import Interrupted, SearchError, StudyError
+from tuner.errors import Interrupted, SearchError, StoreError, StudyError
 from tuner.evidence.results import Results
 from tuner.search.events import EpochEnded, Event, Notice, Planned, Progress, TrialEnded, TrialStarted
 from tuner.store.folder import StudyFolder
@@ -27,6 +27,39 @@ from tuner.store.store import Store
 def copy(finished: StudyFolder, tmp_path: Path) -> StudyFolder:
     shutil.copytree(finished.root, tmp_path / "copy")
     return StudyFolder(tmp_path / "copy")
+
+
+# ---- a study that is taken away while it is searched ----
+
+
+@pytest.mark.parametrize("event", [EpochEnded, TrialEnded])
+def test_a_study_that_is_moved_stops_and_goes_on_where_it_is(
+    finished: StudyFolder, tmp_path: Path, event: type[Event]
+) -> None:
+    folder, moved = make(tmp_path / "here"), tmp_path / "there"
+
+    def move(happened: Event) -> None:
+        if isinstance(happened, event) and happened.kind == "search" and not moved.exists():  # type: ignore[attr-defined]
+            folder.root.rename(moved)
+
+    with pytest.raises(StoreError, match="was moved or removed while a search wrote to it"):
+        search(folder, on=move)
+    assert not folder.root.exists(), "nothing is trained, or written, where it was"
+    search(StudyFolder(moved))
+    assert facts(StudyFolder(moved)) == facts(finished)
+
+
+def test_a_study_that_is_removed_stops(tmp_path: Path) -> None:
+    folder, ended = make(tmp_path / "here"), []
+
+    def remove(happened: Event) -> None:
+        if isinstance(happened, TrialEnded):
+            ended.append(happened)
+            shutil.rmtree(folder.root, ignore_errors=True)
+
+    with pytest.raises(StoreError, match="was moved or removed"):
+        search(folder, on=remove)
+    assert len(ended) == 1 and not folder.root.exists()
 
 
 # ---- a finished search ----

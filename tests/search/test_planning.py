@@ -118,7 +118,7 @@ def test_a_plan_writes_nothing_into_the_study(done: Done) -> None:
 
 
 def test_the_features_take_what_was_told(done: Done) -> None:
-    assert {cut.cut: cut.depths for cut in done.before.cuts} == {"pooled": (0,), "conv5_block2": (10,)}
+    assert {cut.cut: cut.depths for cut in done.before.cuts} == {"pooled": (0,), "conv5_block2": (4,)}
     assert {cut.state for cut in done.before.cuts} == {"missing"}
     assert {cut.state for cut in done.after.cuts} == {"cached"}
     files = [path.stat().st_size for path in done.cache.glob("features/*/features.npy")]
@@ -161,7 +161,7 @@ def test_mirror_images_are_counted(done: Done, tmp_path: Path, monkeypatch: pyte
     assert plain.passes() == 0 and both.passes() == len(both.dataset.images)
     assert {cut.state for cut in both.cuts()} == {"missing"}
     assert [cut.bytes for cut in both.cuts()] == [2 * cut.bytes for cut in plain.cuts()]
-    for place in (FROZEN, ("conv5_block2", 10)):
+    for place in (FROZEN, ("conv5_block2", 4)):
         each = plain.network.step_macs(*place, "frozen")[1] + HEAD_MULTIPLY_ADDS
         assert both.cost.work(place) - plain.cost.work(place) == 8 * each
 

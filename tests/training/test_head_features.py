@@ -23,10 +23,10 @@ SEVERAL = {"head_features": "several", "head_init": "linear_probe"}
 
 @pytest.mark.parametrize(("width", "classes", "depth"), [(0, 2, 32), (8, 3, 10)])
 def test_training_begins_where_the_regression_on_several_cuts_ends(
-    context_of: Contexts, tmp_path: Path, width: int, classes: int, depth: int
+    backbone: Any, context_of: Contexts, tmp_path: Path, width: int, classes: int, depth: int
 ) -> None:
     """At a rate that moves nothing the first epoch is that fit, whatever the width and whatever is unfrozen."""
-    context = context_of(tmp_path, classes=classes)
+    context = context_of(tmp_path, classes=classes, cuts=(backbone.architecture.cut_for(depth, "frozen"), "pooled"))
     rows = context.rows(SPLIT)
     fit, joined = trial.fit_cuts(context, rows, SEVERAL_CUTS), context.features.joined
     sure = fit.confidence(joined(fit.cuts, rows.train), context.labels[rows.train])

@@ -7,6 +7,7 @@ import errno
 import glob
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from tuner.artifacts import locks
+from tuner.artifacts import locks, own
 from tuner.errors import UsageError
 
 LEASE = 3600.0
@@ -24,8 +25,9 @@ LEASE = 3600.0
 def cache_root() -> Path:
     """Where decoded images, features and calibrated weights lie, shared by all studies of this user.
 
-    `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again.
-    Raises UsageError for the home of a user who is not there: a folder named ~somebody would be made instead.
+    `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again,
+    but for the count of how often test sets were opened (`tuner.store.openings`). Raises UsageError for the home of a
+    user who is not there: a folder named ~somebody would be made instead.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     named = os.environ.get("TLSTUDY_CACHE") or (os.path.join(base, "tlstudy") if base else "~/.cache/tlstudy")
@@ -47,10 +49,12 @@ def home(path: str | os.PathLike[str]) -> Path:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> tuple[int, str]:
     """Writes through a temporary file in the same folder, syncs, renames, syncs the folder.
 
-    Returns the number of bytes and their SHA-256 (hex). A reader sees the old file or the new one, never a part.
+    Returns the number of bytes and their SHA-256 (hex). A reader sees the old file or the new one, never a part. Who
+    may read the folder may read the file; a folder that is missing is made for its owner alone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    locks.sweep(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
+    own.make(path.parent)
+    parts = path.parent.glob(f".{glob.escape(path.name)}.*.part")
+    locks.sweep(part for part in parts if re.fullmatch(r"\.[0-9a-f]+\.part", part.name[len(path.name) + 1 :]))
     with _part(path) as file:
         part = Path(file.name)
         try:
@@ -70,9 +74,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> tuple[i
 
 def _part(path: Path) -> BinaryIO:
     """A new file beside `path`, held by this process: what nobody holds is swept."""
+    mode = 0o666 & os.stat(path.parent).st_mode
     while True:
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        file = open(part, "xb")  # noqa: SIM115 - the caller's
+        file = open(part, "xb", opener=lambda p, how: os.open(p, how | own.FLAGS, mode))  # noqa: SIM115 - the caller's
         try:
             locks.take(part, file.fileno())
             return file

@@ -25,6 +25,7 @@ import numpy as np
 from tuner.artifacts.entries import Artifacts
 from tuner.artifacts.files import home, sha256_of
 from tuner.backbones.resnet50 import numbers
+from tuner.backends.choosing import keras_folder
 from tuner.errors import WeightsError
 from tuner.spec.seeds import generator
 
@@ -123,11 +124,8 @@ def imagenet_file() -> Path:
 
 
 def keras_cache() -> Path:
-    """The folder in which Keras keeps downloaded weights, by Keras's own rule (`keras/src/backend/config.py`)."""
-    if (named := os.environ.get("KERAS_HOME")) is not None:
-        return home(named) / "models"
-    base = home("~")
-    return (base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras" / "models"
+    """The folder in which Keras keeps downloaded weights."""
+    return keras_folder() / "models"
 
 
 def known(weights: Weights, cache: Path) -> numbers.Numbers | None:
@@ -157,7 +155,10 @@ def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any
     artifacts = Artifacts(cache / "weights")
     entry = artifacts.made(weights.key, calibrate, "calibrating the same random weights")
     if (found := numbers.from_npz(entry.folder / _NAME)) is None:
-        raise WeightsError(f"{entry.folder}: not a ResNet-50's numbers; expected those calibrated here. Remove it.")
+        raise WeightsError(
+            f"{entry.folder}: not a ResNet-50's numbers; expected those calibrated here. Remove that folder alone: the "
+            "next search calibrates them again, to the same numbers."
+        )
     for name, arrays in found.items():
         model.get_layer(name).set_weights(arrays)
     artifacts.prune(BUDGET)

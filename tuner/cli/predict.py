@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from tuner.cli.console import err, out, status
+from tuner.cli.console import data, err, out, status
 from tuner.cli.options import Format
 from tuner.errors import UsageError
 from tuner.report import words
@@ -128,7 +128,7 @@ def _show(format: Format, reader: Reader, read: Iterator[Prediction], unread: li
         rows = [_row(classes, prediction) for prediction in read]
         left = [{"path": p.path, "reason": p.reason} for p in unread]
         facts = {"model": str(reader.path), "format": reader.kind.name, "classes": list(classes)}
-        typer.echo(json.dumps({**facts, "photographs": rows, "unreadable": left}, indent=1, allow_nan=False))
+        data(json.dumps({**facts, "photographs": rows, "unreadable": left}, indent=1, allow_nan=False))
     else:
         _table(classes, [_row(classes, prediction) for prediction in read])
 
@@ -145,21 +145,22 @@ def _row(classes: Sequence[str], prediction: Prediction) -> dict[str, Any]:
 
 
 def _print_csv(classes: Sequence[str], read: Iterator[Prediction]) -> None:
-    """path, class, probability, and a column `p_NAME` a class; nothing in it is run by a spreadsheet."""
+    """path, class, probability, and a column `p_NAME` a class; nothing in it is run by a spreadsheet or a terminal."""
     from tuner.evidence.formats import disarm
 
     writer = csv.writer(_Echo(), lineterminator="\n")
-    writer.writerow(["path", "class", "probability", *(f"p_{name}" for name in classes)])
+    writer.writerow(["path", "class", "probability", *(f"p_{words.visible(name)}" for name in classes)])
     for prediction in read:
         row = _row(classes, prediction)
-        writer.writerow([disarm(row["path"]), disarm(row["class"]), row["probability"], *row["probabilities"].values()])
+        path, name = (disarm(words.visible(row[key])) for key in ("path", "class"))
+        writer.writerow([path, name, row["probability"], *row["probabilities"].values()])
 
 
 class _Echo:
     """What a csv.writer writes to."""
 
     def write(self, text: str) -> None:
-        typer.echo(text, nl=False)
+        data(text, nl=False)
 
 
 def _table(classes: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from tuner.artifacts import own
 from tuner.cli import options, trackers
-from tuner.cli.console import err, out, short, status
+from tuner.cli.console import data, err, out, short, status
 from tuner.cli.options import Format
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
@@ -55,7 +56,7 @@ def report(
         if output is not None:
             with _writing(output):
                 _save(output / f"configurations.{format.value}", text)
-        typer.echo(text, nl=not text.endswith("\n"))
+        data(text, nl=not text.endswith("\n"))
     else:
         written = show_report(located, output, top)
         if open_ and written is not None:
@@ -77,6 +78,8 @@ def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -
     console.print(tables.report(results, top, findings=findings, importance=importance))
     try:
         with _writing(folder), status("Drawing"):
+            if output is None:
+                own.make_private(folder)
             written = _draw(results, folder)
             path = page.write(results, study.root, folder, findings=findings, importance=importance)
     except UsageError as error:

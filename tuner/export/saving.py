@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tuner.artifacts.entries import workspace
 from tuner.artifacts.files import sync_folder
 from tuner.backends import backend
 from tuner.backends.choosing import quiet
@@ -60,13 +59,13 @@ def check_backend(kind: Format) -> None:
 
 @contextlib.contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target`, on the same disk, that goes with everything in it when the context ends."""
+    """A hidden folder beside `target`, on the same disk, that goes with everything in it when the context ends.
+
+    That of an export that was killed goes when the next one beside it begins.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with workspace(target.parent) as staged:
+        yield staged.folder
 
 
 def put_in_place(part: Path, target: Path) -> None:

@@ -125,7 +125,8 @@ def check_labels(images: Sequence[ImageRecord], classes: Sequence[str]) -> None:
     if pairs := _copies(images, lambda a, b: a.label != b.label):
         said = listed((f"{_pair(a, b)} ({classes[a.label]}, {classes[b.label]})" for a, b in pairs), between="; ")
         raise DataError(
-            f"{_count(pairs)} in two classes: {said}. Expected one class for each photograph: remove the wrong copy."
+            f"{_count(pairs)} in two classes: {said}. Expected one class for each photograph: move the wrong copy "
+            "out of the data."
         )
 
 
@@ -141,7 +142,8 @@ def check_splits(images: Sequence[ImageRecord], alike: Alike, allow_leak: bool) 
         if not allow_leak:
             raise DataError(
                 f"{said} Expected no photograph in more than one split: what was trained on cannot be held out. "
-                "Remove one of each pair, or set data.allow_leak = true (--allow-leak) to go on, every result marked."
+                "Move one of each pair out of the data, or set data.allow_leak = true (--allow-leak) to go on, every "
+                "result marked."
             )
         warnings.append(f"{said} Results on the held-out photographs are too good by an unknown amount.")
     if copies := _copies(images, lambda a, b: a.split == b.split):

@@ -200,7 +200,7 @@ def _read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdi
             if stamped(stream.fileno())[:3] != hashed.stamp[:3]:  # not the inode's time: a backup may link to the file
                 raise DataError(
                     f"{shown(path)} changed while the photographs were read; expected files that stay. "
-                    "Wait until the copying is over and start again."
+                    "Wait until the copying is over and run the same command again."
                 )
             with open_header(stream) as image, _room(image.width * image.height):
                 decoded = decode(image)

@@ -199,13 +199,16 @@ def _images(folder: Path, found: Scan, recursive: bool) -> list[str]:
 
 
 def _inside(folder: Path, found: Scan, recursive: bool) -> Iterator[str]:
-    for path in found.inside(folder, of_class=True):
-        if not path.is_dir():
+    entered = [found.inside(folder, of_class=True)]  # no recursion: folders may be nested deeper than Python's stack
+    while entered:
+        if (path := next(entered[-1], None)) is None:
+            entered.pop()
+        elif not path.is_dir():
             yield found.name(path)
         elif path.is_symlink():
             found.left_out.append(LeftOut(found.name(path), "link to a folder: not followed"))
         elif recursive:
-            yield from _inside(path, found, recursive)
+            entered.append(found.inside(path, of_class=True))
         else:
             raise DataError(
                 f"{shown(found.name(folder))}: found the folder {shown(path.name)} inside a class; expected "
@@ -249,7 +252,8 @@ def _no_images(paths: list[Path], folder: Path) -> None:
     if images:
         raise DataError(
             f"{shown(folder)}: {len(images)} photograph{'s' * (len(images) > 1)} beside the class folders: "
-            f"{listed(images)}. Expected every photograph inside its class folder; move or remove them. {LAYOUTS}"
+            f"{listed(images)}. Expected every photograph inside its class folder; move them there, or out of the "
+            f"data. {LAYOUTS}"
         )
 
 

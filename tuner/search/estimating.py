@@ -207,7 +207,16 @@ def _memory(work: Work, found: Probe) -> int:
 
 
 def _folder(work: Work, found: Probe) -> int:
-    """Bytes of the study's folder at most: whole states of a rung that may go on, and the best weights kept."""
-    sizes = [found.bytes[place] for place in winners(work.plan, work.cost)]
+    """Bytes of the study's folder at most: whole states of a rung that may go on, then the best weights of the dearest
+    winner and of all its fresh seeds.
+    """
+    places = winners(work.plan, work.cost)
+    if not places:
+        return 0
+    sizes = [found.bytes[place] for place in places]
     going = max((max(b.sizes[1:], default=0) for b in work.plan.brackets), default=0)
-    return int(4 * going * sum(sizes) / len(sizes) + max(sizes)) if sizes else 0
+    kept = 1
+    if work.plan.confirm is not None:
+        parts = unknown_sides(work.plan, work.cost, work.spec.confirm, {max(places, key=work.cost.work): 1.0})
+        kept += int(parts[0].trials) - sum(work.plan.folds)
+    return int(max(4 * going * sum(sizes) / len(sizes) + max(sizes), kept * max(sizes)))

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tuner import __version__
+from tuner.artifacts import own
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
 from tuner.backbones.architecture import Architecture, architecture
@@ -27,7 +28,7 @@ from tuner.backends import backend
 from tuner.errors import Interrupted, RunError, UsageError
 from tuner.features import bank
 from tuner.images.dataset import Dataset
-from tuner.search import sameness, setup
+from tuner.search import deaths, sameness, setup
 from tuner.search import space as spaces
 from tuner.search.budget import Budget, grew
 from tuner.search.checkpoints import Checkpoints
@@ -35,7 +36,7 @@ from tuner.search.costs import SEEDS
 from tuner.search.events import Counted, Listener, Notice, Phase, Planned, Progress
 from tuner.spec.rules import Rules, rules_of
 from tuner.spec.spec import Spec
-from tuner.store import openings
+from tuner.store import openings, tables
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
@@ -81,19 +82,24 @@ def run(
             openings.record(store)
             environment |= {"numerics": sameness.numerics(store)}
             sameness.check_same(folder, spec, store, dataset, environment, how.extend)
+            if not tables.holds(store, tables.Opening):  # else the test images are not sealed any more
+                listen(_counted(spec, dataset))
             session = store.begin_session(
                 datetime.now(UTC).isoformat(timespec="seconds"), socket.gethostname(), os.getpid(), command, environment
             )
             outcome: str | None = "failed"
             try:
+                own.make_private(folder.checkpoints)
                 budget = Budget(spec.search.time_budget, began=began)
-                _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
+                with deaths.watched(folder, store, listen, search=how.search):
+                    _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
                 _notice_changes(dataset, listen)
                 outcome = "finished"
             except (Interrupted, KeyboardInterrupt):
                 outcome = "interrupted"
                 raise
             except OSError as error:
+                store.check_place()  # raises: a study that was moved away takes its folders with it
                 raise RunError(
                     f"{error.filename or folder.root}: {error.strerror or error}. Everything finished so far is kept; "
                     "mend this and run the same command again."
@@ -103,8 +109,8 @@ def run(
                     raise
                 raise RunError(
                     f"{folder.root}: memory ran out outside of a trial ({type(error).__name__}). Everything finished "
-                    "so far is kept. Use a smaller data.image_size or search.batch_size, fewer unfrozen layers, or "
-                    "more memory, and run the same command again."
+                    "so far is kept: give it more memory, close what else takes some, and run the same command again. "
+                    "A smaller data.image_size or search.batch_size, or fewer unfrozen layers, make another study."
                 ) from error
             finally:
                 store.update_session(session, time.perf_counter() - began, outcome, phases.seconds)
@@ -151,11 +157,14 @@ def _images(folder: StudyFolder, spec: Spec, phases: Phases, stop: threading.Eve
         warnings += dataset.check_folds(folds=asked.folds, repeats=asked.repeats, seed=spec.search.seed)
     for warning in warnings:
         phases.listen(Notice(warning, warning=True))
-    train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
-    seeds = asked.seeds if isinstance(asked.seeds, int) else SEEDS
-    groups = dataset.group_counts().get("test")
-    phases.listen(Counted(train, validation, test, seeds=seeds, margin=asked.margin, groups=groups))
     return dataset
+
+
+def _counted(spec: Spec, dataset: Dataset) -> Counted:
+    train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
+    seeds = spec.confirm.seeds if isinstance(spec.confirm.seeds, int) else SEEDS
+    groups = dataset.group_counts().get("test")
+    return Counted(train, validation, test, seeds=seeds, margin=spec.confirm.margin, groups=groups)
 
 
 def _search(
@@ -234,7 +243,9 @@ def _search(
     done = plan.total - schedule.unfinished(plan, known)
     listen(Planned(plan.brackets, len(plan.frozen), s.max_epochs, s.objective, done, plan.total))
     if done == plan.total:
-        listen(Notice("Everything planned was trained before; nothing is left to compute."))
+        ended = "Everything planned was trained before; nothing is left to compute."
+        goes_on = "The search ended before; the confirmation is left."
+        listen(Notice(ended if schedule.stage(plan, known) is None else goes_on))
     try:
         with phases.phase("training", quiet=True):
             driver.run()
