@@ -407,7 +407,7 @@ def test_a_runtime_that_crashes_ends_in_a_message(here: Path) -> None:
     from tuner.errors import RunError
     from tuner.export.apart import Apart, Limits
 
-    with Apart(here / "tiny.onnx", Limits()) as apart:
+    with Apart(here / "tiny.onnx", Limits(seconds=60, memory=8)) as apart:
         reader = apart.reader()
         image = np.full((1, 16, 16, 3), RED, np.uint8)
         assert reader.probabilities(image).argmax() == 0

@@ -26,10 +26,6 @@ from tuner.export.formats import Contents
 from tuner.export.reading import Reader, format_of
 from tuner.export.serving import receive, send
 
-SECONDS = 300.0
-MEMORY = 8.0
-"""What a model may take when nobody says otherwise: a ResNet-50 takes seconds, and 1.5 GB with TensorFlow."""
-
 _LOOK = 0.05  # seconds between two looks at the process: what it may take too much meanwhile is 200 MB
 _MOST = 50_000_000  # numbers in one answer
 
@@ -40,8 +36,8 @@ class Limits:
     there is a /proc (Linux).
     """
 
-    seconds: float = SECONDS
-    memory: float = MEMORY
+    seconds: float
+    memory: float
 
 
 class Apart:
