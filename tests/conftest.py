@@ -26,7 +26,7 @@ from once import once
 
 _FOLDER = pytest.StashKey[str]()
 _HELD = pytest.StashKey[int]()
-LARGE = 700_000_000
+LARGE = 500_000_000
 """Bytes by which a test process grows before it looks for garbage after a test."""
 
 

@@ -16,7 +16,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.evidence.paired import Comparison, Estimate, compare
+from tuner.evidence.paired import Estimate, estimate
 from tuner.evidence.selection import Candidates, Rungs, looks
 
 Right = NDArray[np.bool_]
@@ -439,14 +439,14 @@ def grid() -> list[tuple[float, float]]:
     return [(p, q) for p in coarse for q in coarse if 0 < p + q <= 1] + fine
 
 
-def gains(rng: np.random.Generator, studies: int, images: str, world: World, **options: int) -> list[Comparison]:
-    """Comparisons of `studies` searches on their "test" or "validation" images, or on the "stored" predictions."""
-    found = []
+def searches(rng: np.random.Generator, studies: int, images: str, world: World, **options: int) -> Estimate:
+    """What `studies` searches find on their "test" or "validation" images, or by the "stored" predictions."""
+    sides = []
     for _ in range(studies):
         study = search(rng, world, **options)
         if images == "stored":
             winner = study.stored[study.stored_loss.mean(axis=1).argmin()]
-            found.append(compare(winner, study.stored_baseline))
+            sides.append((winner[None], study.stored_baseline[None]))
         else:
-            found.append(compare(*(study.test if images == "test" else study.validation)))
-    return found
+            sides.append(study.test if images == "test" else study.validation)
+    return estimate(*(np.array(side) for side in zip(*sides, strict=True)))

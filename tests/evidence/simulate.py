@@ -28,7 +28,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from evidence import fake_trainer as fake  # noqa: E402
 from evidence.simulate_outcomes import balanced, outcomes, probabilities  # noqa: E402
 from evidence.simulate_recommendation import recommendation  # noqa: E402
-from evidence.simulate_seeds import both, looks, unstable  # noqa: E402
+from evidence.simulate_seeds import FAILS, both, failing, looks, unstable  # noqa: E402
 from evidence.simulation import NAMES, Counted, figure, row, say, share, studies_of  # noqa: E402
 
 from tuner.evidence.paired import Estimate, compare, estimate  # noqa: E402
@@ -36,7 +36,6 @@ from tuner.evidence.power import images_range, needed_for, smallest_difference  
 from tuner.evidence.selection import once, selection_cost  # noqa: E402
 from tuner.evidence.verdict import FEWEST, MARGIN, verdict  # noqa: E402
 
-FAILS = 0.15
 Procedure = Callable[[fake.Right, fake.Right], Estimate]
 NAIVE: dict[str, Procedure] = {"s2(d)/n + s2(D)/S, plain": fake.plain_sum, "mean +- t over seeds": fake.seeds_only}
 
@@ -191,10 +190,10 @@ def pipeline(rng: np.random.Generator, studies: int) -> None:
     world, studies = fake.World(0.4, 0.4, 0.003), max(studies // 2, 10)
     for baselines in (8, 1):
         for images in ("test", "validation", "stored"):
-            found = fake.gains(rng, studies, images, world, baselines=baselines)
-            gained = sum(verdict(one).kind == "gain" for one in found) / studies
+            counted = Counted()
+            counted.add(fake.searches(rng, studies, images, world, baselines=baselines), 0.0)
             name = f"on {images}, {baselines} baseline{'s' * (baselines > 1)}"
-            row(name, "own", 100, 1 if images == "stored" else 5, 0.0, {"gain": f"{100 * gained:.1f}"})
+            row(name, "own", 100, 1 if images == "stored" else 5, 0.0, {"gain": counted.cells()["gain"]})
 
 
 def selection(rng: np.random.Generator, studies: int) -> None:
@@ -234,6 +233,7 @@ SECTIONS: dict[str, Callable[[np.random.Generator, int], None]] = {
     "seeds": seeds,
     "failures": failures,
     "unstable": unstable,
+    "failing": failing,
     "looks": looks,
     "both": both,
     "probabilities": probabilities,

@@ -11,6 +11,8 @@ from evidence.simulation import CHUNK, FIRST, MOST, Counted, by_rule, row, share
 from tuner.evidence.paired import Estimate, estimate
 from tuner.evidence.verdict import MARGIN
 
+FAILS = 0.15
+
 
 def median(winner: fake.Right, baseline: fake.Right) -> fake.Floats:
     """The median seed's difference in accuracy, (studies,)."""
@@ -44,6 +46,28 @@ def unstable(rng: np.random.Generator, studies: int) -> None:
         for winner, baseline in _twenty(rng, "collapsing", studies, n, 0.0):
             counted.add(estimate(winner, baseline), 0.0, median(winner, baseline))
         row("20 seeds always", "collapsing", n, MOST, 0.0, counted.cells())
+
+
+def failing(rng: np.random.Generator, studies: int) -> None:
+    """The winner's seeds fail 15 times in 100 and count as chance; where one of five does, twenty are trained.
+
+    "figure": the share of studies in which one of the final seeds failed, which is said; those stand apart below.
+    """
+    for name, n in ((name, n) for name in ("usual", "lucky") for n in (50, 100, 300)):
+        every, seen, said = Counted(), Counted(), list[bool]()
+        for winner, baseline in _twenty(rng, name, studies, n, fake.before_collapse(0.8, FAILS) - 0.8):
+            fails = rng.random(winner.shape[:2]) < FAILS
+            right = np.where(fails[..., None], 0.5, winner)
+            more = fails[:, :FIRST].any(axis=1) & ~fails[:, :FIRST].all(axis=1)
+            for at, count in ((more, MOST), (~more, FIRST)):
+                sides = right[at, :count], baseline[at, :FIRST]
+                found, middle = estimate(*sides), median(*sides)
+                failed = fails[at, :count].any(axis=1)
+                every.add(found, 0.0, middle)
+                seen.add(_of(found, failed), 0.0, middle[failed])
+                said += failed.tolist()
+        row("15 % fail, 20 by the rule", name, n, FIRST, 0.0, every.cells() | share(np.array(said)))
+        row("  a failure among them", name, n, FIRST, 0.0, seen.cells())
 
 
 def looks(rng: np.random.Generator, studies: int) -> None:

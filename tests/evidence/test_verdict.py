@@ -85,7 +85,7 @@ def test_how_many_images_would_do_is_more_than_there_are_or_not_a_number() -> No
     said = r"About \d+0 (to .* images|images or more) would tell, depending on how far .* from the margin\.$"
     assert re.search(said, found.sentence)
     seeds = made(0.06, -0.01, 0.13, seed_variance=0.01)
-    assert seeds.images_needed is None and "confirm with more seeds" in seeds.sentence
+    assert seeds.images_needed is None and "add seeds by `tlstudy confirm --seeds" in seeds.sentence
     near = made(0.0199, 0.001, 0.04, standard_error=0.00001)
     assert near.images_needed is None and "too near the margin" in near.sentence
 

@@ -23,8 +23,9 @@ LEASE = 3600.0
 def cache_root() -> Path:
     """Where decoded images, features and calibrated weights lie, shared by all studies of this user.
 
-    `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again.
-    Raises UsageError for the home of a user who is not there: a folder named ~somebody would be made instead.
+    `TLSTUDY_CACHE`, else `XDG_CACHE_HOME/tlstudy`, else `~/.cache/tlstudy`. Everything in it can be made again,
+    but for the count of how often test sets were opened (`tuner.store.openings`). Raises UsageError for the home of a
+    user who is not there: a folder named ~somebody would be made instead.
     """
     base = os.environ.get("XDG_CACHE_HOME")
     named = os.environ.get("TLSTUDY_CACHE") or (os.path.join(base, "tlstudy") if base else "~/.cache/tlstudy")

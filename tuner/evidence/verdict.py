@@ -162,7 +162,7 @@ def _advice(found: Comparison, margin: float, needed: tuple[int, int | None] | N
         many += "" if found.groups is None else " in groups as large"
         return f". About {many} would tell, depending on how far the true difference is from the margin"
     if math.isfinite(images_range(replace(found, seed_variance=0.0, seeds=1), margin)[0]):
-        return ". More images alone would not do, the seeds differ too much: confirm with more seeds"
+        return ". More images alone would not do, the seeds differ too much: add seeds by `tlstudy confirm --seeds N`"
     return f". The difference lies too near the margin for fewer than {COUNTLESS:,} images to tell"
 
 

@@ -206,8 +206,8 @@ def _memory(work: Work, found: Probe) -> int:
 
 
 def _folder(work: Work, found: Probe) -> int:
-    """Bytes of the study's folder at most: whole states of a rung that may go on, then the best weights and those of all
-    fresh seeds, of the dearest winner.
+    """Bytes of the study's folder at most: whole states of a rung that may go on, then the best weights of the dearest
+    winner and of all its fresh seeds.
     """
     places = winners(work.plan, work.cost)
     if not places:

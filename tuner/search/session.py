@@ -35,7 +35,7 @@ from tuner.search.costs import SEEDS
 from tuner.search.events import Counted, Listener, Notice, Phase, Planned, Progress
 from tuner.spec.rules import Rules, rules_of
 from tuner.spec.spec import Spec
-from tuner.store import openings
+from tuner.store import openings, tables
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
@@ -81,6 +81,8 @@ def run(
             openings.record(store)
             environment |= {"numerics": sameness.numerics(store)}
             sameness.check_same(folder, spec, store, dataset, environment, how.extend)
+            if not tables.holds(store, tables.Opening):  # else the test images are not sealed any more
+                listen(_counted(spec, dataset))
             session = store.begin_session(
                 datetime.now(UTC).isoformat(timespec="seconds"), socket.gethostname(), os.getpid(), command, environment
             )
@@ -151,11 +153,14 @@ def _images(folder: StudyFolder, spec: Spec, phases: Phases, stop: threading.Eve
         warnings += dataset.check_folds(folds=asked.folds, repeats=asked.repeats, seed=spec.search.seed)
     for warning in warnings:
         phases.listen(Notice(warning, warning=True))
-    train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
-    seeds = asked.seeds if isinstance(asked.seeds, int) else SEEDS
-    groups = dataset.group_counts().get("test")
-    phases.listen(Counted(train, validation, test, seeds=seeds, margin=asked.margin, groups=groups))
     return dataset
+
+
+def _counted(spec: Spec, dataset: Dataset) -> Counted:
+    train, validation, test = (len(dataset.indices(split)) for split in ("train", "val", "test"))
+    seeds = spec.confirm.seeds if isinstance(spec.confirm.seeds, int) else SEEDS
+    groups = dataset.group_counts().get("test")
+    return Counted(train, validation, test, seeds=seeds, margin=spec.confirm.margin, groups=groups)
 
 
 def _search(
@@ -234,7 +239,9 @@ def _search(
     done = plan.total - schedule.unfinished(plan, known)
     listen(Planned(plan.brackets, len(plan.frozen), s.max_epochs, s.objective, done, plan.total))
     if done == plan.total:
-        listen(Notice("Everything planned was trained before; nothing is left to compute."))
+        ended = "Everything planned was trained before; nothing is left to compute."
+        goes_on = "The search ended before; the confirmation is left."
+        listen(Notice(ended if schedule.stage(plan, known) is None else goes_on))
     try:
         with phases.phase("training", quiet=True):
             driver.run()
