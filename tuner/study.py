@@ -228,6 +228,7 @@ class Study:
 
             if not self._folder.has_results:
                 raise StudyError(f"{self.path}: no results yet. Run: study.search()")
+            self._folder.check()
             self._results = Results.open(self._folder.database, running=self._folder.is_running(), costs=_architecture)
         return self._results
 

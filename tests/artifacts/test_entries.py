@@ -243,8 +243,40 @@ def test_no_link_inside_the_cache_is_followed(tmp_path: Path, no_lease: None) ->
     assert os.listdir(artifacts.folder) == []
     assert read(Artifacts(elsewhere), "key") == {"a": b"theirs"}
     (tmp_path / "linked").symlink_to(elsewhere)
-    with pytest.raises(OSError, match="symbolic link"), Artifacts(tmp_path / "linked").staging():
+    linked = Artifacts(tmp_path / "linked")
+    with pytest.raises(OSError, match="symbolic link"), linked.staging():
         pass
+    assert linked.open("key") is None and list(linked.verify()) == []
+    linked.prune(0)
+    assert read(Artifacts(elsewhere), "key") == {"a": b"theirs"}
+
+
+def test_what_is_no_entry_is_never_removed(tmp_path: Path, no_lease: None) -> None:
+    """`TLSTUDY_CACHE` may name a folder in which somebody keeps an `images/` of their own."""
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "beach.jpg").touch()
+    (tmp_path / "note.txt").touch()
+    artifacts = Artifacts(tmp_path)
+    put(artifacts, "key", {"a": b"ours"})
+    artifacts.prune(0)
+    assert list(artifacts.verify()) == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["beach.jpg", "holiday", "note.txt"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_entry_is_for_its_owner_alone(tmp_path: Path, there: bool) -> None:
+    """Also in a folder that was there, and open to all."""
+    artifacts = Artifacts(tmp_path / "cache" / "kind")
+    before = os.umask(0o022)
+    try:
+        if there:
+            artifacts.folder.mkdir(parents=True)
+        put(artifacts, "key", {"a": b"1", "folder/deeper/d": b"2"})
+    finally:
+        os.umask(before)
+    places = [artifacts.folder, *artifacts.folder.rglob("*"), *([] if there else [artifacts.folder.parent])]
+    assert {oct(path.stat().st_mode & 0o777) for path in places if path.is_dir()} == {"0o700"}
+    assert {oct(path.stat().st_mode & 0o777) for path in places if path.is_file()} == {"0o600"}
 
 
 # ---- pruning -------------------------------------------------------------------------------------------------------

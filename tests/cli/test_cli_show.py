@@ -56,6 +56,30 @@ def test_data_are_also_written_where_asked(
     assert [p.name for p in written.parent.iterdir()] == [written.name]
 
 
+def test_a_report_is_for_its_owner_alone_in_whatever_study(tlstudy: Tlstudy, made: Callable[..., Path]) -> None:
+    """Also where the study's folder was made by somebody else, and an earlier report is open to all."""
+    root = made()
+    root.chmod(0o755)
+    (root / "report").mkdir()
+    (root / "report").chmod(0o755)
+    assert tlstudy("report").code == 0
+    assert (root / "report").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (root / "report").iterdir()} == {0o600}
+    assert root.stat().st_mode & 0o777 == 0o755
+
+
+def test_no_link_in_a_study_is_written_through(tlstudy: Tlstudy, made: Callable[..., Path], tmp_path: Path) -> None:
+    root, theirs = made(), tmp_path / "theirs"
+    theirs.mkdir()
+    (root / "report").symlink_to(theirs)
+    (root / "checkpoints").symlink_to(theirs)
+    (theirs / "c000-best-00001.npz").touch()
+    for arguments in (["report"], ["best"], ["search", "made"]):
+        done = tlstudy(*arguments)
+        assert done.code == 2 and "is a symbolic link, expected" in done.text
+    assert [path.name for path in theirs.iterdir()] == ["c000-best-00001.npz"]
+
+
 def test_a_report_draws_into_the_study_or_where_asked(
     tlstudy: Tlstudy, made: Callable[..., Path], tmp_path: Path
 ) -> None:

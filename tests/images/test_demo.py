@@ -66,3 +66,13 @@ def test_mean_colour_does_not_tell_the_classes_apart(drawn: Path) -> None:
         weights -= x.T @ (1 / (1 + np.exp(-x @ weights)) - y) / len(y)
     assert ((x @ weights > 0) == y).mean() < 0.75
     assert ((held @ weights > 0) == truth).mean() < 0.75
+
+
+@pytest.mark.parametrize("link", ["photos", "photos/train", "photos/val/town"])
+def test_nothing_is_drawn_through_a_link(tmp_path: Path, link: str) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "theirs")
+    with pytest.raises(DataError, match="is a link"):
+        demo.draw(tmp_path / "photos")
+    assert not any((tmp_path / "theirs").iterdir())

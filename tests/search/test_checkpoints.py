@@ -66,9 +66,30 @@ def test_what_no_row_names_is_swept_and_nothing_else(tmp_path: Path) -> None:
     )
     (tmp_path / ".c000-last-00004.npz.0123.part").touch()
     (tmp_path / "note.txt").touch()
+    (tmp_path / "mine.npz").touch()
+    (tmp_path / ".mine.part").touch()
     known = Checkpoints(tmp_path)
     known.remove(removed)
     known.remove(removed)
     assert not known.whole(removed) and known.whole(gone)
     known.sweep([kept, removed])
-    assert {path.name for path in tmp_path.iterdir()} == {kept.file, "note.txt"} and known.whole(kept)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        kept.file,
+        "note.txt",
+        "mine.npz",
+        ".mine.part",
+    } and known.whole(kept)
+
+
+def test_nothing_outside_the_folder_is_swept_removed_or_taken_for_whole(tmp_path: Path) -> None:
+    """A study may come from elsewhere: its folder may be a link, and its store may name any file."""
+    theirs, ours, linked = (tmp_path / name for name in ("theirs", "ours", "linked"))
+    theirs.mkdir()
+    ours.mkdir()
+    linked.symlink_to(theirs)
+    saved = save_arrays(theirs, "c000", "last", 3, {"w": np.arange(5.0)})
+    Checkpoints(linked).sweep([])
+    Checkpoints(ours).remove(replace(saved, file=f"../theirs/{saved.file}"))
+    (ours / saved.file).symlink_to(theirs / saved.file)
+    assert not Checkpoints(ours).whole(saved)
+    assert Checkpoints(theirs).whole(saved)

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -19,9 +20,10 @@ from hypothesis import strategies as st
 from programs import running
 
 from tuner.artifacts.files import cache_root, prune, room, sha256_of, write_atomically
-from tuner.errors import LockedError, StudyError, UsageError
+from tuner.errors import LockedError, StoreError, StudyError, UsageError
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
+from tuner.study import Study
 
 HOLD = """
 import sys
@@ -31,6 +33,10 @@ with StudyFolder(Path(sys.argv[1])).locked():
     print("ready", flush=True)
     sys.stdin.readline()
 """
+
+
+def modes(folder: Path) -> set[int]:
+    return {stat.S_IMODE(path.lstat().st_mode) for path in [folder, *folder.rglob("*")]}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -215,6 +221,63 @@ def test_only_its_owner_may_read_a_study(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.root.stat().st_mode) == 0o700
     assert stat.S_IMODE(folder.lock_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.database.stat().st_mode) == 0o600
+
+
+# ---- a folder that came from elsewhere -------------------------------------------------------------------------------
+
+OURS = ("study.db", "study.db-wal", "study.db-shm", ".lock", "checkpoints", "report", "previous")
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("kind", ["a symbolic link", "a pipe"])
+def test_nothing_but_files_and_folders_of_its_own_is_used(tmp_path: Path, name: str, kind: str) -> None:
+    """Neither searched nor shown: what a link points to keeps every byte, and nobody waits for a pipe."""
+    folder, theirs = StudyFolder(tmp_path / "study"), tmp_path / "theirs"
+    fill(folder, "mine")
+    fill(StudyFolder(theirs), "theirs")
+    place = folder.root / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    if kind == "a pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(theirs / name.replace(".lock", "study.toml"))
+    before = contents(theirs)
+    with pytest.raises(StudyError, match=kind), folder.locked():
+        pytest.fail("what is not ours was taken")
+    with pytest.raises((StudyError, StoreError), match=f"{kind}|no results"):
+        assert Study(folder).results
+    assert not folder.is_running() and contents(theirs) == before
+
+
+def test_a_link_to_the_whole_study_is_the_study(tmp_path: Path) -> None:
+    fill(StudyFolder(tmp_path / "study"), "mine")
+    (tmp_path / "link").symlink_to(tmp_path / "study")
+    with StudyFolder(tmp_path / "link").locked():
+        assert StudyFolder(tmp_path / "study").is_running()
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o755])
+def test_who_may_enter_a_folder_may_read_what_is_written_there(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given").chmod(mode)
+    before = os.umask(0o022)
+    try:
+        for path in (tmp_path / "given" / "file", tmp_path / "made" / "deep" / "file"):
+            write_atomically(path, lambda file: file.write(b"x"))
+    finally:
+        os.umask(before)
+    assert modes(tmp_path / "made") == {0o700, 0o600}
+    assert modes(tmp_path / "given") == {mode, mode & 0o644}
+
+
+def test_only_what_was_left_of_the_same_file_is_swept(tmp_path: Path) -> None:
+    theirs = [".file.my.part", ".file.part", ".other.0123456789abcdef.part", ".file.0123.parts"]
+    for name in [*theirs, ".file.0123456789abcdef.part"]:
+        (tmp_path / name).touch()
+    write_atomically(tmp_path / "file", lambda file: file.write(b"x"))
+    assert sorted(os.listdir(tmp_path)) == sorted([*theirs, "file"])
 
 
 # ---- move_results_aside --------------------------------------------------------------------------------------------

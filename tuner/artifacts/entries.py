@@ -28,6 +28,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -42,7 +43,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.artifacts import locks
+from tuner.artifacts import locks, own
 from tuner.artifacts.files import prune, sync_folder, write_atomically
 
 LAYOUT = 3
@@ -56,7 +57,9 @@ _DAMAGE = (ValueError, KeyError, TypeError)  # what a manifest or a file that is
 _PIECE = 1 << 20
 _POLL = 0.1  # seconds between two looks at a lock that another process holds
 _SYNCED = 32  # files: of more it is quicker to have the system write all that it holds
-_OURS = (locks.PART, ".lock-", ".tlstudy-tmp-")  # the last one: of earlier versions, as what ends in .part
+_LEFT = (locks.PART, ".lock-", ".tlstudy-tmp-")  # the last one: of earlier versions, as what ends in .part
+_KEY = re.compile(r"[0-9a-f]{40}")  # in every key, and in what earlier versions wrote
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 Said = Callable[[str], object]
 
@@ -93,6 +96,33 @@ class Staged:
         return array
 
 
+@contextlib.contextmanager
+def workspace(folder: Path) -> Iterator[Staged]:
+    """A hidden place to work in inside `folder`, gone at the end. Sweeps what killed processes left of theirs.
+
+    An error of the disk names `folder`.
+    """
+    parts = (name for name in os.listdir(folder) if re.fullmatch(re.escape(locks.PART) + "[0-9a-f]{16}", name))
+    locks.sweep(folder / name for name in parts)
+    while True:
+        place = folder / f"{locks.PART}{secrets.token_hex(8)}"
+        place.mkdir(0o700)
+        try:
+            handle, _ = locks.lock(place / locks.LOCK, new=True)
+            break
+        except (BlockingIOError, FileExistsError, FileNotFoundError):
+            continue  # taken for left behind in the instant before it was locked
+    try:
+        yield Staged(place, handle)
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            error.filename = str(folder)
+        raise
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(handle)
+
+
 @dataclass(frozen=True)
 class Artifacts:
     """The entries of one kind, in `folder`. Keys are the caller's: plain names that say all an entry depends on."""
@@ -100,11 +130,8 @@ class Artifacts:
     folder: Path
 
     def listed(self) -> list[str]:
-        """All that lies where entries lie, whole or not, sorted."""
-        try:
-            return sorted(name for name in os.listdir(self.folder) if not name.startswith("."))
-        except OSError:
-            return []
+        """All of ours that lies where entries lie, whole or not, sorted; other files of a user's stay unseen."""
+        return [name for name in own.names(self.folder) if not name.startswith(".") and self._ours(name)]
 
     def about(self, key: str) -> Any:
         """What was said of an entry, from its manifest and its files' sizes alone; None when it is not whole."""
@@ -187,28 +214,23 @@ class Artifacts:
         """A new entry, or a place to work in: removed at the end unless published. Sweeps what killed ones left."""
         self._make_folder()
         self._sweep()
-        while True:
-            folder = self.folder / f"{locks.PART}{secrets.token_hex(8)}"
-            folder.mkdir()
-            try:
-                handle, _ = locks.lock(folder / locks.LOCK, new=True)
-                break
-            except (BlockingIOError, FileExistsError, FileNotFoundError):
-                continue  # taken for left behind in the instant before it was locked
-        try:
-            yield Staged(folder, handle)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(handle)
+        with workspace(self.folder) as staged:
+            yield staged
 
     def publish(self, staged: Staged, key: str, about: Any) -> None:
         """Checksums, syncs and renames. An entry of this key that is whole stays: another process was quicker.
 
-        The entry is held until the staging ends. about: plain JSON.
+        Its files are for their owner alone. The entry is held until the staging ends. about: plain JSON.
         """
         folder, target = staged.folder, self.folder / key
-        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        paths = list(folder.rglob("*"))
+        names = sorted(p.relative_to(folder).as_posix() for p in paths if p.is_file())
         names.remove(locks.LOCK)
+        for name in names:
+            os.chmod(folder / name, 0o600)
+        for path in [p for p in paths if p.is_dir()]:
+            os.chmod(path, 0o700)
+            sync_folder(path)
         if len(names) > _SYNCED:
             os.sync()
         else:
@@ -312,19 +334,24 @@ class Artifacts:
 
     def _folder(self, key: str) -> Path:
         folder = self.folder / key
+        if not stat.S_ISDIR(os.lstat(self.folder).st_mode):
+            raise OSError(errno.ENOTDIR, "not a folder of its own", str(self.folder))
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
             raise ValueError("not a folder")
         return folder
 
+    def _ours(self, name: str) -> bool:
+        """Whether what lies beside entries is one, or was one of any version."""
+        kept = (_MANIFEST, locks.LOCK)
+        return bool(_KEY.search(name)) or any(os.path.lexists(self.folder / name / file) for file in kept)
+
     def _sweep(self) -> None:
         with contextlib.suppress(OSError):
-            hidden = [path for path in self.folder.iterdir() if path.name.startswith(".")]
-            locks.sweep(path for path in hidden if path.name.startswith(_OURS) or path.name.endswith(".part"))
+            hidden = [self.folder / name for name in own.names(self.folder) if name.startswith(".")]
+            locks.sweep(path for path in hidden if path.name.startswith(_LEFT) or path.name.endswith(".part"))
 
     def _make_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.folder.is_symlink():
-            raise OSError(errno.ELOOP, "a symbolic link; expected a folder, TLSTUDY_CACHE moves it", str(self.folder))
+        own.make_private(self.folder)
 
 
 def _write(folder: Path, body: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from tuner.artifacts import locks
+from tuner.artifacts import locks, own
 from tuner.errors import UsageError
 
 LEASE = 3600.0
@@ -47,10 +48,12 @@ def home(path: str | os.PathLike[str]) -> Path:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> tuple[int, str]:
     """Writes through a temporary file in the same folder, syncs, renames, syncs the folder.
 
-    Returns the number of bytes and their SHA-256 (hex). A reader sees the old file or the new one, never a part.
+    Returns the number of bytes and their SHA-256 (hex). A reader sees the old file or the new one, never a part. Who
+    may read the folder may read the file; a folder that is missing is made for its owner alone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    locks.sweep(path.parent.glob(f".{glob.escape(path.name)}.*.part"))
+    own.make(path.parent)
+    parts = path.parent.glob(f".{glob.escape(path.name)}.*.part")
+    locks.sweep(part for part in parts if re.fullmatch(r"\.[0-9a-f]+\.part", part.name[len(path.name) + 1 :]))
     with _part(path) as file:
         part = Path(file.name)
         try:
@@ -70,9 +73,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> tuple[i
 
 def _part(path: Path) -> BinaryIO:
     """A new file beside `path`, held by this process: what nobody holds is swept."""
+    mode = 0o666 & os.stat(path.parent).st_mode
     while True:
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        file = open(part, "xb")  # noqa: SIM115 - the caller's
+        file = open(part, "xb", opener=lambda p, how: os.open(p, how | own.FLAGS, mode))  # noqa: SIM115 - the caller's
         try:
             locks.take(part, file.fileno())
             return file

@@ -15,12 +15,12 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from tuner.artifacts import own
+
 LOCK = "lock"
 """The file in a folder by which the folder is held."""
 PART = ".part-"
 """How the name of a folder begins that is being made or removed."""
-
-_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # nonblock: a FIFO in the place of a file must not hang
 
 
 def take(path: Path, handle: int, how: int = fcntl.LOCK_EX) -> bool:
@@ -49,7 +49,7 @@ def lock(path: Path, how: int = fcntl.LOCK_EX, new: bool = False) -> tuple[int, 
     An exclusive lock makes the file where there is none; `new`: there must be none.
     """
     mode = os.O_RDONLY if how == fcntl.LOCK_SH else os.O_RDWR | os.O_CREAT | (os.O_EXCL if new else 0)
-    handle = os.open(path, mode | _FLAGS, 0o666)
+    handle = os.open(path, mode | own.FLAGS, 0o600)
     try:
         return handle, take(path, handle, how)
     except BaseException:

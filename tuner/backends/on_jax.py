@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tuner.artifacts import own
 from tuner.artifacts.files import cache_root, prune
 from tuner.backends import processor
 from tuner.backends.seam import Backend, Compiled, Stepper
@@ -132,6 +133,10 @@ def _keep_compiled() -> None:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         # One folder a kind of machine: programs for one processor need not run on another that shares a home.
         folder = cache_root() / "jax" / f"{platform.node()}-{jax.__version__}"
+        try:
+            own.make_private(folder.parent)  # programs are run from there
+        except OSError:
+            return
         prune(folder.parent.glob("*/*-cache"), COMPILED)  # JAX's own limit wants a further package
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from tuner.artifacts import own
 from tuner.cli import options, trackers
 from tuner.cli.console import err, out, short, status
 from tuner.cli.options import Format
@@ -77,6 +78,8 @@ def show_report(study: StudyFolder, output: Path | None = None, top: int = 10) -
     console.print(tables.report(results, top, findings=findings, importance=importance))
     try:
         with _writing(folder), status("Drawing"):
+            if output is None:
+                own.make_private(folder)
             written = _draw(results, folder)
             path = page.write(results, study.root, folder, findings=findings, importance=importance)
     except UsageError as error:

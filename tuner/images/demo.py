@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from tuner.artifacts.entries import Artifacts
+from tuner.artifacts.entries import workspace
 from tuner.errors import DataError
 from tuner.images.names import listed, shown
 from tuner.spec.seeds import generator
@@ -38,6 +38,8 @@ def draw(folder: Path, seed: int = 0) -> None:
     The folder appears whole or not at all. The same seed draws the same images. Raises DataError when it holds other
     files.
     """
+    if links := [path for path in _folders(folder) if path.is_symlink()]:
+        raise DataError(f"{shown(links[0])}: is a link, expected a folder that the demo draws into. Move it away.")
     if complete(folder):
         return
     if strange := [path for path in folder.rglob("*") if path.is_file() and not _ours(path, folder)]:
@@ -45,7 +47,8 @@ def draw(folder: Path, seed: int = 0) -> None:
             f"{shown(folder)}: found {listed(path.name for path in strange[:3])} where the demo's photographs go; "
             "expected an empty or a new folder. Move it away."
         )
-    with Artifacts(folder.parent).staging() as staged:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with workspace(folder.parent) as staged:
         temporary = staged.folder / "photos"
         for file, (split, name, index) in _FILES.items():
             (temporary / file).parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +66,10 @@ def draw(folder: Path, seed: int = 0) -> None:
 def complete(folder: Path) -> bool:
     """True when every image of the demo is there."""
     return all((folder / file).is_file() for file in _FILES)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [folder, *(folder / split for split in NUMBERS), *(folder / s / name for s in NUMBERS for name in CLASSES)]
 
 
 def _ours(path: Path, folder: Path) -> bool:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from tuner.artifacts import own
 from tuner.artifacts.files import sha256_of
 from tuner.store.store import Saved
 
 Stamp = tuple[int, int, int]
+
+_NAME = r"[\w-]+-(last|best)-\d{5,}\.npz"
+_OURS = re.compile(rf"{_NAME}|\.{_NAME}\.\w+\.part")
 
 
 class Checkpoints:
@@ -31,27 +38,30 @@ class Checkpoints:
         if (stamp := _stamp(path)) is None:
             return False
         if self._whole.get(saved.file) != (saved.sha256, stamp):
-            if not path.is_file() or sha256_of(path) != saved.sha256:
+            if sha256_of(path) != saved.sha256:
                 return False
             self._whole[saved.file] = (saved.sha256, stamp)
         return True
 
     def remove(self, saved: Saved) -> None:
-        (self.folder / saved.file).unlink(missing_ok=True)
+        """Removes a file, unless the store, which somebody may have written, names one that cannot be ours."""
+        if _OURS.fullmatch(saved.file):
+            (self.folder / saved.file).unlink(missing_ok=True)
 
     def sweep(self, kept: Iterable[Saved]) -> None:
-        """Removes every file that no row names. Only while no attempt runs: it may have written what is not recorded
-        yet.
+        """Removes every file of ours that no row names. Only while no attempt runs: it may have written what is not
+        recorded yet.
         """
         keep = {saved.file for saved in kept}
-        for path in [*self.folder.glob("?*.npz"), *self.folder.glob(".*.part")]:
-            if path.name not in keep:
-                path.unlink(missing_ok=True)
+        own.remove(self.folder, lambda name: name not in keep and _OURS.fullmatch(name))
 
 
 def _stamp(path: Path) -> Stamp | None:
+    """None for anything but a plain file, such as a link to one."""
     try:
-        found = path.stat()
+        found = os.lstat(path)
     except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns

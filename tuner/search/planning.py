@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.artifacts import own
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
 from tuner.backends import backend
@@ -82,7 +83,7 @@ def plan(
     from tuner.search import draws  # imports KerasTuner, and so Keras
 
     environment = backend.environment()
-    cache_root().mkdir(parents=True, exist_ok=True)
+    own.make(cache_root())
     # Beside the cache: a temporary folder of the system may be memory, and small.
     with tempfile.TemporaryDirectory(prefix="tlstudy-plan-", dir=cache_root()) as temporary:
         room = Path(temporary)

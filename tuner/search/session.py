@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tuner import __version__
+from tuner.artifacts import own
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
 from tuner.backbones.architecture import Architecture, architecture
@@ -88,6 +89,7 @@ def run(
             )
             outcome: str | None = "failed"
             try:
+                own.make_private(folder.checkpoints)
                 budget = Budget(spec.search.time_budget, began=began)
                 _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
                 _notice_changes(dataset, listen)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tuner.artifacts import own
 from tuner.artifacts.files import sync_folder
 from tuner.errors import LockedError, StudyError
 
@@ -41,6 +42,19 @@ class StudyFolder:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             self.root.mkdir(mode=0o700, exist_ok=True)
 
+    def check(self) -> None:
+        """Raises StudyError where something else stands in the place of a file or folder of ours: the study may have
+        come from elsewhere, and writing, sweeping and moving would reach what a link points to.
+        """
+        databases = [Path(f"{self.database}{end}") for end in ("", "-wal", "-shm", "-journal")]
+        for path in (*databases, self.lock_file, self.checkpoints, self.report, self.previous):
+            if kind := own.strange(path):
+                raise StudyError(
+                    f"{path}: is {kind}, expected a file or folder of the study's own; none is followed inside a study "
+                    "folder, and nothing was touched. Put what it stands for in its place; the study folder itself may "
+                    "be a link."
+                )
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the study for this process; the kernel lets go when the process dies, however it dies.
@@ -49,7 +63,8 @@ class StudyFolder:
         """
         try:
             self.make()
-            handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+            self.check()
+            handle = own.plain(self.lock_file, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StudyError(
                 f"{self.root}: cannot be written ({error.strerror}); a search writes its results there. "
@@ -75,7 +90,8 @@ class StudyFolder:
     def holder(self) -> str:
         """Who wrote the lock file last, in words."""
         try:
-            who = json.loads(self.lock_file.read_text())
+            with open(self.lock_file, opener=own.plain) as file:
+                who = json.load(file)
             return f"process {who['pid']} on {who['host']}, since {who['since']}"
         except (OSError, ValueError, KeyError, TypeError):
             return "process unknown"
@@ -83,7 +99,7 @@ class StudyFolder:
     def is_running(self) -> bool:
         """True when some process holds the lock."""
         try:
-            handle = os.open(self.lock_file, os.O_RDONLY)
+            handle = own.plain(self.lock_file, os.O_RDONLY)
         except OSError:
             return False
         try:
@@ -100,7 +116,8 @@ class StudyFolder:
         while target.exists():
             number += 1
             target = self.previous / (time.strftime("%Y%m%d-%H%M%S") + f"-{number}")
-        target.mkdir(parents=True)
+        own.make_private(self.previous)
+        target.mkdir(0o700)
         # The database goes last: as long as it stands, the study still knows its other files by name.
         for path in [self.report, self.checkpoints, *(self.root / f"study.db{end}" for end in ("-wal", "-shm", ""))]:
             if path.exists():

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tuner.artifacts import own
 from tuner.artifacts.files import cache_root
 from tuner.store import tables
 from tuner.store.store import Store
@@ -51,9 +52,9 @@ def record(store: Store) -> None:
     if not lines:
         return
     with suppress(OSError):
-        register().parent.mkdir(parents=True, exist_ok=True)
-        with register().open("ab") as file:  # one write at the end of the file: nobody's line is torn
-            file.write("".join(lines).encode())
+        own.make(register().parent)
+        with open(register(), "ab", opener=own.plain) as file:
+            file.write("".join(lines).encode())  # one write at the end of the file: nobody's line is torn
             file.flush()
             os.fsync(file.fileno())
 
@@ -61,7 +62,8 @@ def record(store: Store) -> None:
 def _lines() -> Iterator[Mapping[str, Any]]:
     """What studies left; a line that a full disk cut short is none."""
     try:
-        text = register().read_text(encoding="utf-8", errors="replace")
+        with open(register(), encoding="utf-8", errors="replace", opener=own.plain) as file:
+            text = file.read()
     except OSError:
         return
     for line in text.splitlines():

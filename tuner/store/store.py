@@ -18,6 +18,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.artifacts import own
 from tuner.errors import NoResultsError, StoreError
 from tuner.spec.configuration import Configuration
 from tuner.spec.spec import Spec
@@ -135,8 +136,8 @@ class Store:
         self.path = path
         if readonly and not path.exists():
             raise NoResultsError(f"{path}: {NO_RESULTS}")
-        if path.is_dir():
-            raise StoreError(f"{path}: is a folder, expected a study's database. {ADVICE}")
+        if kind := own.strange(path) or ("a folder" if path.is_dir() else ""):
+            raise StoreError(f"{path}: is {kind}, expected a study's database. {ADVICE}")
         with self._explained():
             version = self._version(thorough=not readonly) if path.exists() else 0
             if readonly and not version:

@@ -429,7 +429,9 @@ def _accuracy(chances: np.ndarray, labels: np.ndarray) -> float:
 
 
 def save_arrays(folder: Path, configuration: str, role: str, epoch: int, arrays: Mapping[str, np.ndarray]) -> Saved:
-    """Writes a checkpoint, whole or not at all. Raises OSError."""
+    """Writes a checkpoint into a folder that is there, whole or not at all. Raises OSError."""
+    if not folder.is_dir():  # a study that was moved away must not come back as an empty one
+        raise FileNotFoundError(errno.ENOENT, "this folder is gone", str(folder))
     name = f"{configuration}-{role}-{epoch:05d}.npz"
     path = folder / name
     try:
