@@ -37,6 +37,7 @@ class What(IntEnum):
     MKDIR = 9
     RMDIR = 10
     RESERVE = 11
+    EXCHANGE = 12
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,25 @@ class Event:
 
 @dataclass
 class File:
-    data: bytes = b""
+    written: bytearray = field(default_factory=bytearray)
     synced: bytes = b""
+    _read: bytes | None = b""
+
+    @property
+    def data(self) -> bytes:
+        """The same object until something is written."""
+        if self._read is None:
+            self._read = bytes(self.written)
+        return self._read
+
+    def write(self, data: bytes, at: int) -> None:
+        self.resize(max(len(self.written), at))
+        self.written[at : at + len(data)] = data
+
+    def resize(self, size: int) -> None:
+        self._read = None
+        del self.written[size:]
+        self.written.extend(bytes(size - len(self.written)))
 
 
 @dataclass
@@ -74,8 +92,8 @@ def reason() -> str:
     return "" if shutil.which("cc") else "no C compiler (cc) to build the recorder with"
 
 
-def record(root: Path, command: list[str]) -> tuple[list[Event], str]:
-    """Runs a command; what it did below `root`, and what it said."""
+def record(root: Path, command: list[str]) -> list[Event]:
+    """Runs a command; what it did below `root`."""
     library, log = root.parent / "recorder.so", root.parent / "recorded"
     source = Path(__file__).with_name("recorder.c")
     subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl", "-lpthread"], check=True)
@@ -83,7 +101,7 @@ def record(root: Path, command: list[str]) -> tuple[list[Event], str]:
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"what is recorded ended with {done.returncode}:\n{done.stdout}")
-    return list(read(log.read_bytes(), root)), done.stdout
+    return list(read(log.read_bytes(), root))
 
 
 def read(log: bytes, root: Path) -> Iterator[Event]:
@@ -115,21 +133,20 @@ class Disk:
                 if name not in folder.now:
                     self._change(folder, {**folder.now, name: File()})
                 self._files[event.inode] = file = _file(folder.now[name])
-                file.data = b"" if event.at else file.data
+                if event.at:
+                    file.resize(0)
             case What.WRITE:
-                file = self._files[event.inode]
-                before = file.data[: event.at].ljust(event.at, b"\0")
-                file.data = before + event.data + file.data[event.at + len(event.data) :]
+                self._files[event.inode].write(event.data, event.at)
             case What.SIZE:
-                file = self._files[event.inode]
-                file.data = file.data[: event.at].ljust(event.at, b"\0")
+                self._files[event.inode].resize(event.at)
             case What.RESERVE:
                 file = self._files[event.inode]
-                file.data = file.data.ljust(event.at, b"\0")
+                file.resize(max(len(file.written), event.at))
             case What.SYNC:
                 file = self._files[event.inode]
                 if event.at:  # of a file that is mapped, which changes without a call
-                    file.data = event.data
+                    file.resize(0)
+                    file.write(event.data, 0)
                 file.synced = file.data
                 self._journal()
             case What.SYNC_FOLDER:
@@ -155,6 +172,12 @@ class Disk:
                 self._change(folder, {n: node for n, node in folder.now.items() if n != name})
                 folder, name = self._place(event.second)
                 self._change(folder, {**folder.now, name: moved})
+
+            case What.EXCHANGE:
+                (one, name), (other, second) = self._place(event.first), self._place(event.second)
+                moved, came = one.now[name], other.now[second]
+                self._change(one, {**one.now, name: came})
+                self._change(other, {**other.now, second: moved})
 
     def state(self, variant: str, draw: random.Random, below: str = "") -> Tree:
         """One thing that a cut now may leave in a folder, which is there itself."""

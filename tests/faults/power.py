@@ -1,6 +1,6 @@
 """Cuts the power after every write of a real run, lets it go on, and compares with one that nothing disturbed. Linux.
 
-    python tests/faults/power.py [--subject search,cache,documents,export,fresh] [--points 0] [--jobs 2]
+    python tests/faults/power.py [--subject search,cache,documents,export,fresh] [--cuts 0] [--points 0] [--jobs 2]
 
 What a process writes, syncs, renames and removes is recorded once (`recorder.c`, SQLite's own calls among them). For
 every prefix of the record the disk is laid out as a power cut may leave it, in each of the `disk.VARIANTS`; what comes
@@ -14,6 +14,7 @@ safeguard have it taken away: they must not pass.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -25,6 +26,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def search(root: Path, tell: Tell, question: Any = costless.QUESTION) -> None:
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
             done = super().execute(sql, *values)
             if sql == "COMMIT":
-                tell(json.dumps([super(Connection, self).execute(ROWS).fetchone()[0:]]))
+                tell(json.dumps(super().execute(ROWS).fetchone()[:]))
             return done
 
     real = sqlite3.connect
@@ -108,7 +110,7 @@ def rows_and_files(root: Path, told: str) -> str | None:
     if told == "done":
         os.environ["TLSTUDY_CACHE"] = str(root / "cache")
         return None if openings.register().is_file() else "the opening of the test set is not in the register"
-    wanted = json.loads(told)[0] if told else []
+    wanted = json.loads(told) if told else []
     fewer = [table for table, has, had in zip(GROWING, found[0], wanted, strict=False) if has < had]
     return f"fewer {fewer[0]} than had been recorded" if fewer else None
 
@@ -172,8 +174,6 @@ def documents_there(root: Path, told: str) -> str | None:
 
 
 def digest(data: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(data).hexdigest()
 
 
@@ -250,13 +250,13 @@ def fresh(root: Path, tell: Tell) -> None:
 
 
 def results_somewhere(root: Path, told: str) -> str | None:
-    """All rows, the last one too, in the study or where it was moved to."""
+    """All rows, the last one too, are in the study or where it was moved to; in both while it is moved."""
     if not told:
         return None
     places = [root / "study", *(root / "study" / "previous").glob("*")]
     found = [place for place in places if (place / "study.db").is_file() and last(place / "study.db")]
-    if len(found) != 1:
-        return f"the results are in {len(found)} places, after {told}"
+    if not found:
+        return f"the results are nowhere, after {told}"
     return "not moved, after it was said" if told == "moved" and found[0] == places[0] else None
 
 
@@ -320,9 +320,11 @@ def main() -> None:
     everything = [name for name in SUBJECTS if "without" not in name]
     parser.add_argument("--subject", type=lambda names: names.split(","), default=everything, help=", ".join(SUBJECTS))
     parser.add_argument("--points", type=int, default=0, help="go on from so many states of each subject only")
+    parser.add_argument(
+        "--cuts", type=int, default=0, help="the power is cut after so many events of each subject only"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--first", action="store_true", help="a subject is left when one state has gone wrong")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recorded", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.recorded:
@@ -362,67 +364,79 @@ def cut(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     recorded = scratch / "expected"
     recorded.mkdir()
     command = [sys.executable, __file__, "--recorded", str(recorded), "--subject", ",".join(options.subject)]
-    events, _ = disk.record(recorded, command)
+    events = disk.record(recorded, command)
+    told = story(events)
     found: dict[str, Any] = {}
     for name in options.subject:
-        subject, number, different = SUBJECTS[name], 0, dict[tuple[int, str], tuple[int, str]]()
-        for number, (at, variant, tree, told) in enumerate(states(events, name, options.seed), 1):
-            different.setdefault((disk.digest(tree), told), (at, variant))
-        points = list(different.values())
-        stride = max(1, len(points) // options.points) if options.points else 1
-        on = set(points[random.Random(options.seed).randrange(stride) :: stride])
+        after = [at for at, (begun, _) in enumerate(told) if begun == name]
+        points = [(at, variant) for at in spaced(after, options.cuts) for variant in disk.VARIANTS]
+        different = dict[tuple[int, str], Point]()
+        for point, tree in states(events, name, points):
+            different.setdefault((disk.digest(tree), told[point[0]][1]), point)
+        on = set(spaced(list(different.values()), options.points))
+        subject = SUBJECTS[name]
         subject.go_on(recorded / name)
         expected = subject.state(recorded / name)
-        wrong = spread(events, name, points, on, expected, scratch / "cut", options)
-        found[name] = {"states": number, "different": len(different), "gone on from": len(on), "wrong": wrong}
+
+        def work(only: list[Point], where: Path, on: Any = on, expected: Any = expected, name: str = name) -> Any:
+            for point, tree in states(events, name, only):
+                wanted = expected if point in on else None
+                if (said := tried(tree, told[point[0]][1], where, SUBJECTS[name], wanted)) is not None:
+                    yield {"at": point[0], "variant": point[1], "told": told[point[0]][1], "said": said}
+
+        wrong = spread(list(different.values()), work, scratch, options)
+        found[name] = {"states": len(points), "different": len(different), "gone on from": len(on), "wrong": wrong}
         print(name, {**found[name], "wrong": len(wrong)}, file=sys.stderr, flush=True)
     return found
 
 
-State = tuple[int, str, disk.Tree, str]
+Point = tuple[int, str]
+"""After which event, and in which variant."""
 
 
-def states(events: list[disk.Event], name: str, seed: int, only: Collection[tuple[int, str]] = ()) -> Iterator[State]:
-    """Of one subject: the number of the event, the variant, what there is then and what had been told last."""
-    played, begun, told, inode = disk.Disk(), "", "", -1
-    for at, event in enumerate(events):
-        played.play(event)
+def spaced(things: list[Any], number: int) -> list[Any]:
+    """So many of them, evenly spaced; 0: all."""
+    if not number or number >= len(things):
+        return things
+    return [things[(2 * n + 1) * len(things) // (2 * number)] for n in range(number)]
+
+
+def story(events: list[disk.Event]) -> list[tuple[str, str]]:
+    """By event which subject had begun, and what had been told last."""
+    begun, told, inode, found = "", "", -1, []
+    for event in events:
         if event.what == disk.What.OPEN and event.first == "told":
             inode = event.inode
         elif event.what == disk.What.WRITE and event.inode == inode:
             text = event.data.decode().strip()
             begun, told = (text.removeprefix(BEGIN), "") if text.startswith(BEGIN) else (begun, text)
-        for variant in disk.VARIANTS if begun == name else ():
-            if not only or (at, variant) in only:
-                yield at, variant, played.state(variant, random.Random(f"{seed} {at} {variant}"), name), told
+        found.append((begun, told))
+    return found
+
+
+def states(events: list[disk.Event], name: str, points: Collection[Point]) -> Iterator[tuple[Point, disk.Tree]]:
+    """What there is of a subject at each point, in the order of events; the same for the same point."""
+    played, wanted = disk.Disk(), set(points)
+    for at in range(max((at for at, _ in wanted), default=-1) + 1):
+        played.play(events[at])
+        for variant in disk.VARIANTS:
+            if (at, variant) in wanted:
+                yield (at, variant), played.state(variant, random.Random(f"{at} {variant}"), name)
 
 
 def spread(
-    events: list[disk.Event],
-    name: str,
-    points: list[tuple[int, str]],
-    on: set[tuple[int, str]],
-    expected: Any,
-    scratch: Path,
-    options: argparse.Namespace,
+    points: list[Point], work: Callable[[list[Point], Path], Iterator[Any]], scratch: Path, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Looks at every state, each `jobs`-th in a process of its own, and goes on from those in `on`; what went wrong."""
-    children = []
-    scratch.mkdir(exist_ok=True)
+    """Does all points, each `jobs`-th in a process of its own; what went wrong, only the first with `--first`."""
+    children, most = [], 1 if options.first else None
     for job in range(options.jobs):
         report = scratch / f"wrong-{job}"
         pid = os.fork()
         if pid == 0:
             try:
-                wrong = []
-                only = set(points[job :: options.jobs])
-                for at, variant, tree, told in states(events, name, options.seed, only) if only else ():
-                    where = scratch / f"{job}-{at}-{variant}"
-                    said = tried(tree, told, where, SUBJECTS[name], expected if (at, variant) in on else None)
-                    if said is not None:
-                        wrong.append({"at": at, "variant": variant, "told": told, "said": said})
-                        if options.first:
-                            break
+                wrong = list(
+                    islice(work(points[job :: options.jobs], scratch / f"cut-{job}"), 1 if options.first else None)
+                )
                 report.write_text(json.dumps(wrong))
                 os._exit(DONE)
             except BaseException:

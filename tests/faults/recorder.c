@@ -19,7 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { OPEN = 1, WRITE, SIZE, SYNC, SYNC_FOLDER, SYNC_ALL, RENAME, UNLINK, MKDIR, RMDIR, RESERVE };
+enum { OPEN = 1, WRITE, SIZE, SYNC, SYNC_FOLDER, SYNC_ALL, RENAME, UNLINK, MKDIR, RMDIR, RESERVE, EXCHANGE };
 struct record { uint32_t what, first, second, unused; uint64_t inode, size; int64_t at; };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -183,6 +183,12 @@ int renameat(int from, const char *old, int to, const char *new) {
     char first[PATH_MAX], second[PATH_MAX];
     NOTED(int, of_name(from, old, first) & of_name(to, new, second), real(from, old, to, new),
           note((struct record){.what = RENAME}, first, second, 0));
+}
+int renameat2(int from, const char *old, int to, const char *new, unsigned flags) {
+    REAL(int, "renameat2", int, const char *, int, const char *, unsigned);
+    char first[PATH_MAX], second[PATH_MAX];
+    NOTED(int, of_name(from, old, first) & of_name(to, new, second), real(from, old, to, new, flags),
+          note((struct record){.what = flags & RENAME_EXCHANGE ? EXCHANGE : RENAME}, first, second, 0));
 }
 int rename(const char *old, const char *new) { return renameat(AT_FDCWD, old, AT_FDCWD, new); }
 
