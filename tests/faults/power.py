@@ -434,9 +434,7 @@ def spread(
         pid = os.fork()
         if pid == 0:
             try:
-                wrong = list(
-                    islice(work(points[job :: options.jobs], scratch / f"cut-{job}"), 1 if options.first else None)
-                )
+                wrong = list(islice(work(points[job :: options.jobs], scratch / f"cut-{job}"), most))
                 report.write_text(json.dumps(wrong))
                 os._exit(DONE)
             except BaseException:
