@@ -233,7 +233,9 @@ def needed_views(
     wanted = tuple(a for a in augmentations if a in augmented.POLICIES)
     if not wanted:
         return Views((), (), ())
-    splits = tuple(splits or ("train", "val")[: 1 + (spec.confirm.folds > 0)])
+    # Folds train on both, and so do the regressions that the test images judge.
+    both = spec.confirm.folds > 0 or len(dataset.indices("test")) > 0
+    splits = tuple(splits or ("train", "val")[: 1 + both])
     begins: dict[str, int] = {"pooled": 1}
     for cut, times in needed.items():  # a network that begins at views is validated on plain images of the same cut
         start = network.nearest(cut, stored)
