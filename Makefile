@@ -5,6 +5,7 @@ KILLS ?= 300
 POINTS ?= 90
 STUDIES ?= 2000
 RUNS ?= 3
+DEEP := 0,94
 SMALL := --image-size 96 --max-epochs 3 --depths 0,10,20
 MATERIAL = $(and $(DATA),--data $(DATA)) $(and $(WEIGHTS),--weights $(WEIGHTS))
 VENV := .venv
@@ -57,14 +58,16 @@ bench-quick: $(VENV)/.dev ## the same comparison small, and where the seconds go
 ablation: $(VENV)/.dev ## what each technique of the fine-tuning recipe is worth, on DATA= from WEIGHTS= or on drawn images (ABLATION=--quick)
 	$(BIN)/python tests/benchmarks/recipe.py $(MATERIAL) $(ABLATION) --json build/recipe.json --figure build/recipe.png
 
-torture: $(VENV)/.dev ## kill searches and fail their writes, again and again, and compare (KILLS=300; POINTS=0: every write, hours)
+torture: $(VENV)/.dev ## kill searches, fail their writes and cut the power, again and again, and compare (KILLS=300; POINTS=0: every write, hours; WEIGHTS=)
 	$(BIN)/python tests/faults/every_write.py --subject cache
 	$(BIN)/python tests/faults/every_write.py --subject documents
 	$(BIN)/python tests/faults/every_write.py --points $(POINTS)
 	$(BIN)/python tests/faults/every_write.py --points $(POINTS) --subject "search by last epochs"
+	$(BIN)/python tests/faults/power.py --points $(POINTS)
 	$(BIN)/python tests/faults/torture.py --kills $(KILLS)
 	$(BIN)/python tests/faults/torture.py --kills 60 --recipe all
-	$(BIN)/python tests/faults/torture.py --kills 20 --warm --depths 0,94
+	$(BIN)/python tests/faults/torture.py --kills 20 --warm --depths $(DEEP)
+	$(if $(WEIGHTS),$(BIN)/python tests/faults/torture.py --kills 50 --warm --depths $(DEEP) --image-size 224 --weights $(abspath $(WEIGHTS)))
 
 simulate: $(VENV)/.dev ## count how often intervals hold the truth and verdicts are wrong (STUDIES=2000; 20000 for the record)
 	$(BIN)/python tests/evidence/simulate.py --studies $(STUDIES)

@@ -11,6 +11,7 @@ import pytest
 from programs import run, running
 
 from tuner.errors import UsageError
+from tuner.export import saving
 from tuner.export.formats import FORMATS, Contents, Format, card_path, check_installed, check_target, choose, recipe
 from tuner.export.saving import beside, put_in_place
 
@@ -90,6 +91,8 @@ def test_a_folder_in_a_files_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two folders cannot change places in one step; tests/faults/power.py looks at where they can."""
+    monkeypatch.setattr(saving, "_exchanged", lambda one, other: False)
     for name, text in (("target", "old"), ("beside/new", "new")):
         (tmp_path / name / "variables").mkdir(parents=True)
         (tmp_path / name / "variables" / text).write_text(text)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tuner.artifacts import own
 from tuner.backbones.architecture import architecture
 from tuner.features import sets
 from tuner.features.bank import Features
@@ -199,7 +200,7 @@ def run(
         store.record_plan(planned.brackets, planned.draws, planned.frozen, question.search.hyperband_iterations)
         if grew(store, question.search.time_budget):
             store.leave_out(question.search.time_budget, {})
-        folder.checkpoints.mkdir(exist_ok=True)
+        own.make_private(folder.checkpoints)
         made, checkpoints = context(root, numerics, question), Checkpoints(folder.checkpoints)
         cost = CostModel(made.architecture, "frozen", made.features.arrays, 12, 8, 6)
         confirming = Confirming(store, made, checkpoints, cost)

@@ -8,6 +8,9 @@ evenly from the time a whole run takes; the next one goes on and is killed likew
 that time), until one comes to its end. Only a trial that already died twice in one epoch is left alone: a third time it
 would be marked failed, as promised elsewhere.
 
+A third of the studies are two at once that share a cache, begun a moment apart; each is killed on its own. A third of
+these run with a process-number namespace each, as in two containers: both have the same number.
+
 Prints kills, how many fell into training and into a recovery (the process after a kill, before it had finished an
 epoch), resumes, differences, and the bound on the share of kills that do harm.
 """
@@ -15,6 +18,8 @@ epoch), resumes, differences, and the bound on the share of kills that do harm.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import itertools
 import json
 import os
 import random
@@ -25,7 +30,7 @@ import tempfile
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +43,7 @@ from tuner.store.folder import StudyFolder  # noqa: E402
 from tuner.store.store import Store  # noqa: E402
 from tuner.training import trial  # noqa: E402
 
-WARM, DEPTHS, RECIPE = "TORTURE_CACHE", "TORTURE_DEPTHS", "TORTURE_RECIPE"
+WARM, QUESTION = "TORTURE_CACHE", "TORTURE_QUESTION"
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
     "tutorial": {
@@ -64,6 +69,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """What a study's trials are trained by, in keys of study.toml."""
 EARLY = 0.1
+PAIRS, NAMESPACES = 5, 3
+"""Each so-manieth round is of two studies at once, and each so-manieth of those in namespaces of their own."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ class Count:
     training: int = 0
     recovery: int = 0
     studies: int = 0
+    sharing: int = 0
+    namespaces: int = 0
     resumes: int = 0
 
     def short(self, wanted: Wanted) -> bool:
@@ -97,13 +106,20 @@ def main() -> None:
     parser.add_argument("--warm", action="store_true", help="one cache for all: kills fall into training")
     parser.add_argument("--depths", default="0,10", help="numbers of unfrozen layers: deep ones have a larger graph")
     parser.add_argument("--recipe", choices=RECIPES, default="default")
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--weights", default="random", help="as backbone.weights: a file, with --image-size 224")
     options = parser.parse_args()
     wanted = Wanted(
         options.kills,
         options.kills / 3 if options.training is None else options.training,
         options.kills / 6 if options.recovery is None else options.recovery,
     )
-    os.environ[DEPTHS], os.environ[RECIPE] = options.depths, options.recipe
+    changes = {
+        "space.unfrozen_layers": [int(depth) for depth in options.depths.split(",")],
+        "data.image_size": options.image_size,
+        "backbone.weights": options.weights,
+    }
+    os.environ[QUESTION] = json.dumps(changes | RECIPES[options.recipe])
     draw, count, different = random.Random(options.seed), Count(), []
     scratch = Path(tempfile.mkdtemp(prefix="torture-"))
     try:
@@ -111,23 +127,23 @@ def main() -> None:
             os.environ[WARM] = str(scratch / "cache")
         alone = studies.make(scratch / "alone", test=2)
         began = time.monotonic()
-        status, errors = process(alone, None)
+        status, errors = process(alone, None, scratch / "cache-alone", apart=False)
         whole = time.monotonic() - began
         if status == 0 and options.warm:  # those that follow find what this one made
             whole -= before_training(alone)
         if status:
             sys.exit(f"the search that is left alone ended with {status}:\n{errors}")
         expected = studies.facts(alone)
-        while count.short(wanted):
-            folder = studies.make(scratch / f"study-{count.studies}", test=2)
-            if said := torment(folder, draw, whole, wanted, count):
-                different.append(said)
-            elif studies.facts(folder) != expected:
-                found = studies.facts(folder)
-                different.append(f"{folder.root}: {[k for k in expected if found[k] != expected[k]]} differ")
-            if different and different[-1].startswith(str(folder.root)):
-                continue  # kept, to be looked at
-            shutil.rmtree(folder.root)
+        possible = namespaces()
+        for rounds in itertools.count():
+            if not count.short(wanted):
+                break
+            place = scratch / f"round-{rounds}"
+            pair, apart = rounds % PAIRS == PAIRS - 1, rounds // PAIRS % NAMESPACES == 0
+            said = torment_all(place, 1 + pair, pair and apart and possible, draw, whole, wanted, count, expected)
+            different += said
+            if not said:  # else kept, to be looked at
+                shutil.rmtree(place)
             print(f"  {count}, {len(different)} differences", flush=True)
     finally:
         if not different:
@@ -136,9 +152,56 @@ def main() -> None:
     sys.exit(bool(different))
 
 
-def torment(folder: StudyFolder, draw: random.Random, whole: float, wanted: Wanted, count: Count) -> str | None:
+def torment_all(
+    place: Path,
+    number: int,
+    apart: bool,
+    draw: random.Random,
+    whole: float,
+    wanted: Wanted,
+    count: Count,
+    expected: dict[str, Any],
+) -> list[str]:
+    """Torments so many studies at once, which share a cache, each from a process of its own; what went wrong.
+
+    apart: each study's processes have a process-number namespace of their own.
+    """
+    children = []
+    for one in range(number):
+        folder = studies.make(place / f"study-{one}", test=2)
+        seed, delay = draw.random(), one * draw.uniform(0, whole / 2)
+        report = place / f"report-{one}"
+        if (pid := os.fork()) == 0:
+            status, mine = 1, Count(**asdict(count))
+            try:
+                time.sleep(delay)
+                said = torment(folder, place / "cache", apart, random.Random(seed), whole, wanted, mine)
+                if said is None and (found := studies.facts(folder)) != expected:
+                    said = f"{folder.root}: {[k for k in expected if found[k] != expected[k]]} differ"
+                report.write_text(json.dumps([asdict(mine), said]))
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            os._exit(status)
+        children.append((pid, report))
+    before, wrong = asdict(count), list[str]()
+    for pid, report in children:
+        if os.waitpid(pid, 0)[1]:
+            sys.exit("the harness failed")
+        after, said = json.loads(report.read_text())
+        for name, had in before.items():
+            setattr(count, name, getattr(count, name) + after[name] - had)
+        wrong += [said] if said else []
+    count.studies += number
+    count.sharing += number * (number > 1)
+    count.namespaces += number * apart
+    return wrong
+
+
+def torment(
+    folder: StudyFolder, cache: Path, apart: bool, draw: random.Random, whole: float, wanted: Wanted, count: Count
+) -> str | None:
     """Starts and kills until a process comes to its end; what went wrong, or None."""
-    count.studies += 1
     after_kill = False
     while True:
         before = studies.count(folder, "epochs")
@@ -146,7 +209,7 @@ def torment(folder: StudyFolder, draw: random.Random, whole: float, wanted: Want
         # Half of those that go on after a kill are killed early, so that a recovery is cut off too.
         early = after_kill and draw.random() < 0.5
         moment = None if spared else draw.uniform(0, whole * (EARLY if early else 1.0))
-        status, errors = process(folder, moment)
+        status, errors = process(folder, moment, cache, apart)
         count.resumes += after_kill
         if status == 0:
             return None
@@ -158,33 +221,67 @@ def torment(folder: StudyFolder, draw: random.Random, whole: float, wanted: Want
         after_kill = True
 
 
-def process(folder: StudyFolder, moment: float | None) -> tuple[int, str]:
+def process(folder: StudyFolder, moment: float | None, cache: Path, apart: bool) -> tuple[int, str]:
     """Runs a search, killed after `moment` seconds unless it ended before; its status and the end of what it said."""
     with tempfile.TemporaryFile() as said:
         began = time.monotonic()
+        reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
-            os._exit(search(folder))
+            if apart:
+                in_a_namespace(writing)
+            os._exit(search(folder, cache))
+        os.close(writing)
+        with open(reading) as pipe:
+            searching = int(pipe.readline() or pid) if apart else pid
         while True:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 break
             if moment is not None and time.monotonic() - began >= moment:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(searching, signal.SIGKILL)
                 moment = None
             time.sleep(0.002)
         said.seek(0)
         return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")[-1500:]
 
 
-def search(folder: StudyFolder) -> int:
+def in_a_namespace(writing: int) -> None:
+    """Returns in a child that is process 1 of a namespace of its own, whose number outside goes into the pipe; this
+    process ends as the child does.
+    """
+    assert unshared(), "namespaces were there a moment ago"
+    if pid := os.fork():
+        os.write(writing, f"{pid}\n".encode())
+        os.close(writing)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status < 0:
+            os.kill(os.getpid(), -status)
+        os._exit(status)
+    os.close(writing)
+    assert os.getpid() == 1
+
+
+def unshared() -> bool:
+    """Whether what this process forks from now on is in another process-number namespace. Linux, as root."""
+    unshare = getattr(ctypes.CDLL(None), "unshare", None)
+    return unshare is not None and unshare(0x20000000) == 0  # CLONE_NEWPID
+
+
+def namespaces() -> bool:
+    """Whether there are any, tried in a child."""
+    if (pid := os.fork()) == 0:
+        os._exit(not unshared())
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def search(folder: StudyFolder, cache: Path) -> int:
     """One session, in this process; 0 when it came to its end."""
-    os.environ["TLSTUDY_CACHE"] = os.environ.get(WARM) or str(folder.root / "cache")
+    os.environ["TLSTUDY_CACHE"] = os.environ.get(WARM) or str(cache)
     trial.SAVE_EVERY = 0.0
-    depths = [int(depth) for depth in os.environ[DEPTHS].split(",")]
-    question = studies.spec(space__unfrozen_layers=depths).override(RECIPES[os.environ[RECIPE]])
+    question = studies.spec().override(json.loads(os.environ[QUESTION]))
     try:
         session.run(folder, question, lambda event: None, threading.Event(), command="torture")
         return 0
@@ -213,7 +310,8 @@ def summary(count: Count, differences: int) -> str:
     bound = f", below {1 - 0.05 ** (1 / count.kills):.2%} of kills at 95 %" if not differences else ""
     return (
         f"{count.kills} kills ({count.training} in training, {count.recovery} in a recovery) of {count.studies} "
-        f"studies, {count.resumes} resumes, {differences} differences{bound}"
+        f"studies ({count.sharing} of them two at once with one cache, {count.namespaces} of these with one process "
+        f"number), {count.resumes} resumes, {differences} differences{bound}"
     )
 
 

@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 
 from tuner.artifacts import locks, own
-from tuner.artifacts.files import prune, sync_folder, write_atomically
+from tuner.artifacts.files import prune, write_atomically
 
 LAYOUT = 4
 """Entries of an earlier layout are not believed: features and images of layout 2 can hold rows that nobody wrote,
@@ -232,7 +232,7 @@ class Artifacts:
             os.chmod(folder / name, 0o600)
         for path in [p for p in paths if p.is_dir()]:
             os.chmod(path, 0o700)
-            sync_folder(path)
+            own.sync_folder(path)
         if len(names) > _SYNCED:
             os.sync()
         else:
@@ -253,7 +253,7 @@ class Artifacts:
                     return
                 with contextlib.suppress(FileNotFoundError):
                     locks.move_away(target)
-        sync_folder(self.folder)
+        own.sync_folder(self.folder)
         with contextlib.suppress(OSError):
             fcntl.flock(staged.handle, fcntl.LOCK_SH)
 

@@ -68,7 +68,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> tuple[i
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-    sync_folder(path.parent)
+    own.sync_folder(path.parent)
     return size, digest
 
 
@@ -109,15 +109,6 @@ def prune(paths: Iterable[Path], budget: float, remove: Callable[[Path], None] =
         with contextlib.suppress(OSError):
             remove(path)
             total -= size
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def regular(path: str, flags: int) -> int:

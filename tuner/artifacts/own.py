@@ -33,16 +33,30 @@ def plain(path: Path | str, flags: int) -> int:
     return os.open(path, flags | FLAGS, 0o600)
 
 
-def make(folder: Path) -> None:
-    """Makes a folder, and those above it that are missing, for their owner alone; one that is there stays as it is."""
+def make(folder: Path, mode: int = 0o700) -> None:
+    """Makes a folder, and those above it that are missing, for their owner alone; one that is there stays as it is.
+
+    It is still there after a power cut, as is then what is synced in it.
+    """
     with contextlib.suppress(FileExistsError):
         try:
-            os.mkdir(folder, 0o700)
+            os.mkdir(folder, mode)
         except FileNotFoundError:
             if folder.parent == folder or folder.is_symlink():  # a link to nothing
                 raise
-            make(folder.parent)
-            os.mkdir(folder, 0o700)
+            make(folder.parent, mode)
+            os.mkdir(folder, mode)
+        with contextlib.suppress(OSError):  # a folder in which we may write, but which we may not read
+            sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable: new ones, renames, removals."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def make_private(folder: Path) -> None:

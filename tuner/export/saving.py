@@ -8,6 +8,7 @@ a LiteRT file as `tlstudy.json` in a zip at its end, which is how that format ca
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import shutil
@@ -16,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tuner.artifacts import own
 from tuner.artifacts.entries import workspace
-from tuner.artifacts.files import sync_folder
 from tuner.backends import backend
 from tuner.backends.choosing import quiet
 from tuner.errors import ExportError, UsageError
@@ -64,7 +65,7 @@ def beside(target: Path) -> Iterator[Path]:
 
     That of an export that was killed goes when the next one beside it begins.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    own.make(target.parent, 0o777)
     with workspace(target.parent) as staged:
         yield staged.folder
 
@@ -72,8 +73,9 @@ def beside(target: Path) -> Iterator[Path]:
 def put_in_place(part: Path, target: Path) -> None:
     """Makes `part` durable and renames it to `target`, which must be on the same disk.
 
-    A file replaces an older one in one step. A folder cannot: the older one stands hidden beside `target` until the new
-    one is in place, also when a kill comes between, and is renamed back should the second rename fail.
+    A file replaces an older one in one step, and a folder where the system can exchange two. Elsewhere the older one
+    stands hidden beside `target` until the new one is in place, also when a kill comes between, and is renamed back
+    should the second rename fail.
     """
     for path in [part, *part.rglob("*")]:
         os.chmod(path, 0o755 if path.is_dir() else 0o644)
@@ -81,9 +83,11 @@ def put_in_place(part: Path, target: Path) -> None:
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
         else:
-            sync_folder(path)
+            own.sync_folder(path)
     older = target.with_name(f".{target.name}.tlstudy-older")
-    if part.is_dir() and target.exists():
+    if not (part.is_dir() and target.exists()):
+        os.replace(part, target)
+    elif not _exchanged(part, target):
         shutil.rmtree(older, ignore_errors=True)
         os.replace(target, older)
         try:
@@ -91,10 +95,15 @@ def put_in_place(part: Path, target: Path) -> None:
         except BaseException:
             os.replace(older, target)
             raise
-    else:
-        os.replace(part, target)
-    sync_folder(target.parent)
+    own.sync_folder(target.parent)
     shutil.rmtree(older, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Has two names on one disk change places in one step; False where nothing was done: it takes Linux's renameat2."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return call is not None and call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def size_of(path: Path) -> int:

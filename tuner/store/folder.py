@@ -6,14 +6,14 @@ import fcntl
 import json
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tuner.artifacts import own
-from tuner.artifacts.files import sync_folder
 from tuner.errors import LockedError, StudyError
 
 
@@ -116,12 +116,17 @@ class StudyFolder:
             number += 1
             target = self.previous / (time.strftime("%Y%m%d-%H%M%S") + f"-{number}")
         own.make_private(self.previous)
-        target.mkdir(0o700)
+        own.make(target)
+        # Rows that are in the journal alone go with the database: no moment lies between the two. A damaged one, or
+        # another program's, is moved as it is.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(self.database)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         # The database goes last: as long as it stands, the study still knows its other files by name.
         for path in [self.report, self.checkpoints, *(self.root / f"study.db{end}" for end in ("-wal", "-shm", ""))]:
             if path.exists():
                 os.replace(path, target / path.name)
-        sync_folder(self.root)
+        own.sync_folder(target)  # first: what is in neither folder is lost
+        own.sync_folder(self.root)
         return target
 
 

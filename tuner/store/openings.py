@@ -57,6 +57,7 @@ def record(store: Store) -> None:
             file.write("".join(lines).encode())  # one write at the end of the file: nobody's line is torn
             file.flush()
             os.fsync(file.fileno())
+        own.sync_folder(register().parent)
 
 
 def _lines() -> Iterator[Mapping[str, Any]]:
