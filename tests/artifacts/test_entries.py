@@ -224,6 +224,19 @@ def test_a_map_is_of_the_shape_and_kind_that_is_expected(tmp_path: Path) -> None
     assert array is not None and not array.flags.writeable and (array == 7).all()
 
 
+@pytest.mark.parametrize(("number", "named"), [(errno.ENOSPC, True), (errno.EIO, True), (errno.EPIPE, False)])
+def test_a_full_disk_is_the_cache_s(tmp_path: Path, number: int, named: bool) -> None:
+    """A write's error has no name of its own, and whoever says it would blame another folder."""
+
+    def make(folder: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    artifacts = Artifacts(tmp_path / "kind")
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        artifacts.made("key", make, "")
+    assert caught.value.filename == (str(artifacts.folder) if named else None)
+
+
 # ---- links ---------------------------------------------------------------------------------------------------------
 
 

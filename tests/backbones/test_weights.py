@@ -397,3 +397,15 @@ def test_without_a_network_imagenet_says_how_to_get_the_file(tmp_path: Path) -> 
     assert str(tmp_path / "models" / weights.NOTOP) in message
     for said in (weights.DOWNLOAD, f"--weights {weights.NOTOP}", "--weights random", "Network is unreachable"):
         assert said in message
+
+
+def test_a_pipe_in_keras_cache_or_as_a_file_is_refused_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    os.mkfifo(tmp_path / "models" / weights.NOTOP)
+    os.mkfifo(tmp_path / "mine.weights.h5")
+    for name in ("imagenet", "mine.weights.h5"):
+        with pytest.raises(WeightsError, match="found no regular file|was not found"):
+            weights.find((name,), tmp_path, 0, "")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from programs import run
 
 from tuner.backends import backend, processor
 
@@ -33,3 +35,38 @@ def test_threads_are_the_cores_unless_the_user_says_otherwise(monkeypatch: pytes
     assert backend.environment()["threads"].startswith(str(processor.cores()))
     monkeypatch.setenv(variable, "7")
     assert backend.environment()["threads"].startswith("7")
+
+
+SETTINGS = """
+import json, sys
+from tuner.backends import backend
+backend.start()
+import keras
+c = keras.config
+told = [c.floatx(), c.image_data_format(), c.epsilon(), c.dtype_policy().name]
+path = keras.utils.get_file("one.txt", origin="file://" + sys.argv[1])
+c.set_dtype_policy("mixed_float16")
+backend.environment()
+print("\\n" + json.dumps([told, path, c.dtype_policy().name]))
+"""
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        '{"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}',
+        '{"floatx": "bfloat16"}',  # with which Keras cannot be imported
+    ],
+)
+def test_keras_own_configuration_file_changes_nothing_and_its_downloads_stay_where_they_are(
+    tmp_path: Path, file: str
+) -> None:
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "keras.json").write_text(file)
+    (tmp_path / "one.txt").write_text("1")
+    told = run(SETTINGS, tmp_path / "one.txt", KERAS_HOME=str(tmp_path / "keras"))
+    assert told.returncode == 0, told.stderr
+    first, downloaded, after = json.loads(told.stdout.splitlines()[-1])
+    assert first == ["float32", "channels_last", 1e-7, "float32"]
+    assert Path(downloaded).is_relative_to(tmp_path / "keras") and Path(downloaded).read_text() == "1"
+    assert after == "float32", "nor do those that a process sets meanwhile"

@@ -127,3 +127,16 @@ class Started:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
+
+
+def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+    """`python -m tuner` as a process to be signalled."""
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )

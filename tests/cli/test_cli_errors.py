@@ -186,7 +186,7 @@ def newer(path: Path) -> None:
 BAD_RESULTS = {
     text_file: "cannot be used as a study's database",
     truncated: "cannot be used as a study's database",
-    another_program: "is another program's database; it was left untouched. Move it away, or name another study",
+    another_program: "is another program's database; it was left untouched. Name another study folder, or move",
     newer: f"has format {FORMAT + 1}",
 }
 
@@ -230,7 +230,7 @@ def test_a_folder_in_the_databases_place_is_named(tlstudy: Tlstudy, world: Path,
     (world / "studies" / "asked" / "study.db").mkdir()
     done = tlstudy(command_, "asked")
     assert done.code == 1
-    assert "studies/asked/study.db: is a folder, expected a study's database. Move it away, or name" in done.text
+    assert "studies/asked/study.db: is a folder, expected a study's database. Name another study folder" in done.text
 
 
 # ---- files that cannot be written ----------------------------------------------------------------------------------
@@ -364,6 +364,20 @@ def test_no_standard_output_at_all_is_no_error(made: Callable[..., Path], tmp_pa
             ["sh", "-c", line, command()[0]], cwd=tmp_path, env=environment(), capture_output=True, text=True
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_data_that_go_nowhere_are_an_error(made: Callable[..., Path], tmp_path: Path, form: str) -> None:
+    made()
+    line = f'"$0" -m tuner report --format {form} >&-'
+    done = subprocess.run(
+        ["sh", "-c", line, command()[0]], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == [
+        "tlstudy: standard output: it is closed, expected a file or a pipe for the data. Mend this and run the same "
+        "command again."
+    ]
 
 
 def test_a_full_disk_behind_standard_output_is_one_message(made: Callable[..., Path], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from cli_programs import Tlstudy
 
 from tuner.spec.presets import preset
 from tuner.spec.spec import Spec, load
+from tuner.store.store import Store
 
 
 @pytest.fixture
@@ -62,6 +63,8 @@ def test_a_study_is_not_written_over_unless_forced(tlstudy: Tlstudy, photos: Pat
     assert path.read_text() == "# changed by me\n"
     assert tlstudy(*arguments, "--force").code == 0
     assert load(path).data.image_size == 32
+    Store(path.parent / "study.db").close()
+    assert "exists and is kept. Choose another --name: the results beside it answer it" in tlstudy(*arguments).text
 
 
 def test_files_left_out_and_warnings_are_said(tlstudy: Tlstudy, photos: Path) -> None:

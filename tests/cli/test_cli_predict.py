@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
 import stat
 import subprocess
+import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import image_files
 import numpy as np
 import pytest
-from cli_programs import Tlstudy, as_anybody, command, environment, process
+from cli_programs import Tlstudy, as_anybody, command, environment, process, start
 from PIL import Image
 
 from tuner.export.formats import Contents
@@ -25,13 +29,17 @@ onnx = pytest.importorskip("onnx", reason="not installed: onnx")
 HOSTILE = ("=1+1", "\x1b[31mred", "caf\udce9")
 
 
-def tiny_model(path: Path, classes: tuple[str, ...] = ("red", "green", "blue"), contents: bool = True) -> Path:
-    """(b, 16, 16, 3) to the softmax of the three mean colours over 10: the colour a photograph has most of."""
+def tiny_model(
+    path: Path, classes: tuple[str, ...] = ("red", "green", "blue"), contents: bool = True, last: Sequence[Any] = ()
+) -> Path:
+    """(b, 16, 16, 3) to the softmax of the three mean colours over 10: the colour a photograph has most of. `last`:
+    nodes that make `probabilities` of `scaled` in some other way.
+    """
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     nodes = [
         helper.make_node("ReduceMean", ["square"], ["mean"], axes=[1, 2], keepdims=0),
         helper.make_node("Div", ["mean", "ten"], ["scaled"]),
-        helper.make_node("Softmax", ["scaled"], ["probabilities"], axis=-1),
+        *(last or [helper.make_node("Softmax", ["scaled"], ["probabilities"], axis=-1)]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -178,9 +186,8 @@ def test_no_name_steers_the_terminal_or_a_spreadsheet(tlstudy: Tlstudy, here: Pa
         done = tlstudy("predict", "hostile.onnx", "=cmd()\x1b]0;mine\x07.png", "\x1b[2J.png", "--format", form)
         assert done.code == 1
         assert not set(done.err) & {"\x1b", "\x07"} and r"\x1b[2J.png: empty file" in done.err
-        if form == "table":
-            assert not set(done.out) & {"\x1b", "\x07"} and r"\x1b]0;mine\x07.png" in done.out
-        else:
+        assert not set(done.out) & {"\x1b", "\x07"} and r"\x1b]0;mine\x07.png" in done.out
+        if form == "csv":
             row = rows(done.out)[0]
             assert row["path"].startswith("'=cmd()") and row["class"] == "'=1+1"
 
@@ -220,12 +227,17 @@ def test_what_is_no_model_of_ours_is_one_message(tlstudy: Tlstudy, here: Path) -
 def test_anybodys_keras_model_is_refused(tlstudy: Tlstudy, here: Path) -> None:
     import keras
 
+    from tuner.errors import UsageError
+    from tuner.export.reading import open_model
+
     for number, layers in enumerate(([keras.layers.Dense(2)], [keras.layers.Dense(2, name="classes")])):
         model = keras.Sequential([keras.Input((3,)), *layers])
         model.save(here / f"{number}.keras")
-        done = tlstudy("predict", f"{number}.keras", "red.png")
-        assert done.code == 2
-        assert "was not exported by tlstudy: it has no layer called classes that holds the class names" in done.text
+        with pytest.raises(UsageError, match="no layer called classes that holds the class names"):
+            open_model(here / f"{number}.keras")
+    done = tlstudy("predict", "1.keras", "red.png")
+    assert done.code == 2
+    assert "was not exported by tlstudy: it has no layer called classes that holds the class names" in done.text
 
 
 def test_a_model_whose_class_names_do_not_fit_is_refused(tlstudy: Tlstudy, here: Path) -> None:
@@ -267,3 +279,175 @@ def test_an_onnx_model_is_read_without_tensorflow(here: Path) -> None:
     arguments = [command()[0], "-c", code, "predict", "tiny.onnx", "red.png", "--format", "json"]
     done = subprocess.run(arguments, cwd=here, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+# ---- models that mean harm -----------------------------------------------------------------------------------------
+
+
+def endless() -> list[Any]:
+    """A Loop whose condition stays true."""
+    helper, kind = onnx.helper, onnx.TensorProto
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Identity", ["held"], ["kept"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", kind.INT64, []),
+            helper.make_tensor_value_info("go", kind.BOOL, []),
+            helper.make_tensor_value_info("held", kind.FLOAT, None),
+        ],
+        [helper.make_tensor_value_info("on", kind.BOOL, []), helper.make_tensor_value_info("kept", kind.FLOAT, None)],
+    )
+    yes = helper.make_tensor("yes", kind.BOOL, [], [True])
+    return [
+        helper.make_node("Constant", [], ["true"], value=yes),
+        helper.make_node("Loop", ["", "true", "scaled"], ["probabilities"], body=body),
+    ]
+
+
+def greedy(gigabytes: int) -> list[Any]:
+    """Needs so much memory, and would then be right."""
+    helper, kind = onnx.helper, onnx.TensorProto
+    side = helper.make_tensor("side", kind.INT64, [2], [gigabytes << 18, 1 << 10])
+    one = helper.make_tensor("one", kind.FLOAT, [1], [1.0])
+    shape = helper.make_node("Mul", ["number", "sides"], ["shape"])  # of the image, so that nothing folds it
+    return [
+        helper.make_node("ReduceMax", ["scaled"], ["most"], keepdims=0),
+        helper.make_node("Sign", ["most"], ["sign"]),
+        helper.make_node("Cast", ["sign"], ["number"], to=kind.INT64),
+        helper.make_node("Constant", [], ["sides"], value=side),
+        shape,
+        helper.make_node("ConstantOfShape", ["shape"], ["filled"], value=one),
+        helper.make_node("ReduceMin", ["filled"], ["least"], keepdims=0),
+        helper.make_node("Mul", ["scaled", "least"], ["again"]),
+        helper.make_node("Softmax", ["again"], ["probabilities"], axis=-1),
+    ]
+
+
+def test_a_model_that_never_ends_is_stopped(tlstudy: Tlstudy, here: Path) -> None:
+    tiny_model(here / "endless.onnx", last=endless())
+    done = tlstudy("predict", "endless.onnx", "red.png", "--timeout", "2")
+    assert (done.code, done.out) == (1, "")
+    assert "endless.onnx: took more than 2 seconds for 1 image and was stopped." in done.text
+    assert "--timeout SECONDS" in done.text
+
+
+def test_a_model_that_takes_all_memory_is_stopped_and_may_be_given_more(tlstudy: Tlstudy, here: Path) -> None:
+    tiny_model(here / "greedy.onnx", last=greedy(1))
+    done = tlstudy("predict", "greedy.onnx", "red.png", "--memory", "0.6")
+    assert (done.code, done.out) == (1, "")
+    assert "greedy.onnx: took more than 600 MB of memory for 1 image and was stopped." in done.text
+    assert "--memory GB" in done.text
+    assert tlstudy("predict", "greedy.onnx", "red.png").code == 0
+
+
+def test_a_model_is_not_left_behind(here: Path) -> None:
+    """Whoever is killed cannot end its child: that notices itself."""
+    tiny_model(here / "endless.onnx", last=endless())
+    done = start("predict", "endless.onnx", "red.png", cwd=here)
+    deadline = time.monotonic() + 60
+    while not (children := serving(done.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert children
+    done.kill()
+    done.communicate()
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def serving(parent: int) -> list[int]:
+    """The processes of models that a process started (Linux)."""
+    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(child) for child in found if b"tuner.export.serving" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (("Identity", {}), "gave numbers from 3 to 20, together 26 for an image; expected probabilities"),
+        (("Sigmoid", {}), "gave numbers from 0.9526 to 1, together 2.905 for an image; expected probabilities"),
+        (("LogSoftmax", {"axis": -1}), "gave numbers from -17 to 0, together -34 for an image"),
+        (("Log", {}), ""),
+    ],
+)
+def test_what_are_no_probabilities_is_not_shown_as_such(
+    tlstudy: Tlstudy, here: Path, last: tuple[str, dict[str, int]], said: str
+) -> None:
+    kind, options = last
+    tiny_model(here / "odd.onnx", last=[onnx.helper.make_node(kind, ["scaled"], ["probabilities"], **options)])
+    done = tlstudy("predict", "odd.onnx", "red.png")
+    assert (done.code, done.out) == (2, "")
+    assert (said or "odd.onnx: gave numbers from") in done.text
+
+
+def test_a_keras_file_that_unpacks_to_more_than_a_model_is_not_read(tlstudy: Tlstudy, here: Path) -> None:
+    """A hundred megabytes of blanks in 100 kB."""
+    with zipfile.ZipFile(here / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("metadata.json", "{}")
+        with file.open("config.json", "w") as config:
+            for _ in range(100):
+                config.write(b" " * 1_000_000)
+        file.writestr("model.weights.h5", b"")
+    done = tlstudy("predict", "bomb.keras", "red.png")
+    assert (done.code, done.out) == (2, "")
+    assert "config.json in it takes 100 MB unpacked, expected at most 50 MB" in done.text
+
+
+@pytest.mark.parametrize("name", ["pipe.keras", "pipe.onnx", "pipe.tflite"])
+def test_a_pipe_is_no_model(tlstudy: Tlstudy, here: Path, name: str) -> None:
+    os.mkfifo(here / name)
+    done = tlstudy("predict", name, "red.png")
+    assert done.code == 2 and f"{name}: cannot be read (not a regular file)" in done.text
+
+
+def test_a_runtime_that_crashes_ends_in_a_message(here: Path) -> None:
+    from tuner.errors import RunError
+    from tuner.export.apart import Apart, Limits
+
+    with Apart(here / "tiny.onnx", Limits(seconds=60, memory=8)) as apart:
+        reader = apart.reader()
+        image = np.full((1, 16, 16, 3), RED, np.uint8)
+        assert reader.probabilities(image).argmax() == 0
+        apart._process.send_signal(11)
+        with pytest.raises(RunError, match=r"tiny.onnx: ended by signal 11 \(SIGSEGV\) for 1 image"):
+            reader.probabilities(image)
+
+
+# ---- the model's checksum ----
+
+
+def test_verify_compares_with_the_card(tlstudy: Tlstudy, here: Path) -> None:
+    from tuner.export.sums import told
+
+    ask = ("predict", "tiny.onnx", "red.png", "--verify")
+    card, model = here / "tiny.onnx.card.md", here / "tiny.onnx"
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    done = tlstudy(*ask)
+    assert done.code == 2 and "tiny.onnx.card.md: cannot be read (No such file or directory)" in done.text
+    card.write_text("# Model card: an older one\n")
+    done = tlstudy(*ask)
+    assert done.code == 2 and "tiny.onnx.card.md: holds no SHA-256, expected one" in done.text
+    card.write_text(f"# Model card\n\n{told(digest)}\n")
+    done = tlstudy(*ask)
+    assert done.code == 0 and f"tiny.onnx is what its card says (SHA-256 {digest})." in done.text
+    data = bytearray(model.read_bytes())
+    data[data.index(np.float32(10).tobytes())] ^= 1  # a weight
+    model.write_bytes(data)
+    assert tlstudy(*ask[:-1]).code == 0, "the runtime sees nothing"
+    done = tlstudy(*ask)
+    assert (done.code, done.out) == (2, "")
+    assert f"expected {digest}, as tiny.onnx.card.md says" in done.text
+
+
+def test_the_checksum_of_a_folder_is_what_the_shell_says(tmp_path: Path) -> None:
+    from tuner.export.sums import sum_of
+
+    for name in ("saved_model.pb", "variables/variables.index", "assets.extra/tlstudy.json"):
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_text(name)
+    shell = "find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
+    said = subprocess.run(shell, shell=True, cwd=tmp_path / "model", capture_output=True, text=True, check=True)
+    assert said.stdout.split()[0] == sum_of(tmp_path / "model")

@@ -7,7 +7,7 @@ fake_trainer.py, and each section's docstring. Shares are in percent of the stud
 interval, "gain", "loss" and "same" are verdicts ("no difference"), what is left is "too few images". "true": the
 winner's true lead in points. "figure" is what the procedure's name or its section says, in points or percent, and "+-"
 its Monte Carlo error (1.96 standard errors), or that of "holds"; a share near 50 % of 2,000 studies is known to 2.2
-points. Some nine minutes of one core with the default.
+points. Some seven minutes of one core with the default.
 """
 
 from __future__ import annotations

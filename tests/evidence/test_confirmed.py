@@ -84,6 +84,12 @@ def test_a_gain_has_to_hold_against_both_baselines(tmp_path: Path) -> None:
         assert found.kind == kind and found.compared is not None and found.compared.low > 0.02
         assert found.compared_other is not None and (found.compared_other.low > 0.02) == (kind == "gain")
         assert ("than the other baseline" in found.sentence) == (kind != "gain")
+        results = Results.open(database)
+        use, baselines = results.recommendation(), [str(results.baseline()["id"]), found.other_baseline.configuration]
+        assert use is not None and use.baseline is not None
+        # Of the two baselines the one that is more accurate on the test images is the one to set against the winner.
+        assert use.baseline.configuration == baselines[found.compared_other.difference < found.compared.difference]
+        assert use.difference == min(found.compared.difference, found.compared_other.difference)
 
 
 @pytest.mark.parametrize(("winner", "baseline"), [(0.95, 0.7), (0.7, 0.95), (0.9, 0.9)])

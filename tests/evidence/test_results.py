@@ -208,3 +208,28 @@ def test_tables_are_copies(tmp_path: Path) -> None:
     for table in (found.configurations(), found.ranking()):
         table.loc[:, "val_loss"] = 0.0
     assert (found.configurations()["val_loss"] != 0.0).all()
+
+
+def test_figures_that_the_stored_predictions_do_not_bear_out_are_set_right_and_said(tmp_path: Path) -> None:
+    database = make_study(tmp_path)
+    before = Results.open(database)
+    assert not any("study.db says" in warning for warning in before.study.warnings)
+    last = before.ranking().query("status != 'failed' and full").iloc[-1]
+    with Store(database) as store:
+        edit = "UPDATE epochs SET val_accuracy = 1, val_loss = 0.001 WHERE configuration = ? AND epoch = ?"
+        store.write(edit, last["id"], int(last["best_epoch"]))
+        store.write("UPDATE trials SET score = 0.001 WHERE configuration = ?", last["id"])
+    after = Results.open(database)
+    said = after.study.warnings[0]
+    assert f"{last['id']}, epoch {last['best_epoch']}: 20/20 correct, by the predictions {last['correct']}/20" in said
+    assert f"loss 0.0010, by the predictions {last['val_loss']:.4f}" in said
+    assert list(after.ranking()["id"]) == list(before.ranking()["id"])
+    assert after.ranking()["correct"].equals(before.ranking()["correct"])
+    assert after.trials()["score"].dropna().min() > 0.001
+
+
+@pytest.mark.parametrize("format", ["1", "2", "3", "4", "5", "6"])
+def test_what_searches_recorded_is_borne_out_by_their_predictions(format: str) -> None:
+    """Of every format: the loss from logits in float64 and from probabilities in float32 are the same here."""
+    found = Results.open(Path(__file__).parents[1] / "golden" / format / "study.db")
+    assert len(found.ranking(None)) and not any("study.db says" in warning for warning in found.study.warnings)

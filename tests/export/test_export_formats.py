@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from programs import run, running
 
 from tuner.errors import UsageError
 from tuner.export import saving
 from tuner.export.formats import FORMATS, Contents, Format, card_path, check_installed, check_target, choose, recipe
-from tuner.export.saving import put_in_place
+from tuner.export.saving import beside, put_in_place
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,37 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "replace", rename)
     put_in_place(tmp_path / "beside" / "new", tmp_path / "target")
     assert [p.name for p in (tmp_path / "target" / "variables").iterdir()] == ["new"]
+    assert sorted(os.listdir(tmp_path)) == ["beside", "target"]
+
+
+def test_a_kill_between_the_renames_of_a_folder_loses_neither(tmp_path: Path) -> None:
+    """The older one is beside the target, where no sweep of a later export takes it before a new one stands there."""
+    target, code = (
+        tmp_path / "target",
+        """
+import os, sys
+from pathlib import Path
+from tuner.export.saving import beside, put_in_place
+rename, target = os.replace, Path(sys.argv[1])
+def replace(source, to):
+    if Path(to) == target and target.name == Path(source).name:
+        os.kill(os.getpid(), 9)
+    rename(source, to)
+with beside(target) as folder:
+    (folder / "new" / target.name).mkdir(parents=True)
+    os.replace = replace
+    put_in_place(folder / "new" / target.name, target)
+""",
+    )
+    target.mkdir()
+    (target / "old").touch()
+    assert run(code, target).returncode == -signal.SIGKILL and not target.exists()
+    with beside(target):
+        assert [path.parent.name for path in tmp_path.rglob("old")] == [".target.tlstudy-older"]
+    with beside(target) as folder:
+        (folder / "target").mkdir()
+        put_in_place(folder / "target", target)
+    assert os.listdir(tmp_path) == ["target"]
 
 
 def test_a_missing_package_is_told_with_what_installs_it() -> None:
@@ -143,3 +176,30 @@ def test_the_recipe_says_how_a_square_is_made() -> None:
     for resize, word in (("crop", "middle"), ("pad", "black bars"), ("squash", "proportions aside")):
         said = recipe(Contents(("a", "b"), 96, resize))
         assert word in said and "96 x 96" in said and "antialiased bilinear" in said
+
+
+def test_what_a_killed_export_left_goes_with_the_next(tmp_path: Path) -> None:
+    """Held by a live export it stays; nobody else's files and folders are touched."""
+    target = tmp_path / "model.keras"
+    for name in (".model.keras.mine", ".part-mine"):
+        (tmp_path / name).mkdir()
+    code = """
+import sys
+from pathlib import Path
+from tuner.export.saving import beside
+with beside(Path(sys.argv[1])) as folder:
+    (folder / "weights").write_bytes(b"x" * 1000)
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+    theirs = {".model.keras.mine", ".part-mine"}
+    with running(code, target) as killed:
+        left = set(os.listdir(tmp_path)) - theirs
+        with beside(target) as folder:
+            assert len(left) == 1 and set(os.listdir(tmp_path)) == {*theirs, *left, folder.name}
+        killed.kill()
+        killed.wait()
+    assert set(os.listdir(tmp_path)) == {*theirs, *left}
+    with beside(target) as folder:
+        assert set(os.listdir(tmp_path)) == {*theirs, folder.name}
+    assert set(os.listdir(tmp_path)) == theirs

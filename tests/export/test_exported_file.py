@@ -30,6 +30,7 @@ from tuner.export.formats import FORMATS, Contents, card_path
 from tuner.export.predict import files, predict
 from tuner.export.reading import open_model
 from tuner.export.refit import median_epoch
+from tuner.export.sums import verify
 from tuner.report.card import card
 from tuner.report.facts import study_lines
 from tuner.store.folder import StudyFolder
@@ -277,6 +278,25 @@ def test_predict_says_what_the_trial_said(name: str, cases: dict[str, Case]) -> 
         assert np.abs(np.array([p.probabilities for p in found]) - wanted).max() < 1e-3
 
 
+def test_a_flipped_bit_of_a_weight_is_seen_by_the_card_alone(cases: dict[str, Case], tmp_path: Path) -> None:
+    for name, case in cases.items():
+        model, exported = tmp_path / case.exported.path.name, case.exported
+        copy = shutil.copytree if exported.path.is_dir() else shutil.copyfile
+        copy(exported.path, model)
+        card_path(model).write_text(card(case.results, exported, study="study"))
+        assert verify(model) == exported.sha256
+        weights = max((p for p in [model, *model.rglob("*")] if p.is_file()), key=lambda p: p.stat().st_size)
+        with open(weights, "r+b") as file:
+            file.seek(weights.stat().st_size // 2)
+            byte = file.read(1)[0]
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 1]))
+        if name in ("onnx", "litert"):
+            assert open_model(model).contents == case.candidate.contents, "the runtime sees nothing"
+        with pytest.raises(UsageError, match=rf"has the SHA-256 .* expected {exported.sha256}, as .*\.card\.md says"):
+            verify(model)
+
+
 # ---- mirror images ----
 
 
@@ -424,8 +444,8 @@ def change_photograph(folder: StudyFolder) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (spoil_checkpoint, "missing or damaged"),
-        (lose_checkpoint, "missing or damaged"),
+        (spoil_checkpoint, "missing or damaged .* trained again, to the same bits, by: tlstudy search /"),
+        (lose_checkpoint, "trained again, to the same bits, by: tlstudy search /"),
         (change_photograph, "the photographs changed"),
     ],
 )

@@ -21,13 +21,14 @@ from tuner.artifacts import own
 from tuner.backbones.architecture import architecture
 from tuner.features import sets
 from tuner.features.bank import Features
-from tuner.search import facts, setup
+from tuner.search import deaths, facts, setup
 from tuner.search import space as spaces
 from tuner.search.budget import Budget, grew
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.confirming import Confirming
 from tuner.search.costs import CostModel
 from tuner.search.driver import Driver
+from tuner.search.events import Event
 from tuner.search.executors import Executor
 from tuner.search.executors.inline import Inline
 from tuner.search.plan import Plan
@@ -182,6 +183,7 @@ def run(
     numerics: int = NUMERICS,
     clock: Callable[[], float] = time.perf_counter,
     confirm: bool = True,
+    said: Callable[[Event], object] = lambda event: None,
 ) -> None:
     """Begins or goes on with the search in `root`, saving a checkpoint after every epoch. `clock`: what the time budget
     is counted on. `confirm`: whether the confirmation follows.
@@ -202,7 +204,8 @@ def run(
         made, checkpoints = context(root, numerics, question), Checkpoints(folder.checkpoints)
         cost = CostModel(made.architecture, "frozen", made.features.arrays, 12, 8, 6)
         confirming = Confirming(store, made, checkpoints, cost)
-        known, run = facts.read(store, planned.rule), executor(made, stop.is_set)
-        budget = Budget(question.search.time_budget, known.seconds, clock(), clock)
-        Driver(planned, known, store, checkpoints, run, lambda event: None, stop, confirming, cost, None, budget).run()
+        with deaths.watched(folder, store, said):
+            known, run = facts.read(store, planned.rule), executor(made, stop.is_set)
+            budget = Budget(question.search.time_budget, known.seconds, clock(), clock)
+            Driver(planned, known, store, checkpoints, run, said, stop, confirming, cost, None, budget).run()
         store.update_session(begun, 0.0, "finished", {})

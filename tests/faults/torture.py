@@ -38,7 +38,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from search import studies  # noqa: E402
 
-from tuner.search import driver, session  # noqa: E402
+from tuner.search import session  # noqa: E402
 from tuner.store.folder import StudyFolder  # noqa: E402
 from tuner.store.store import Store  # noqa: E402
 from tuner.training import trial  # noqa: E402
@@ -205,7 +205,7 @@ def torment(
     after_kill = False
     while True:
         before = studies.count(folder, "epochs")
-        spared = not count.short(wanted) or on_its_last_attempt(folder)
+        spared = not count.short(wanted)
         # Half of those that go on after a kill are killed early, so that a recovery is cut off too.
         early = after_kill and draw.random() < 0.5
         moment = None if spared else draw.uniform(0, whole * (EARLY if early else 1.0))
@@ -303,13 +303,6 @@ def before_training(folder: StudyFolder) -> float:
     with Store(folder.database, readonly=True) as store:
         phases = json.loads(store.rows("SELECT phases FROM sessions")[0][0])
     return float(phases["images"] + phases["features"])
-
-
-def on_its_last_attempt(folder: StudyFolder) -> bool:
-    if not folder.database.exists():
-        return False
-    with Store(folder.database, readonly=True) as store:
-        return bool(store.rows("SELECT 1 FROM trials WHERE status = 'RUNNING' AND attempts >= ?", driver.ATTEMPTS - 1))
 
 
 def summary(count: Count, differences: int) -> str:

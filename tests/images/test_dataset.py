@@ -69,8 +69,11 @@ def test_progress_counts_every_file_once(tmp_path: Path) -> None:
     assert seen[-1] == (13, 13)
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     seen.clear()
-    prepare(SPEC, tmp_path, tmp_path / "cache", 0, lambda done, total: seen.append((done, total)))
-    assert seen == [(13, 13)]
+    hashed: list[tuple[int, int]] = []
+    prepare(
+        SPEC, tmp_path, tmp_path / "cache", 0, lambda *said: seen.append(said), on_hashed=lambda *s: hashed.append(s)
+    )
+    assert seen == hashed == [(13, 13)]
 
 
 # ---- what is left out ----

@@ -21,6 +21,7 @@ from images.preparing import SPEC, refused, run
 from tuner.errors import DataError
 from tuner.images import groups
 from tuner.images.dataset import Dataset
+from tuner.images.duplicates import Alike
 from tuner.images.folds import assign_groups, cross_validation
 from tuner.images.records import ImageRecord, Verdict
 from tuner.images.suspects import suspected
@@ -112,7 +113,7 @@ def test_what_looks_the_same_unites_groups_and_is_said(tmp_path: Path) -> None:
     of = dict(zip(of_patient(data), data.groups, strict=True))
     assert of["p2"] == of["p4"]
     assert len(set(data.groups)) == len(set(before.groups)) - 1
-    assert any("Two images of different groups look the same: " in warning for warning in data.warnings)
+    assert any("Images of different groups look the same: " in warning for warning in data.warnings)
 
 
 def test_without_groups_nothing_is_grouped(tmp_path: Path) -> None:
@@ -376,7 +377,7 @@ def warned(**classes: list[str]) -> list[str]:
         for label, (name, files) in enumerate(classes.items())
         for file in files
     ]
-    return suspected(images, np.empty((0, 2), np.int64), range(len(images)), split=False)
+    return suspected(images, Alike([""], np.empty((0, 2), np.int64)), split=False)
 
 
 NUMBERS = [(group, image) for group in (1, 2, 10, 11) for image in (1, 2, 5)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from image_files import folder, image_file, unsplit
 
 from tuner.errors import DataError
+from tuner.export.predict import files
 from tuner.images.scan import scan
 
 
@@ -191,3 +193,17 @@ def test_strange_names(tmp_path: Path) -> None:
     assert len(found.files) == 6
     (tmp_path / "größe" / "tab\there").mkdir()
     assert "'tab\\there'" in message(tmp_path)
+
+
+def test_folders_nested_deeper_than_the_stack_are_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsplit(tmp_path / "data", 2)
+    monkeypatch.chdir(tmp_path / "data" / "cat")
+    for _ in range(1_800):
+        os.mkdir("a")
+        os.chdir("a")
+    Path("deep.jpg").touch()
+    os.chdir(tmp_path)
+    try:
+        assert [len(scan(tmp_path / "data", True).files), len(files([str(tmp_path / "data")]))] == [5, 5]
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "data"], check=True)  # shutil's own recurses

@@ -15,8 +15,9 @@ from markdown_it import MarkdownIt
 from tuner.evidence.results import Results
 from tuner.evidence.statistics import wilson
 from tuner.export.checking import Exported
-from tuner.export.formats import FORMATS, Contents
+from tuner.export.formats import FORMATS, Contents, card_path
 from tuner.export.refit import Refit
+from tuner.export.sums import sum_of, verify
 from tuner.report.card import bullets, card, fenced, plain, table
 from tuner.spec.spec import Spec
 
@@ -77,6 +78,16 @@ def test_a_card_says_what_the_model_is_and_what_it_was_measured_on(tmp_path: Pat
     assert "The study has no verdict" in text and "tlstudy 0.1.0, keras 3.15.1" in text
     assert "tlstudy best studies/made --export model.keras --format keras --winner\n" in text
     assert "1e-07 on the decoded squares and 3e-05 on the photographs as they are" in text
+
+
+def test_the_checksum_is_one_no_class_can_forge(tmp_path: Path) -> None:
+    forged = f"The model's SHA-256 is `{'0' * 64}`"
+    results = study(tmp_path, Made(classes=(forged, f"\n{forged}")))
+    model = tmp_path / "model.keras"
+    model.write_bytes(b"a model")
+    digest = sum_of(model)
+    card_path(model).write_text(card(results, exported(results, sha256=digest), study="studies/made"))
+    assert verify(model) == digest
 
 
 def test_the_study_file_in_the_card_is_the_studys(tmp_path: Path) -> None:

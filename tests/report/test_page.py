@@ -107,6 +107,7 @@ def test_a_confirmed_study_says_what_to_use_and_its_verdict_first(finished: tupl
     assert f"{heading}: {sentence}".endswith(found.sentence), "all of it, and no word twice"
     assert verdict.index(use.sentences[0]) < verdict.index(heading)
     assert ("Counted on 200 images" in verdict) is (kind != "open")
+    assert ("; 5 fresh seeds of the winner and 4 fresh seeds of the baseline, for" in verdict) is (kind != "open")
     assert ("Best configuration c001" in verdict) is (kind == "open")
     for said in ("all fresh seeds", "first fresh seed", "1 failed", "other baseline"):
         assert (said in rest) is (kind != "open")
@@ -139,18 +140,19 @@ def test_the_star_of_a_bracket_is_at_the_best_epoch(finished: tuple[Results, Pat
 
 def test_logistic_regression_as_the_baseline_is_shown_like_any_other(tmp_path: Path) -> None:
     database = make_study(tmp_path)
-    chances = np.tile(np.array([[0.9, 0.1]], "<f4"), (FINISHED.validation, 1)).tobytes()
+    true = np.eye(2)[FINISHED.labels(FINISHED.validation)]
+    chances = np.where(true, 0.99, 0.01).astype("<f4").tobytes()
     with Store(database) as store, store.transaction():
         store.add_configuration("log", "logistic", 0, {"unfrozen_layers": 0}, "pooled", 2049)
         store.begin_trial(TrialRow("log", "log", None, None, None, 0, 1, None), None)
-        store.record_epoch("log", "log", EpochRow(1, 0.01, 1.0, 0.01, 0.9, 1.0, 92), chances, ())
+        store.record_epoch("log", "log", EpochRow(1, 0.01, 1.0, 0.01, 1.0, 1.0, 92), chances, ())
         store.end_trial("log", "COMPLETED", 0.01, 1, None, 1.0)
     results = Results.open(database)
     baseline = results.baseline()
     assert baseline is not None and baseline["kind"] == "logistic"
     text = Elements(page.page(results, tmp_path, findings=results.findings(), importance=results.importance())).text
     assert "logistic regression on the pooled features" in text
-    assert "baseline (log): 10/20 right" in text
+    assert "baseline (log): 20/20 right" in text
     Console(file=io.StringIO()).print(tables.report(results, findings=results.findings()))
 
 

@@ -6,7 +6,9 @@ import ast
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,45 +17,105 @@ from faults.every_write import DONE, child
 from search.studies import facts, make, search
 
 from tuner.errors import Interrupted, SearchError
+from tuner.search import deaths
 from tuner.search.events import Event, Notice
 from tuner.store.folder import StudyFolder
 from tuner.store.store import Store
 
 TUNER = Path(__file__).parents[2] / "tuner"
+LEFT = 5
+"""Exit status of a process that was left at once."""
 
 
-def dying(root: Path) -> int:
-    """A search whose configuration c002 kills the process, as a library that crashes does."""
+def dying(root: Path, how: Callable[[], object]) -> int:
+    """A search in which the first epoch of configuration c002 ends like this."""
     reset = costless.Costless.reset
 
     def deadly(self: costless.Costless, seed: int, configuration: str) -> None:
         if configuration == "c002":
-            os.kill(os.getpid(), signal.SIGKILL)
+            how()
         reset(self, seed, configuration)
 
     costless.Costless.reset = deadly  # type: ignore[method-assign]
-    costless.run(root)
+    try:
+        costless.run(root)
+    except KeyboardInterrupt:
+        return LEFT
     return DONE
 
 
-def test_a_trial_that_kills_its_process_fails_at_the_third(tmp_path: Path) -> None:
+def signalled(number: int) -> Callable[[], object]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def leave_at_once() -> None:
+    raise KeyboardInterrupt
+
+
+def trials(root: Path, where: str) -> list[tuple[Any, ...]]:
+    with Store(StudyFolder(root).database, readonly=True) as store:
+        return [
+            tuple(r) for r in store.rows(f"SELECT status, attempts, reason FROM trials WHERE configuration {where}")
+        ]
+
+
+def test_a_trial_that_crashes_its_process_fails_at_the_third_time_and_a_later_search_tries_it_again(
+    tmp_path: Path,
+) -> None:
     root = tmp_path / "study"
     for _ in range(3):
-        status, said = child(lambda: dying(root))
-        assert status == -signal.SIGKILL, said
-    status, said = child(lambda: dying(root))
-    assert status == DONE, said
-    with Store(StudyFolder(root).database, readonly=True) as store:
-        (row,) = store.rows("SELECT status, reason, score FROM trials WHERE configuration = 'c002'")
-        assert tuple(row) == ("FAILED", "the process died 3 times in the same epoch", None)
-        others = store.rows("SELECT status, attempts FROM trials WHERE configuration <> 'c002'")
-        assert {tuple(r) for r in others} == {("COMPLETED", 1)}
+        status, said = child(lambda: dying(root, signalled(signal.SIGSEGV)))
+        assert status == -signal.SIGSEGV, said
+    heard: list[Event] = []
+    costless.run(root, said=heard.append)
+    assert "crashed (Segmentation fault) in c002-rung0" in next(e.text for e in heard if isinstance(e, Notice))
+    failed = "the process crashed or ran out of memory 3 times in the same epoch"
+    assert trials(root, "= 'c002'") == [("FAILED", 4, failed)]
+    assert {row[:2] for row in trials(root, "<> 'c002'")} == {("COMPLETED", 1)}
     costless.run(tmp_path / "alone")
     alone, here = (
         [row for row in facts(folder)["epochs"] if row[0] < "c002" and row[1] == 1]
         for folder in (StudyFolder(tmp_path / "alone"), StudyFolder(root))
     )
     assert alone == here, "what it was ranked against is untouched"
+
+    status, said = child(lambda: dying(root, signalled(signal.SIGSEGV)))
+    assert status == -signal.SIGSEGV, "a new search tries it again"
+    costless.run(root)
+    assert trials(root, "= 'c002'")[0][0] == "FAILED", "once"
+    costless.run(root)
+    assert {row[0] for row in trials(root, "= 'c002'")} == {"COMPLETED"}, "and where nothing kills it any more it ends"
+    of_it = [
+        [r for r in facts(StudyFolder(tmp_path / n))["epochs"] if r[:2] == ("c002", 1)] for n in ("alone", "study")
+    ]
+    assert of_it[0] == of_it[1] != []
+
+
+@pytest.mark.parametrize("how", [signalled(signal.SIGKILL), leave_at_once], ids=["killed", "left at once"])
+def test_what_ends_a_process_from_outside_never_counts(tmp_path: Path, how: Callable[[], object]) -> None:
+    root = tmp_path / "study"
+    for _ in range(4):
+        status, said = child(lambda: dying(root, how))
+        assert status in (-signal.SIGKILL, LEFT), said
+    costless.run(root)
+    costless.run(tmp_path / "alone")
+    assert facts(StudyFolder(root)) == facts(StudyFolder(tmp_path / "alone"))
+    assert {row[:2] for row in trials(root, "<> ''")} == {("COMPLETED", 1)}
+    assert not StudyFolder(root).crash.exists()
+
+
+def test_a_kill_counts_where_the_kernel_killed_for_want_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = [0]
+    monkeypatch.setattr(deaths, "kills", lambda: ["boot", *killed])
+    for killed[0] in (0, 0, 1, 2):  # by the second session nothing had been killed
+        child(lambda: dying(tmp_path, signalled(signal.SIGKILL)))
+    assert trials(tmp_path, "= 'c002'") == [("RUNNING", 3, None)]
+    killed[0] = 3
+    costless.run(tmp_path)
+    assert trials(tmp_path, "= 'c002'")[0][:2] == ("FAILED", 4)
+    assert not deaths.ran_out(["one boot", 1], ["another", 2]) and not deaths.ran_out([], ["another", 2])
 
 
 def test_a_process_that_is_killed_from_outside_is_no_fault_of_the_trial(tmp_path: Path) -> None:
@@ -123,10 +185,10 @@ def test_an_oracle_server_in_the_environment_is_ignored_and_said(
 
 
 def test_no_duration_and_no_order_comes_from_the_clock() -> None:
-    """A clock that jumps changes no result: only the age of what killed processes left is read from it."""
+    """A clock that jumps changes no result: only whether a file changed too lately for its times to tell is asked."""
     used = set()
     for path in TUNER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.time", "time.time_ns"):
                 used.add(path.relative_to(TUNER).as_posix())
-    assert used <= {"images/cache.py"}
+    assert used <= {"images/hashing.py"}

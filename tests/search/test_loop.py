@@ -16,7 +16,7 @@ from search.studies import facts, make, search, spec
 from tuner.artifacts.files import sha256_of
 from tuner.backbones.architecture import architecture
 from tuner.backends import backend
-from tuner.errors import Interrupted, SearchError, StudyError
+from tuner.errors import Interrupted, SearchError, StoreError, StudyError
 from tuner.evidence.results import Results
 from tuner.search.events import EpochEnded, Event, Notice, Planned, Progress, TrialEnded, TrialStarted
 from tuner.store.folder import StudyFolder
@@ -27,6 +27,39 @@ from tuner.store.store import Store
 def copy(finished: StudyFolder, tmp_path: Path) -> StudyFolder:
     shutil.copytree(finished.root, tmp_path / "copy")
     return StudyFolder(tmp_path / "copy")
+
+
+# ---- a study that is taken away while it is searched ----
+
+
+@pytest.mark.parametrize("event", [EpochEnded, TrialEnded])
+def test_a_study_that_is_moved_stops_and_goes_on_where_it_is(
+    finished: StudyFolder, tmp_path: Path, event: type[Event]
+) -> None:
+    folder, moved = make(tmp_path / "here"), tmp_path / "there"
+
+    def move(happened: Event) -> None:
+        if isinstance(happened, event) and happened.kind == "search" and not moved.exists():  # type: ignore[attr-defined]
+            folder.root.rename(moved)
+
+    with pytest.raises(StoreError, match="was moved or removed while a search wrote to it"):
+        search(folder, on=move)
+    assert not folder.root.exists(), "nothing is trained, or written, where it was"
+    search(StudyFolder(moved))
+    assert facts(StudyFolder(moved)) == facts(finished)
+
+
+def test_a_study_that_is_removed_stops(tmp_path: Path) -> None:
+    folder, ended = make(tmp_path / "here"), []
+
+    def remove(happened: Event) -> None:
+        if isinstance(happened, TrialEnded):
+            ended.append(happened)
+            shutil.rmtree(folder.root, ignore_errors=True)
+
+    with pytest.raises(StoreError, match="was moved or removed"):
+        search(folder, on=remove)
+    assert len(ended) == 1 and not folder.root.exists()
 
 
 # ---- a finished search ----
@@ -80,14 +113,16 @@ def test_the_promoted_one_was_its_rungs_best(finished: StudyFolder) -> None:
     assert [(r["first_epoch"], r["last_epoch"]) for r in second] == [(1, 3)]
 
 
-def test_only_the_best_weights_of_winner_baselines_and_reference_stay(finished: StudyFolder) -> None:
+def test_only_the_best_weights_of_winner_baselines_reference_and_fresh_seeds_stay(finished: StudyFolder) -> None:
     results = Results.open(finished.database)
     best = [r["id"] for r in (results.winner(), *results.baselines(), results.reference()) if r is not None]
     with Store(finished.database, readonly=True) as store:
         kept = {
             (r["configuration"], r["role"], r["file"], r["sha256"]) for r in store.rows("SELECT * FROM checkpoints")
         }
-    assert {(c, role) for c, role, _, _ in kept} == {(c, "best") for c in best} and len(best) == 4
+    seeds = list(results.configurations().query("kind == 'seed'")["id"])
+    assert {(c, role) for c, role, _, _ in kept} == {(c, "best") for c in (*best, *seeds)}
+    assert (len(best), len(seeds)) == (4, 4)
     assert {p.name: sha256_of(p) for p in finished.checkpoints.iterdir()} == {file: sha for _, _, file, sha in kept}
 
 

@@ -338,13 +338,19 @@ def test_an_epoch_trained_again_stays_the_first_trials(tmp_path: Path) -> None:
         assert store.rows("SELECT probabilities FROM predictions")[0][0] == b"second"
 
 
-def test_attempts_are_counted_before_the_trial_runs_and_can_be_excused(tmp_path: Path) -> None:
+def test_attempts_are_deaths_that_a_trial_is_blamed_for(tmp_path: Path) -> None:
     with Store(tmp_path / "study.db") as store:
         store.add_configuration("c000", "search", 0, {}, "pooled", None)
         row = TrialRow("0000", "c000", 0, 1, 0, 0, 3, None)
-        assert [store.begin_trial(row, None) for _ in range(3)] == [1, 2, 3]
-        store.excuse_attempt("0000")
-        assert store.begin_trial(row, None) == 3
+        assert [store.begin_trial(row, None) for _ in range(3)] == [1, 1, 1]
+        store.blame(["0000", "0001"])
+        assert store.begin_trial(row, None) == 2
+        assert store.try_again(1, ["search"]) == []
+        store.end_trial("0000", "FAILED", None, None, "it died", 0.0)
+        store.blame(["0000"])
+        assert store.try_again(2, ["search"]) == store.try_again(1, ["seed"]) == []
+        assert store.try_again(1, ["seed", "search"]) == ["0000"]
+        assert store.begin_trial(row, None) == 1
         store.end_trial("0000", "COMPLETED", 0.5, 1, None, 2.0, 2049)
         store.end_trial("0000", "COMPLETED", 0.5, 1, None, 3.0)
         assert tuple(store.rows("SELECT status, seconds FROM trials")[0]) == ("COMPLETED", 5.0)

@@ -46,11 +46,13 @@ import numpy as np
 from tuner.artifacts import locks, own
 from tuner.artifacts.files import prune, write_atomically
 
-LAYOUT = 3
-"""Entries of an earlier layout are not believed: features and images of layout 2 can hold rows that nobody wrote."""
+LAYOUT = 4
+"""Entries of an earlier layout are not believed: features and images of layout 2 can hold rows that nobody wrote,
+features and random weights of layout 3 may have been computed with what Keras's configuration file said.
+"""
 CHUNK = 64 << 20
 """Bytes of a file that one checksum covers."""
-KINDS = ("images", "archives", "features", "weights")
+KINDS = ("images", "hashes", "alike", "archives", "features", "weights")
 
 _MANIFEST = "manifest.json"
 _DAMAGE = (ValueError, KeyError, TypeError)  # what a manifest or a file that is not ours raises

@@ -25,6 +25,7 @@ import numpy as np
 from tuner.artifacts.entries import Artifacts
 from tuner.artifacts.files import home, sha256_of
 from tuner.backbones.resnet50 import numbers
+from tuner.backends.choosing import keras_folder
 from tuner.errors import WeightsError
 from tuner.spec.seeds import generator
 
@@ -107,12 +108,14 @@ def imagenet_file() -> Path:
     """ImageNet's file in Keras's cache, downloaded by Keras if it is not there. Raises WeightsError."""
     import keras
 
+    cached = keras_cache() / NOTOP
+    if cached.exists() and not cached.is_file():  # Keras would wait for a pipe for ever
+        raise WeightsError(f"{cached}: found no regular file, expected ImageNet's weights. Move it away.")
     try:
         # Keras sets no time limit of its own and prints its progress to standard output.
         with _socket_timeout(20.0), contextlib.redirect_stdout(io.StringIO()):
             return Path(keras.utils.get_file(NOTOP, DOWNLOAD, cache_subdir="models", file_hash=DOWNLOAD_MD5))
     except Exception as error:
-        cached = keras_cache() / NOTOP
         raise WeightsError(
             f"ImageNet's weights are not in Keras's cache ({cached}) and cannot be downloaded here ({_short(error)}). "
             f"On a machine with a network fetch {DOWNLOAD} and put it there, or name the file: --weights {NOTOP}. "
@@ -121,11 +124,8 @@ def imagenet_file() -> Path:
 
 
 def keras_cache() -> Path:
-    """The folder in which Keras keeps downloaded weights, by Keras's own rule (`keras/src/backend/config.py`)."""
-    if (named := os.environ.get("KERAS_HOME")) is not None:
-        return home(named) / "models"
-    base = home("~")
-    return (base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras" / "models"
+    """The folder in which Keras keeps downloaded weights."""
+    return keras_folder() / "models"
 
 
 def known(weights: Weights, cache: Path) -> numbers.Numbers | None:
@@ -155,7 +155,10 @@ def load_into(model: Any, weights: Weights, cache: Path, calibration_images: Any
     artifacts = Artifacts(cache / "weights")
     entry = artifacts.made(weights.key, calibrate, "calibrating the same random weights")
     if (found := numbers.from_npz(entry.folder / _NAME)) is None:
-        raise WeightsError(f"{entry.folder}: not a ResNet-50's numbers; expected those calibrated here. Remove it.")
+        raise WeightsError(
+            f"{entry.folder}: not a ResNet-50's numbers; expected those calibrated here. Remove that folder alone: the "
+            "next search calibrates them again, to the same numbers."
+        )
     for name, arrays in found.items():
         model.get_layer(name).set_weights(arrays)
     artifacts.prune(BUDGET)

@@ -13,14 +13,25 @@ from typing import Any
 import numpy as np
 
 from tuner.backends import processor
-from tuner.backends.choosing import choose, quiet, sparing
+from tuner.backends.choosing import choose, quiet, sparing, unconfigured
 from tuner.backends.seam import Backend, Stepper
 from tuner.spec.rules import NUMERICS
 
 
 def start() -> str:
-    """Imports Keras and sets the backend up: deterministic kernels, GPU memory taken as needed. Returns its name."""
-    return _started().name
+    """Imports Keras and sets the backend up: deterministic kernels, GPU memory taken as needed. Returns its name.
+
+    Keras's settings are ours from then on, whatever its configuration file or this process said before: numbers depend
+    on them.
+    """
+    found = _started()
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_dtype_policy("float32")
+    return found.name
 
 
 @lru_cache(maxsize=1)
@@ -28,7 +39,8 @@ def _started() -> Backend:
     chosen = choose()
     with warnings.catch_warnings(), quiet(), sparing():
         warnings.simplefilter("ignore")
-        import keras
+        with unconfigured():
+            import keras
 
         found: Backend
         if chosen == "tensorflow":
@@ -54,11 +66,11 @@ def tf32(precision: str) -> bool:
 
 def environment() -> dict[str, Any]:
     """What numbers depend on besides the study: backend, versions, devices, threads, TF32. Plain JSON values."""
-    backend = _started()
+    name, backend = start(), _started()
     import keras
 
     return {
-        "backend": backend.name,
+        "backend": name,
         "keras": keras.__version__,
         "numerics": NUMERICS,
         "numpy": np.__version__,

@@ -9,7 +9,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
+from tuner.artifacts.files import home
 from tuner.errors import UsageError
 
 SUPPORTED = ("tensorflow", "jax")
@@ -80,6 +82,36 @@ def choose() -> str:
         # The same study must end the same way twice, on a GPU too.
         os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true").strip()
     return chosen
+
+
+def keras_folder() -> Path:
+    """Where Keras keeps downloads and its configuration, by its own rule (`keras/src/backend/config.py`)."""
+    if (named := os.environ.get("KERAS_HOME")) is not None:
+        return home(named)
+    base = home("~")
+    return (base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras"
+
+
+@contextlib.contextmanager
+def unconfigured() -> Iterator[None]:
+    """Inside, Keras is imported as if it had no configuration file: one may change every number, or make the import
+    fail. Downloads stay where they are.
+    """
+    if "keras" in sys.modules:
+        yield
+        return
+    named, folder = os.environ.get("KERAS_HOME"), keras_folder()
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["KERAS_HOME"] = empty
+        try:
+            yield
+        finally:
+            del os.environ["KERAS_HOME"]
+            if named is not None:
+                os.environ["KERAS_HOME"] = named
+    from keras.src.backend import config
+
+    config._KERAS_DIR = str(folder)
 
 
 @contextlib.contextmanager

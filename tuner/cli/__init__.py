@@ -84,5 +84,5 @@ def _say(message: str, style: str = "bold red") -> None:
 
 def _drop_output() -> None:
     """What is still buffered goes nowhere: Python would try to write it once more on its way out."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # the last: there is no standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

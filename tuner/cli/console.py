@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 
 WIDTH = 100
@@ -33,6 +36,15 @@ def short(path: Path) -> str:
 def reader_left(error: BaseException) -> bool:
     """Whether this is the end of a pipe whose reader went away; Typer and rich each make an exit with 1 of it."""
     return isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError)
+
+
+def data(text: str, nl: bool = True) -> None:
+    """Writes to standard output what somebody reads by program. Raises OSError where there is none: a file that was
+    asked for and stays empty is no success.
+    """
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "it is closed, expected a file or a pipe for the data", "standard output")
+    typer.echo(text, nl=nl)
 
 
 def out() -> Console:

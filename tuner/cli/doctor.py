@@ -78,7 +78,10 @@ def _cache(verify: bool) -> list[Finding]:
     except TlstudyError as error:
         return [Finding("cache", "none", False, str(error))]
     size = sum(p.stat().st_size for p in cache.rglob("*") if p.is_file()) if cache.exists() else 0
-    text = f"{cache} ({size / 1e9:.2f} GB: decoded photographs, features, random weights; delete it at will)"
+    text = (
+        f"{cache} ({size / 1e9:.2f} GB: decoded photographs, features, random weights; what is missing is made again, "
+    )
+    text += "so it can go while nothing runs)"
     where = next(p for p in [cache, *cache.parents] if p.exists())
     return [Finding("cache", text), _disk("disk of the cache", where), *(_verified(cache) if verify else [])]
 

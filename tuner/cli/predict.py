@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from tuner.cli.console import err, out, status
+from tuner.cli.console import data, err, out, status
 from tuner.cli.options import Format
 from tuner.errors import UsageError
 from tuner.report import words
@@ -39,10 +39,19 @@ def predict(
         list[str], typer.Argument(metavar="PATH...", help="Photographs, folders of them, or - for a list on stdin.")
     ],
     format: Annotated[Format, typer.Option(help="json and csv give the probability of every class.")] = Format.table,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only if the model has the SHA-256 that its card says.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="What the model may take to open, and for 32 photographs.")
+    ] = 300,
+    memory: Annotated[float, typer.Option(metavar="GB", min=0.1, help="What the model may take of memory.")] = 8,
 ) -> None:
     """Says which class photographs are of; decodes them as the study did. Exit code 1 when some could not be read."""
     from tuner.export import predict as predictions
-    from tuner.export.reading import format_of, open_model
+    from tuner.export import sums
+    from tuner.export.apart import Apart, Limits
+    from tuner.export.reading import format_of
 
     for path in paths:
         if not path.strip():
@@ -50,16 +59,22 @@ def predict(
                 f"PATH: found {path!r}, expected a photograph, a folder of them, or - for a list on stdin."
             )
     console = err()
+    if verify:
+        digest = sums.verify(model)
+        console.print(
+            Text(f"{words.visible(model)} is what its card says (SHA-256 {digest}).", style="dim"), soft_wrap=True
+        )
     if format_of(model).name == "savedmodel":
         console.print(Text(TRUST, style="dim"), soft_wrap=True)
     files = predictions.files(_listed(paths))
     if not files:
         raise UsageError(f"{', '.join(paths)}: no files there; name photographs, or folders that hold some.")
-    with status("Loading the model"):
-        reader = open_model(model)
     unread: list[Prediction] = []
-    with _progress(console, len(files)) as advance:
-        _show(format, reader, _readable(predictions.predict(reader, files), unread, console, advance), unread)
+    with Apart(model, Limits(timeout, memory)) as apart:
+        with status("Loading the model"):
+            reader = apart.reader()
+        with _progress(console, len(files)) as advance:
+            _show(format, reader, _readable(predictions.predict(reader, files), unread, console, advance), unread)
     if unread:
         text = f"{len(unread)} of {words.several(len(files), 'file')} could not be read."
         console.print(Text(text, style="bold red"), soft_wrap=True)
@@ -113,7 +128,7 @@ def _show(format: Format, reader: Reader, read: Iterator[Prediction], unread: li
         rows = [_row(classes, prediction) for prediction in read]
         left = [{"path": p.path, "reason": p.reason} for p in unread]
         facts = {"model": str(reader.path), "format": reader.kind.name, "classes": list(classes)}
-        typer.echo(json.dumps({**facts, "photographs": rows, "unreadable": left}, indent=1, allow_nan=False))
+        data(json.dumps({**facts, "photographs": rows, "unreadable": left}, indent=1, allow_nan=False))
     else:
         _table(classes, [_row(classes, prediction) for prediction in read])
 
@@ -130,21 +145,22 @@ def _row(classes: Sequence[str], prediction: Prediction) -> dict[str, Any]:
 
 
 def _print_csv(classes: Sequence[str], read: Iterator[Prediction]) -> None:
-    """path, class, probability, and a column `p_NAME` a class; nothing in it is run by a spreadsheet."""
+    """path, class, probability, and a column `p_NAME` a class; nothing in it is run by a spreadsheet or a terminal."""
     from tuner.evidence.formats import disarm
 
     writer = csv.writer(_Echo(), lineterminator="\n")
-    writer.writerow(["path", "class", "probability", *(f"p_{name}" for name in classes)])
+    writer.writerow(["path", "class", "probability", *(f"p_{words.visible(name)}" for name in classes)])
     for prediction in read:
         row = _row(classes, prediction)
-        writer.writerow([disarm(row["path"]), disarm(row["class"]), row["probability"], *row["probabilities"].values()])
+        path, name = (disarm(words.visible(row[key])) for key in ("path", "class"))
+        writer.writerow([path, name, row["probability"], *row["probabilities"].values()])
 
 
 class _Echo:
     """What a csv.writer writes to."""
 
     def write(self, text: str) -> None:
-        typer.echo(text, nl=False)
+        data(text, nl=False)
 
 
 def _table(classes: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:

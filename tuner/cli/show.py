@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tuner.artifacts import own
 from tuner.cli import options, trackers
-from tuner.cli.console import err, out, short, status
+from tuner.cli.console import data, err, out, short, status
 from tuner.cli.options import Format
 from tuner.cli.trackers import MLflow, TensorBoard
 from tuner.errors import StudyError, UsageError
@@ -56,7 +56,7 @@ def report(
         if output is not None:
             with _writing(output):
                 _save(output / f"configurations.{format.value}", text)
-        typer.echo(text, nl=not text.endswith("\n"))
+        data(text, nl=not text.endswith("\n"))
     else:
         written = show_report(located, output, top)
         if open_ and written is not None:

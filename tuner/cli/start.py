@@ -63,7 +63,8 @@ def init(
     folder = StudyFolder(Path.cwd() / studies.STUDIES / name)
     if folder.spec.exists() and not force:
         raise UsageError(
-            f"{short(folder.spec)} exists and is kept. Choose another --name, or overwrite it with --force."
+            f"{short(folder.spec)} exists and is kept. Choose another --name"
+            + (": the results beside it answer it." if folder.has_results else ", or overwrite it with --force.")
         )
     dataset = _write_study(folder, photos, changes)
     lines = []

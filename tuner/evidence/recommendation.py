@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tuner.evidence.findings import Findings, Rate
+from tuner.evidence.findings import Findings, Interval, Rate
 from tuner.evidence.paired import estimate
 from tuner.evidence.study import Study
 from tuner.evidence.summaries import Costs
@@ -128,8 +128,9 @@ def recommendation(
     ahead: bool | None,
     objective: str,
 ) -> Recommendation | None:
-    """The one of the two to use; None while there is neither. `seen`: `searched` of both; `ahead`: whether the winner
-    is better there by the study's `objective`, its name in words.
+    """The one of the two to use; None while there is neither. `baseline`: of the two baselines the one that is more
+    accurate on test images, where those were opened. `seen`: `searched` of both; `ahead`: whether the winner is better
+    there by the study's `objective`, its name in words.
 
     - Confirmed on test images: the better one there; the baseline, which is simpler, where they are equal.
     - Confirmed on the validation images: the same, with what the choosing flattered taken off.
@@ -138,7 +139,11 @@ def recommendation(
     """
     confirmed, failing = found.kind != "open", found.kind == "too few seeds"
     ground: Ground = "validation" if not confirmed else "exploratory" if found.exploratory else "test"
-    measured = None if failing or winner is None or baseline is None else _measured(found, ground, seen)
+    against = [(found.compared, found.baseline), (found.compared_other, found.other_baseline)]
+    if baseline is not None and found.other_baseline is not None:
+        against.sort(key=lambda one: one[1] is None or one[1].configuration != baseline.configuration)
+    compared = against[0][0]
+    measured = None if failing or winner is None or baseline is None else _measured(found, compared, ground, seen)
     which: Which = "baseline"
     if baseline is None:
         which = "winner"
@@ -164,9 +169,9 @@ def recommendation(
             f"Chance that {better}: {chance(p)}. On {_counted(found, ground, measured.images)} it is {here}{guess} "
             f"(prior: 0 +- {100 * PRIOR:g} points)."
         )
-        other_one, against = found.other_baseline, found.compared_other
-        if ground == "test" and other_one is not None and against is not None:
-            likely, _ = posterior(against.difference, against.error)
+        difference, other_one = against[1]
+        if ground == "test" and other_one is not None and difference is not None:
+            likely, _ = posterior(difference.difference, difference.error)
             why += f" That the winner is better than the other baseline ({other_one.what}): {chance(likely)}."
         if ground == "exploratory":
             why += " Exploratory: these images chose the winner."
@@ -238,13 +243,13 @@ def caveats(verdict: Findings, which: str) -> Iterator[str]:
 # ---- what it is counted on ----
 
 
-def _measured(found: Findings, ground: Ground, seen: Measured | None) -> Measured | None:
+def _measured(found: Findings, compared: Interval | None, ground: Ground, seen: Measured | None) -> Measured | None:
     chosen = found.selection
     flattered = 0.0
     if chosen is not None and ground != "test":  # on few images it can come out below nothing, which is no flattery
         flattered = max(0.0, chosen.searched - chosen.corrected.difference)
-    if ground != "validation" and found.compared is not None:
-        return Measured(found.compared.difference - flattered, found.compared.error, found.images)
+    if ground != "validation" and compared is not None:
+        return Measured(compared.difference - flattered, compared.error, found.images)
     return None if seen is None else seen._replace(difference=seen.difference - flattered)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tuner.evidence import configurations, confirmed, formats, summaries
+from tuner.evidence.believed import believed
 from tuner.evidence.calibration import Calibration
 from tuner.evidence.findings import Findings, Rate
 from tuner.evidence.importance import importance
@@ -33,8 +34,9 @@ class Results:
     """
 
     def __init__(self, tables: Tables, costs: Callable[[Spec], Costs] | None = None) -> None:
-        self._tables = tables
-        self.study: Study = study_of(tables)
+        study = study_of(tables)
+        self._tables, doubts = believed(tables, study)
+        self.study: Study = replace(study, warnings=(*doubts, *study.warnings))
         self._rankings: dict[str | None, pd.DataFrame] = {}
         self._costs = None if costs is None else costs(self.study.spec)
 
@@ -164,12 +166,13 @@ class Results:
 
     def recommendation(self, findings: Findings | None = None) -> Recommendation | None:
         """Which of winner and baseline to use, by these findings or the study's own; None while there is neither."""
-        rows = [self.winner(), self.baseline()]
+        found = findings or self.findings()
+        rows = [self.winner(), self._used_baseline(found)]
         said = [None if row is None else self.predictions(str(row["id"])) for row in rows]
         truth = np.array(self.study.val_labels)
         right = [chances.argmax(axis=1) == truth for chances in said if chances is not None]
         return recommendation(
-            findings or self.findings(),
+            found,
             *(option(row, self.study, self._costs) for row in rows),
             seen=searched(right[0], right[1], self.study.groups_of.get("val"))
             if len(right) == 2 and len(truth)
@@ -178,13 +181,26 @@ class Results:
             objective=f"validation {self.study.rule.objective.removeprefix('val_').replace('_', ' ')}",
         )
 
+    def model(self, *, baseline: bool = False) -> pd.Series | None:
+        """The row of the configuration that is exported as the winner or as the baseline: of the two baselines the one
+        that is more accurate on the test images, once those were opened; None while there is none.
+        """
+        return self._used_baseline(self.findings()) if baseline else self.winner()
+
+    def _used_baseline(self, findings: Findings) -> pd.Series | None:
+        first, second, other = findings.compared, findings.compared_other, findings.other_baseline
+        if findings.ground != "test" or first is None or second is None or second.difference >= first.difference:
+            return self.baseline()
+        rows = self._configurations[self._configurations["id"] == (other.configuration if other else "")]
+        return rows.iloc[0] if len(rows) else self.baseline()
+
     def reference(self) -> pd.Series | None:
         """The tutorial's recipe: frozen, no hidden head layer, Adam 1e-3."""
         return self._best("reference")
 
     def best_epochs_of_folds(self, *, baseline: bool = False) -> tuple[int, ...]:
         """The best epoch in each fold of the winner's (or baseline's) cross-validation; empty where none was made."""
-        row = self.baseline() if baseline else self.winner()
+        row = self.model(baseline=baseline)
         source = None if row is None else row["id"]
         folds = {id for id, row in self._tables.confirmations.items() if row.source == source and row.fold >= 0}
         table = self._configurations
@@ -202,7 +218,7 @@ class Results:
         """The id of the model that is exported for the winner (or the baseline): see `confirmed.exported`; None while
         there is none.
         """
-        row = self.baseline() if baseline else self.winner()
+        row = self.model(baseline=baseline)
         return None if row is None else confirmed.exported(self._tables, self.study, str(row["id"]))
 
     def tested(self, configuration: str) -> Rate | None:

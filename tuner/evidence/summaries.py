@@ -194,7 +194,7 @@ def _squares(study: Study) -> int:
     spec, images = study.spec, {split: sum(counts) for split, counts in study.counts.items()}
     seen = spec.space.augmentations
     drawn = spec.data.views * sum(name != "flip" for name in seen)
-    trained = images.get("train", 0) + (images.get("val", 0) if spec.confirm.folds else 0)
+    trained = images.get("train", 0) + (images.get("val", 0) if spec.confirm.folds or "test" in images else 0)
     return sum(images.values()) * (1 + (spec.search.mirrored or "flip" in seen)) + trained * drawn
 
 

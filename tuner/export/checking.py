@@ -23,6 +23,7 @@ from tuner.errors import ExportError
 from tuner.export import saving
 from tuner.export.formats import Contents, Format, check_target
 from tuner.export.refit import Refit
+from tuner.export.sums import sum_of
 
 CLOSE = 1e-3
 """Largest difference of a probability allowed on the decoded squares the trial saw, in float32 on a CPU."""
@@ -59,7 +60,7 @@ class Exported:
     """What the check found: differences are of class probabilities, over `photographs` validation photographs.
 
     largest_raw_difference: on the photographs as they are, None for a format that takes squares. correct: of the
-    validation photographs; None where it was trained on them. summary: Keras's, of the model.
+    validation photographs; None where it was trained on them. summary: Keras's, of the model. sha256: as of `sum_of`.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class Exported:
     versions: Mapping[str, str]
     refit: Refit | None = None
     summary: str = field(default="", repr=False)
+    sha256: str = ""
 
     def sentence(self, name: str) -> str:
         """What was written and what the check found; `name`: the file as the user knows it."""
@@ -154,6 +156,7 @@ def _compared(one: Candidate, folder: Path) -> Exported:
         versions=_versions(one.kind),
         refit=one.refit,
         summary="\n".join(lines),
+        sha256=sum_of(folder / "new" / one.target.name),
     )
 
 

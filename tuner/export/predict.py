@@ -76,12 +76,15 @@ def _square(reader: Reader, file: File) -> Pixels | str:
 
 
 def _inside(folder: str) -> list[File]:
-    found: list[File] = []
-
-    def closed(error: OSError) -> None:
-        found.append(File(str(error.filename or folder), f"cannot be read ({error.strerror})"))
-
-    for place, folders, names in os.walk(folder, onerror=closed):
-        folders[:] = sorted(name for name in folders if not ignored(name))
-        found += [File(os.path.join(place, name)) for name in sorted(names) if not ignored(name)]
+    found, waiting = list[File](), [folder]
+    while waiting:  # not os.walk, which recurses before Python 3.12: folders may be nested deeper than its stack
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as listing:
+                entries = sorted((e for e in listing if not ignored(e.name)), key=lambda e: e.name)
+        except OSError as error:
+            found.append(File(place, f"cannot be read ({error.strerror})"))
+            continue
+        found += [File(entry.path) for entry in entries if not entry.is_dir()]
+        waiting += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
     return found

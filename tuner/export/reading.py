@@ -15,10 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.artifacts.files import regular, room
 from tuner.backends.choosing import quiet
 from tuner.errors import TlstudyError, UsageError
 from tuner.export.formats import FORMATS, LARGEST_CONTENTS, Contents, Format, check_installed
 from tuner.export.saving import CONTENTS_FILE, KEY
+
+NEAR, COARSE = 1e-3, 0.02
+"""By how much a probability may be out of range, and by how much all of an image may miss 1: bfloat16 rounds to 3
+digits."""
+LARGEST_CONFIG = 50_000_000
+"""Bytes of JSON in a .keras file: a ResNet-50's takes 200,000."""
 
 Call = Callable[[NDArray[np.float32]], Any]
 
@@ -43,6 +50,13 @@ class Reader:
                 f"{self.path}: gave numbers of shape {found.shape}, expected finite probabilities of shape {wanted}. "
                 "It is damaged, or its class names are another model's."
             )
+        sums = found.sum(axis=1, dtype=np.float64)
+        if found.size and (found.min() < -NEAR or found.max() > 1 + NEAR or np.abs(sums - 1).max() > COARSE):
+            worst = sums[np.abs(sums - 1).argmax()]
+            raise UsageError(
+                f"{self.path}: gave numbers from {found.min():.4g} to {found.max():.4g}, together {worst:.4g} for an "
+                "image; expected probabilities: between 0 and 1, together 1. It is damaged, or no model of ours."
+            )
         return found
 
 
@@ -53,7 +67,7 @@ def format_of(path: Path) -> Format:
             return FORMATS["savedmodel"]
         raise UsageError(f"{path}: is a folder without saved_model.pb in it, so no SavedModel.")
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             head = file.read(8)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error}).") from error
@@ -106,11 +120,12 @@ class _NotOurs(Exception):
 def _keras(path: Path) -> tuple[Contents, Call]:
     from tuner.backends import backend
 
+    if path.suffix != ".keras":
+        raise _NotOurs("it is a zip whose name does not end in .keras")
+    _check_sizes(path)
     backend.start()
     import keras
 
-    if path.suffix != ".keras":
-        raise _NotOurs("it is a zip whose name does not end in .keras")
     model = keras.models.load_model(path, safe_mode=True, compile=False)
     named = {layer.name: layer for layer in getattr(model, "layers", [])}
     names = getattr(getattr(named.get("classes"), "bias_initializer", None), "value", None)
@@ -122,6 +137,20 @@ def _keras(path: Path) -> tuple[Contents, Call]:
     how = "crop" if resize.crop_to_aspect_ratio else "pad" if resize.pad_to_aspect_ratio else "squash"
     # Called, not `predict`: that would trace once more for each size.
     return Contents(tuple(names), int(resize.height), how), lambda images: model(images, training=False)
+
+
+def _check_sizes(path: Path) -> None:
+    """Raises UsageError when what the zip says takes more than a model can: Keras unpacks and parses all of it."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+    largest = {name: LARGEST_CONFIG for name in sizes if name.endswith(".json")}
+    stored = 2 * path.stat().st_size + LARGEST_CONFIG  # Keras does not compress
+    for name, size in sizes.items():
+        if size > (most := largest.get(name, stored)):
+            raise UsageError(
+                f"{path}: {name} in it takes {room(size)} unpacked, expected at most {room(most)}. It is no model of "
+                "ours, and was not read."
+            )
 
 
 def _saved_model(path: Path) -> tuple[Contents, Call]:

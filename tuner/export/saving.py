@@ -12,13 +12,13 @@ import ctypes
 import logging
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tuner.artifacts import own
+from tuner.artifacts.entries import workspace
 from tuner.backends import backend
 from tuner.backends.choosing import quiet
 from tuner.errors import ExportError, UsageError
@@ -61,20 +61,21 @@ def check_backend(kind: Format) -> None:
 
 @contextlib.contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """A hidden folder beside `target`, on the same disk, that goes with everything in it when the context ends."""
+    """A hidden folder beside `target`, on the same disk, that goes with everything in it when the context ends.
+
+    That of an export that was killed goes when the next one beside it begins.
+    """
     own.make(target.parent, 0o777)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with workspace(target.parent) as staged:
+        yield staged.folder
 
 
 def put_in_place(part: Path, target: Path) -> None:
     """Makes `part` durable and renames it to `target`, which must be on the same disk.
 
-    A file replaces an older one in one step, and a folder where the system can exchange two. Elsewhere the older one is
-    renamed to stand beside `part` first, and back again should the second rename fail.
+    A file replaces an older one in one step, and a folder where the system can exchange two. Elsewhere the older one
+    stands hidden beside `target` until the new one is in place, also when a kill comes between, and is renamed back
+    should the second rename fail.
     """
     for path in [part, *part.rglob("*")]:
         os.chmod(path, 0o755 if path.is_dir() else 0o644)
@@ -83,10 +84,11 @@ def put_in_place(part: Path, target: Path) -> None:
                 os.fsync(file.fileno())
         else:
             own.sync_folder(path)
+    older = target.with_name(f".{target.name}.tlstudy-older")
     if not (part.is_dir() and target.exists()):
         os.replace(part, target)
     elif not _exchanged(part, target):
-        older = part.with_name(f"{part.name}.older")
+        shutil.rmtree(older, ignore_errors=True)
         os.replace(target, older)
         try:
             os.replace(part, target)
@@ -94,6 +96,7 @@ def put_in_place(part: Path, target: Path) -> None:
             os.replace(older, target)
             raise
     own.sync_folder(target.parent)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -125,7 +125,7 @@ def _arrays(checkpoint: Path) -> dict[str, np.ndarray]:
 
 def _chosen(folder: StudyFolder, results: Results, baseline: bool) -> _Chosen:
     """The configuration to export, its weights whole. Raises UsageError."""
-    row: Any = results.baseline() if baseline else results.winner()
+    row: Any = results.model(baseline=baseline)
     if row is None:
         raise UsageError(
             f"{folder.root}: no configuration has been trained yet, so there is no model. Run: tlstudy search "

@@ -10,6 +10,7 @@ import stat
 import threading
 import zipfile
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 
 from tuner.artifacts.entries import Artifacts, Entry, Said, silent
@@ -22,6 +23,8 @@ MAX_BYTES = 20 * 10**9
 MAX_RATIO = 200
 """Bytes unpacked over bytes packed, for members above RATIO_FROM: images hardly compress at all."""
 RATIO_FROM = 10**6
+DEEPEST = 100
+"""Folders that a file may lie in, one in the other."""
 LONGEST_NAME = 255
 """Bytes of a file's name that file systems take."""
 BUDGET = 20_000_000_000
@@ -42,7 +45,9 @@ def unpack(path: Path, cache: Path, said: Said = silent, stop: threading.Event |
     """
     kept = Artifacts(cache / "archives")
     try:
-        entry = kept.made(_key(path), partial(_unpack, path), "unpacking the same .zip", said, stop)
+        with _opened(path) as stream:
+            key = _key(stream)
+            entry = kept.made(key, partial(_unpack, path, stream, key), "unpacking the same .zip", said, stop)
     except DataError as error:
         raise DataError(f"{shown(path)}: {error}") from error
     except OSError as error:
@@ -53,31 +58,41 @@ def unpack(path: Path, cache: Path, said: Said = silent, stop: threading.Event |
     return _inner(entry.folder / _FILES)
 
 
-def _key(path: Path) -> str:
+def _opened(path: Path) -> BufferedReader:
+    """One handle, from hashing to unpacking: a file that takes the zip's place meanwhile is not seen."""
     try:
-        with open(path, "rb") as stream:
-            if zipfile.is_zipfile(stream):
-                stream.seek(0)
-                return hashlib.file_digest(stream, "sha256").hexdigest()
+        return open(path, "rb")
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror}).") from error
+
+
+def _key(stream: BufferedReader) -> str:
+    try:
+        if zipfile.is_zipfile(stream):
             stream.seek(0)
-            if stream.read(4) == _FIRST:
-                raise DataError(f"a damaged or truncated zip (its end is missing); {_WHOLE}")
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        if stream.read(4) == _FIRST:
+            raise DataError(f"a damaged or truncated zip (its end is missing); {_WHOLE}")
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror}).") from error
     raise DataError("a file that is not a zip; expected a folder or a .zip of one. Unpack it, or pack it as .zip.")
 
 
-def _unpack(path: Path, entry: Path) -> str:
+def _unpack(path: Path, stream: BufferedReader, key: str, entry: Path) -> str:
     folder = entry / _FILES
     folder.mkdir()
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(stream) as archive:
             for member, place in _checked(archive, folder).items():
                 _extract(archive, member, place)
     except (DataError, OSError):
         raise
     except Exception as error:  # zipfile raises BadZipFile, zlib.error, EOFError, NotImplementedError and more
         raise DataError(f"a damaged zip ({shown(str(error) or type(error).__name__)}); {_WHOLE}") from error
+    stream.seek(0)
+    if hashlib.file_digest(stream, "sha256").hexdigest() != key:
+        raise DataError("changed while it was unpacked; expected a file that stays. Start again once it is whole.")
     return path.name
 
 
@@ -121,6 +136,8 @@ def _place(member: zipfile.ZipInfo, folder: Path) -> Path | None:
         refused = "it is a link or a special file"
     elif any(len(part.encode(errors="replace")) > LONGEST_NAME for part in parts):
         refused = f"its name is longer than {LONGEST_NAME} bytes, more than file systems take"
+    elif len(parts) > DEEPEST:
+        refused = f"it lies more than {DEEPEST} folders deep"
     elif member.flag_bits & 1:
         refused = "it is encrypted"
     elif member.file_size > RATIO_FROM and member.file_size > MAX_RATIO * member.compress_size:

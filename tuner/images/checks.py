@@ -40,7 +40,7 @@ def check_left_out(left_out: Sequence[LeftOut], total: int, strict: bool = False
         raise DataError(
             f"{len(left_out)} of {total} files cannot be used: {said}. "
             + ("With data.strict none" if strict else f"At most {allowed}")
-            + " may be left out; repair or remove them."
+            + " may be left out; repair them, or move them out of the data."
         )
 
 

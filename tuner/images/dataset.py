@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from tuner.errors import DataError
 from tuner.images import archive, checks, duplicates, groups, suspects
 from tuner.images.decode import Pixels, version
 from tuner.images.folds import assign, assign_groups
+from tuner.images.hashing import Hashed, Progress, hash_files
 from tuner.images.names import shown
-from tuner.images.reading import Cache, Hashed, hash_files, squares
+from tuner.images.reading import Cache, squares
 from tuner.images.records import ImageRecord, LeftOut, Verdict
 from tuner.images.scan import LAYOUTS, SPLITS, Scan, scan
 from tuner.spec.spec import DataSpec
@@ -80,8 +81,9 @@ def prepare(
     base: Path,
     cache: Path,
     seed: int,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
     *,
+    on_hashed: Progress | None = None,
     if_missing: str = "",
     said: Said = silent,
     stop: threading.Event | None = None,
@@ -89,10 +91,11 @@ def prepare(
     """Finds, checks, splits and decodes the images that `data` names; what the cache holds is not decoded again.
 
     base: the folder a relative `data.path` counts from. on_progress(done, total) counts files as they are decoded or
-    found decoded. if_missing: what to do where there is nothing, for the message. While another process decodes the
-    same files this one waits, says so by `said`, and raises KeyboardInterrupt when `stop` is set. Raises DataError:
-    before anything is written for every fault of the layout; after decoding for duplicates across splits or classes,
-    too many unusable files and classes that are too small.
+    found decoded; on_hashed, before that, as they are read or found unchanged. if_missing: what to do where there is
+    nothing, for the message. While another process decodes the same files this one waits, says so by `said`, and raises
+    KeyboardInterrupt when `stop` is set. Raises DataError: before anything but checksums is written for every fault of
+    the layout; after decoding for duplicates across splits or classes, too many unusable files and classes that are too
+    small.
     """
     root = located(data.path, base, cache, if_missing=if_missing, said=said, stop=stop)
     try:
@@ -103,7 +106,7 @@ def prepare(
         raise DataError(text) from error
     table = groups.table(data.groups, base, found.root)
     paths = [found.root / file.path for file in found.files]
-    hashed = hash_files(paths)
+    hashed = hash_files(found.root, [file.path for file in found.files], cache, on_hashed)
     store = Cache(cache, f"{version()}, look 1, size {data.image_size}, resize {data.resize}", data.image_size)
     try:
         with (
@@ -117,14 +120,16 @@ def prepare(
                 if data.groups:
                     given, said_of_groups = groups.named(data.groups, table, usable, left_out, found.split)
                     warnings += said_of_groups
-                records, pairs, given, together = _ordered(usable, found, data, seed, given)
+                duplicates.check_labels(usable, found.classes)
+                alike = duplicates.alike(usable, cache, said, stop)
+                records, given, together = _ordered(usable, found, data, seed, given, alike)
                 present = {file.split or "train" for file in found.files} | {record.split for record in records}
                 warnings += checks.check_counts(_counts(records, found.classes, present))
-                warnings += duplicates.check_splits(records, pairs, data.allow_leak)
+                warnings += duplicates.check_splits(records, alike, data.allow_leak)
                 if given is None:
-                    warnings += suspects.suspected(records, pairs, together, found.split)
+                    warnings += suspects.suspected(records, alike, found.split)
                 else:
-                    warnings += groups.check_splits(records, given, pairs, data.allow_leak)
+                    warnings += groups.check_splits(records, given, alike, data.allow_leak)
                 warnings += checks.content_warnings(records, found.classes)
             except DataError:  # what was decoded is kept: the user mends a file and comes again
                 if decoded := [h.sha256 for h in hashed if h.sha256 in known.rows]:
@@ -205,17 +210,17 @@ def _sorted_out(
 
 
 def _ordered(
-    records: list[ImageRecord], found: Scan, data: DataSpec, seed: int, given: list[str] | None
-) -> tuple[list[ImageRecord], NDArray[np.int64], list[str] | None, tuple[int, ...]]:
-    """The images in the dataset's order, split if they come unsplit; the pairs of them that look the same, int64
-    (pairs, 2), in order; the names of the groups that were `given`; and each one's group, a number: of those that look
-    the same or were given together. Comparing all with all takes longest, so it is done once.
+    records: list[ImageRecord],
+    found: Scan,
+    data: DataSpec,
+    seed: int,
+    given: list[str] | None,
+    alike: duplicates.Alike,
+) -> tuple[list[ImageRecord], list[str] | None, tuple[int, ...]]:
+    """The images in the dataset's order, split if they come unsplit; the names of the groups that were `given`; and
+    each one's group, a number: of those that look the same or were given together.
     """
-    duplicates.check_labels(records, found.classes)
-    # Frames of a film may make millions of pairs: 16 bytes each.
-    alike = duplicates.alike([record.verdict.look for record in records])
-    pairs = np.asarray(np.fromiter(alike, np.dtype((np.int64, 2))), np.int64)
-    names = duplicates.together([record.verdict.pixels for record in records], pairs)
+    names = [alike.names[record.verdict.pixels] for record in records]
     if given is not None:
         names = groups.united(given, names)
     if not found.split:
@@ -230,10 +235,8 @@ def _ordered(
         return SPLITS.index(records[i].split), records[i].label, records[i].path
 
     order = sorted(range(len(records)), key=place)
-    pairs = np.sort(np.argsort(order)[pairs], axis=1)
     return (
         [records[i] for i in order],
-        pairs[np.lexsort(pairs.T[::-1])],
         given and [given[i] for i in order],
         groups.by_number([names[i] for i in order]),
     )

@@ -45,7 +45,7 @@ def draw(folder: Path, seed: int = 0) -> None:
     if strange := [path for path in folder.rglob("*") if path.is_file() and not _ours(path, folder)]:
         raise DataError(
             f"{shown(folder)}: found {listed(path.name for path in strange[:3])} where the demo's photographs go; "
-            "expected an empty or a new folder. Move it away."
+            "expected an empty or a new folder. Move these files elsewhere, or run it in another folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with workspace(folder.parent) as staged:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tuner.artifacts.files import home
 from tuner.errors import DataError
@@ -190,17 +189,17 @@ class _Known:
 def united(names: Sequence[str], alike: Sequence[str]) -> list[str]:
     """For each image the smallest name of the groups that it is joined with by what looks the same, `alike`."""
     first = dict[tuple[int, str], int]()
-    pairs = [(first.setdefault((k, name), i), i) for k, of in enumerate((names, alike)) for i, name in enumerate(of)]
-    return duplicates.together(names, pairs)
+    links = [(first.setdefault((k, name), i), i) for k, of in enumerate((names, alike)) for i, name in enumerate(of)]
+    return duplicates.together(names, np.array(links, np.int64).reshape(-1, 2))
 
 
 def check_splits(
-    images: Sequence[ImageRecord], names: Sequence[str], pairs: NDArray[np.int64], allow_leak: bool
+    images: Sequence[ImageRecord], names: Sequence[str], alike: duplicates.Alike, allow_leak: bool
 ) -> list[str]:
     """Raises DataError when a group stands in two splits, unless allow_leak, which makes it a warning.
 
-    Returns the warnings: leaks that are allowed, held-out splits of few groups, and those of `pairs`, int64 (pairs, 2),
-    which look the same, that are of two groups.
+    Returns the warnings: leaks that are allowed, held-out splits of few groups, and images of two groups that look the
+    same.
     """
     places: dict[str, dict[str, str]] = defaultdict(dict)
     for image, name in zip(images, names, strict=True):
@@ -223,10 +222,9 @@ def check_splits(
                 f"{split} holds images of {count} group{'s' * (count != 1)} (data.groups): what is found on so few "
                 "need not hold for others."
             )
-    near = [(images[i].path, images[j].path) for i, j in pairs if names[i] != names[j]]
-    if near:
-        of = "Two images" if len(near) == 1 else f"{len(near)} pairs of images"
-        each = (f"{shown(a)} ~ {shown(b)}" for a, b in near)
+    if apart := alike.apart(images, names, copies=True):
+        of = "Images" if len(apart) == 1 else f"{len(apart)} sets of images"
+        each = (f"{shown(images[i].path)} ~ {shown(images[j].path)}" for i, j in apart)
         warnings.append(
             f"{of} of different groups look the same: {listed(each, between='; ')}. Their groups count as one."
         )

@@ -1,4 +1,4 @@
-"""Image files to squares: hashed, decoded once in threads, few in memory at a time, and kept on disk.
+"""Image files to squares: decoded once in threads, few in memory at a time, and kept on disk.
 
     <cache>/images/<key>/images.npy      uint8 (n, size, size, 3), one entry of `artifacts.entries` per set of images
 
@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -27,20 +24,17 @@ from tuner.artifacts.entries import Artifacts, Said
 from tuner.errors import DataError
 from tuner.images.decode import Decoded, Pixels, Unreadable, decode, open_file, open_header, to_square
 from tuner.images.duplicates import look
+from tuner.images.hashing import Hashed, Progress, in_threads, stamped
 from tuner.images.mapped import Rows
 from tuner.images.names import shown
 from tuner.images.records import Verdict
 
 BUDGET = 20_000_000_000  # bytes of all entries together; those unused for longest go
-THREADS = 8  # that decode, at most
 _NAME = "images.npy"
 _LARGE = 16_000_000  # pixels; larger images are decoded one at a time: 80 megapixels take about 700 MB
 _one_large = threading.Lock()
 
-Progress = Callable[[int, int], None]
 Draw = Callable[[Pixels, list[int]], None]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 # ---- what is on disk ----
@@ -77,18 +71,18 @@ class Cache:
 
     def known(self, files: Iterable[str]) -> Known:
         """The verdicts on `files`, and the rows for as many as sound entries hold; few entries, the fullest first."""
-        files = set(files)
-        missing, known = set(files), Known()
-        told = {key: self._artifacts.about(key) for key in self._artifacts.listed()}
-        mine = {key: about for key, about in told.items() if about is not None and about["settings"] == self.settings}
-        for key in sorted(mine, key=lambda key: -len(files.intersection(mine[key]["files"]))):
-            rows, verdicts = mine[key]["files"], mine[key]["verdicts"]
-            if useful := missing.intersection(rows):
-                if (array := self._open(key)) is None:
-                    continue
-                known.rows.update({sha: (array, row) for row, sha in enumerate(rows) if sha in useful})
+        files, known, rows = set(files), Known(), dict[str, list[str]]()
+        for key in self._artifacts.listed():  # one after another: of many images each takes 100 MB
+            about = self._artifacts.about(key)
+            if about is not None and about["settings"] == self.settings:
+                rows[key], verdicts = about["files"], about["verdicts"]
+                known.verdicts.update({sha: Verdict(**verdicts[sha]) for sha in files.intersection(verdicts)})
+        missing = set(files)
+        for key in sorted(rows, key=lambda key: -len(files.intersection(rows[key]))):
+            useful = missing.intersection(rows[key])
+            if useful and (array := self._open(key)) is not None:
+                known.rows.update({sha: (array, row) for row, sha in enumerate(rows[key]) if sha in useful})
                 missing -= useful
-            known.verdicts.update({sha: Verdict(**verdicts[sha]) for sha in files.intersection(verdicts)})
         return known
 
     @contextlib.contextmanager
@@ -103,7 +97,7 @@ class Cache:
         The verdicts are kept with it, also those on other files: one that is left out is not tried again.
         """
         key = self.key(files)
-        verdicts = {sha: asdict(verdict) for sha, verdict in known.verdicts.items()}
+        verdicts = {sha: vars(verdict) for sha, verdict in known.verdicts.items()}
         if (array := self._open(key)) is not None:
             about = self._artifacts.about(key)
             if about is not None and not set(verdicts) <= set(about["verdicts"]):
@@ -168,21 +162,6 @@ class Cache:
 # ---- reading ----
 
 
-@dataclass(frozen=True)
-class Hashed:
-    """sha256: of the file's bytes, "" if it could not be read. stamp: size, time and inode it had then."""
-
-    sha256: str
-    stamp: tuple[int, int, int] = (0, 0, 0)
-    reason: str = ""
-
-
-def hash_files(paths: Sequence[Path]) -> list[Hashed]:
-    """sha256 of each file, in order; a file that cannot be read says why."""
-    hashed = dict(in_threads(_hash, paths))
-    return [hashed[index] for index in range(len(paths))]
-
-
 @contextlib.contextmanager
 def squares(
     paths: Sequence[Path], hashed: Sequence[Hashed], cache: Cache, mode: str, on_progress: Progress | None
@@ -218,10 +197,10 @@ def _read_one(path: Path, hashed: Hashed, row: Pixels, mode: str) -> tuple[Verdi
     """Decodes one image, writes its square into `row`, uint8 (size, size, 3); its verdict; whether it lasts."""
     try:
         with open_file(path) as stream:
-            if _stamp(stream.fileno()) != hashed.stamp:
+            if stamped(stream.fileno())[:3] != hashed.stamp[:3]:  # not the inode's time: a backup may link to the file
                 raise DataError(
                     f"{shown(path)} changed while the photographs were read; expected files that stay. "
-                    "Wait until the copying is over and start again."
+                    "Wait until the copying is over and run the same command again."
                 )
             with open_header(stream) as image, _room(image.width * image.height):
                 decoded = decode(image)
@@ -282,32 +261,5 @@ def _uniform(pixels: Pixels) -> bool:
     return bool((grid == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all())
 
 
-def _hash(path: Path) -> Hashed:
-    try:
-        with open_file(path) as stream:
-            stamp = _stamp(stream.fileno())
-            return Hashed(hashlib.file_digest(stream, "sha256").hexdigest(), stamp)
-    except Unreadable as error:
-        return Hashed("", reason=error.reason)
-    except OSError as error:
-        return Hashed("", reason=f"cannot be read ({error.strerror})")
-
-
-def _stamp(handle: int) -> tuple[int, int, int]:
-    status = os.fstat(handle)
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
 def _room(pixels: int) -> contextlib.AbstractContextManager[object]:
     return _one_large if pixels > _LARGE else contextlib.nullcontext()
-
-
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
-    """(index, result) as they are finished; on an error or an interrupt what has not begun is dropped."""
-    pool = ThreadPoolExecutor(max_workers=min(THREADS, (os.cpu_count() or 1) + 1))
-    try:
-        futures: dict[Future[Result], int] = {pool.submit(work, item): index for index, item in enumerate(items)}
-        for future in as_completed(futures):
-            yield futures.pop(future), future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

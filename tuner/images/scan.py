@@ -47,14 +47,15 @@ class Scan:
     split: bool = False
 
     def name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        return os.fspath(path)[len(os.path.join(self.root, "")) :]
 
     def inside(self, folder: Path, *, of_class: bool) -> Iterator[Path]:
         """What is in a folder, by name, and may be opened; what else is in one of a class is left out."""
-        for path in _listing(folder):
-            if ignored(path.name):
+        for entry in _listing(folder):
+            path = Path(entry)
+            if ignored(entry.name):
                 self.ignored += 1
-            elif not (reason := _closed(path, self.root)):
+            elif _plain(entry) or not (reason := _closed(path, self.root)):
                 yield path
             elif of_class:
                 self.left_out.append(LeftOut(self.name(path), reason))
@@ -172,9 +173,10 @@ def _one_class(base: Path, classes: dict[str, Path]) -> str:
 # ---- entries -------------------------------------------------------------------------------------------------------
 
 
-def _listing(folder: Path) -> list[Path]:
+def _listing(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return sorted((Path(entry) for entry in os.scandir(folder)), key=lambda path: path.name)
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(
             f"{shown(folder)}: the folder cannot be read ({error.strerror}). Check its permissions."
@@ -197,19 +199,27 @@ def _images(folder: Path, found: Scan, recursive: bool) -> list[str]:
 
 
 def _inside(folder: Path, found: Scan, recursive: bool) -> Iterator[str]:
-    for path in found.inside(folder, of_class=True):
-        if not path.is_dir():
+    entered = [found.inside(folder, of_class=True)]  # no recursion: folders may be nested deeper than Python's stack
+    while entered:
+        if (path := next(entered[-1], None)) is None:
+            entered.pop()
+        elif not path.is_dir():
             yield found.name(path)
         elif path.is_symlink():
             found.left_out.append(LeftOut(found.name(path), "link to a folder: not followed"))
         elif recursive:
-            yield from _inside(path, found, recursive)
+            entered.append(found.inside(path, of_class=True))
         else:
             raise DataError(
                 f"{shown(found.name(folder))}: found the folder {shown(path.name)} inside a class; expected "
                 "photographs only. Move its photographs up, take folders as part of their class with --recursive, or "
                 "give the folder whose sub-folders are the classes."
             )
+
+
+def _plain(entry: os.DirEntry[str]) -> bool:
+    """A regular file or a folder, no link to one: the listing itself has told on most file systems."""
+    return entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
 
 
 def _closed(path: Path, base: Path) -> str:
@@ -233,7 +243,7 @@ def _closed(path: Path, base: Path) -> str:
 
 
 def _holds_folders(folder: Path) -> bool:
-    return any(path.is_dir() and not ignored(path.name) for path in _listing(folder))
+    return any(entry.is_dir() and not ignored(entry.name) for entry in _listing(folder))
 
 
 def _no_images(paths: list[Path], folder: Path) -> None:
@@ -242,7 +252,8 @@ def _no_images(paths: list[Path], folder: Path) -> None:
     if images:
         raise DataError(
             f"{shown(folder)}: {len(images)} photograph{'s' * (len(images) > 1)} beside the class folders: "
-            f"{listed(images)}. Expected every photograph inside its class folder; move or remove them. {LAYOUTS}"
+            f"{listed(images)}. Expected every photograph inside its class folder; move them there, or out of the "
+            f"data. {LAYOUTS}"
         )
 
 

@@ -9,10 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tuner.images.groups import by_number, inside
+from tuner.images.duplicates import Alike
+from tuner.images.groups import inside
 from tuner.images.names import listed, shown
 from tuner.images.records import ImageRecord
 from tuner.spec.values import FOLDERS
@@ -33,12 +31,9 @@ ALIKE = 0.05
 """Of all images that must look like another one before that counts as one."""
 
 
-def suspected(
-    images: Sequence[ImageRecord], pairs: NDArray[np.int64], together: Sequence[int], split: bool
-) -> list[str]:
+def suspected(images: Sequence[ImageRecord], alike: Alike, split: bool) -> list[str]:
     """A warning where file names look numbered within groups, several of them in a class, each with several images, or
-    where many images look like another one. pairs: int64 (pairs, 2), those that do; together: a number for each image,
-    the same for those that such pairs join; split: as in `groups.named`.
+    where many images look like another one. split: as in `groups.named`.
     """
     members: dict[tuple[int, str], list[ImageRecord]] = defaultdict(list)
     for image in images:
@@ -51,7 +46,7 @@ def suspected(
             for name, of in mine.items():
                 found[name] += of
     if not found:
-        return _look_alikes(images, pairs, together)
+        return _look_alikes(images, alike)
     most = max(found, key=lambda name: len(found[name]))
     apart = sum(len({image.split for image in of}) > 1 for of in found.values())
     return [
@@ -88,16 +83,16 @@ def _as_pattern(text: str) -> str:
     return re.sub(r"\d+", r"\\d+", re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", text))
 
 
-def _look_alikes(images: Sequence[ImageRecord], pairs: NDArray[np.int64], together: Sequence[int]) -> list[str]:
-    content = np.array(by_number([image.verdict.pixels for image in images]))
-    near = pairs[content[pairs[:, 0]] != content[pairs[:, 1]]]
-    rows = np.unique(near)
-    if len(rows) < max(4, ALIKE * len(images)):
+def _look_alikes(images: Sequence[ImageRecord], alike: Alike) -> list[str]:
+    content = [image.verdict.pixels for image in images]
+    sets = alike.apart(images, content)
+    names = {alike.names[content[row]] for row, _ in sets}
+    rows = sum(alike.names[one] in names for one in content)
+    if rows < max(4, ALIKE * len(images)):
         return []
-    sets = len({together[row] for row in rows})
-    a, b = (images[row].path for row in near[0])
+    a, b = (images[row].path for row in sets[0])
     return [
-        f"{len(rows)} of {len(images)} images look like another one, in {sets} sets, such as {shown(a)} ~ {shown(b)}: "
+        f"{rows} of {len(images)} images look like another one, in {len(sets)} sets, such as {shown(a)} ~ {shown(b)}: "
         "to a verdict they are independent. If those of a set show the same scene, name file and group of each image "
         'in a table, and put this into [data] of study.toml: groups = "groups.csv"'
     ]

@@ -25,9 +25,10 @@ from tuner.artifacts.entries import Said, silent
 from tuner.errors import DataError
 from tuner.images.dataset import Dataset
 from tuner.images.decode import Pixels, Unreadable, version
+from tuner.images.hashing import in_threads
 from tuner.images.mapped import Rows as Mapped
 from tuner.images.names import shown
-from tuner.images.reading import Cache, in_threads, original, quiet
+from tuner.images.reading import Cache, original, quiet
 from tuner.spec.seeds import generator
 from tuner.spec.spec import DataSpec
 

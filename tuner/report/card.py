@@ -16,6 +16,7 @@ from tuner.evidence.results import Results
 from tuner.evidence.statistics import wilson
 from tuner.evidence.study import Study
 from tuner.export.formats import recipe
+from tuner.export.sums import told
 from tuner.report import words
 from tuner.report.words import Row
 from tuner.spec.spec import render
@@ -258,13 +259,14 @@ def _limits(study: Study, row: Row, exported: Exported, baseline: bool) -> list[
 def _check(exported: Exported) -> str:
     against = "predictions stored with the trial" if exported.refit is None else "predictions of the refit network"
     raw = exported.largest_raw_difference
-    return (
+    text = (
         f"A process of its own loaded the file and compared it with the {against}, on "
         f"{words.several(exported.photographs, 'validation photograph')}: the largest difference of a probability was "
         f"{exported.largest_difference:.1g} on the decoded squares"
         + ("." if raw is None else f" and {raw:.1g} on the photographs as they are.")
         + f" The file takes {exported.bytes / 1e6:.0f} MB."
     )
+    return "\n\n".join([text, told(exported.sha256)] if exported.sha256 else [text])
 
 
 def _weights(study: Study) -> str:

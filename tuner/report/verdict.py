@@ -51,12 +51,21 @@ def ground(findings: Findings) -> str:
     on = "leaky test" if findings.leaks and findings.ground == "test" else findings.ground
     within = "" if findings.groups is None else f" in {words.several(findings.groups, 'group')}"
     text = f"Counted on {words.several(findings.images, 'image')}{within}: {GROUNDS.get(on, on)}"
-    text += f"; {words.several(findings.seeds, 'fresh seed')} each, for this training set and this search."
+    text += f"; {_ended(findings)}, for this training set and this search."
     if findings.exploratory:
         text += " Exploratory: no image was kept apart from the search."
     elif (times := findings.openings + findings.openings_elsewhere) > 1:
         text += f" The test set was opened {times} times."
     return text
+
+
+def _ended(findings: Findings) -> str:
+    """How many seeds ended on each side; logistic regression has none."""
+    sides = {"winner": findings.winner, "baseline": findings.baseline}
+    ended = {name: len(side.accuracies) for name, side in sides.items() if side and side.kind != "logistic"}
+    if len(ended) != 1 and len(set(ended.values())) < 2:
+        return f"{words.several(next(iter(ended.values()), findings.seeds), 'fresh seed')} each"
+    return " and ".join(f"{words.several(count, 'fresh seed')} of the {name}" for name, count in ended.items())
 
 
 # ---- winner against baseline ----

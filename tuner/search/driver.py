@@ -12,24 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tuner.artifacts import own
 from tuner.errors import SearchError
 from tuner.evidence.study import out_of_time
-from tuner.search import schedule
+from tuner.search import deaths, schedule
 from tuner.search.budget import Budget, too_late
 from tuner.search.checkpoints import Checkpoints
 from tuner.search.confirming import Confirming
 from tuner.search.costs import CostModel, seconds_left
 from tuner.search.events import EpochEnded, Listener, Notice, Phase, TrialEnded, TrialStarted
-from tuner.search.executors import Ended, Epoch, Event, Executor
+from tuner.search.executors import Epoch, Event, Executor, WorkerLost
 from tuner.search.facts import Facts
 from tuner.search.plan import Key, Plan, Trial
 from tuner.store import held_out, ids
 from tuner.store.ranking import value_of
 from tuner.store.store import Store
 from tuner.training.trial import TrialResult, TrialSpec
-
-ATTEMPTS = 3
-"""A trial that killed its process so often in one epoch has failed."""
 
 CHOSEN_AMONG = ("search", "baseline", "logistic")
 """Kinds of which one is the winner or the baseline: what each epoch said of each image is kept."""
@@ -63,6 +61,7 @@ class Driver:
     def run(self) -> None:
         """Trains all that has not ended. Raises Stopped on request, SearchError when a first rung has no survivor."""
         said: list[str] = []
+        own.make_private(self.checkpoints.folder)
         self.checkpoints.sweep(self.facts.checkpoints.values())
         self.facts.lost |= self._lost()
         try:
@@ -164,13 +163,15 @@ class Driver:
             if trial.confirms is not None:
                 held_out.confirms(self.store, name, trial.confirms)
             attempts = self.store.begin_trial(row, self.environment)
+            beside = [self.facts.ids[trial.key] for trial in self._running.values()]
+            self.store.set_meta(running=deaths.running([*beside, row.id]))
         self.facts.ids[trial.key] = row.id
         self.facts.numbers.setdefault(trial.kind, {})[name] = trial.number
         place = (trial.iteration, trial.bracket, trial.rung, trial.first_epoch, trial.last_epoch)
         self.listen(TrialStarted(row.id, name, trial.kind, values.to_dict(), *place, cut))
-        if attempts <= ATTEMPTS:
+        if attempts <= deaths.ATTEMPTS:
             return spec
-        reason = f"the process died {ATTEMPTS} times in the same epoch"
+        reason = f"the process crashed or ran out of memory {deaths.ATTEMPTS} times in the same epoch"
         self._conclude(trial, TrialResult("FAILED", None, reason, 0.0, None))
         return None
 
@@ -205,7 +206,10 @@ class Driver:
     # ---- what happened ----
 
     def _record(self, event: Event) -> None:
-        """Records an event of a running attempt; one of an attempt that was given up is refused."""
+        """Records an event of a running attempt; one of an attempt that was given up is refused. Raises StoreError when
+        the study is no longer where it was.
+        """
+        self.store.check_place()
         trial = self._running.get(event.token)
         if trial is None:
             return
@@ -213,11 +217,10 @@ class Driver:
             self._epoch(trial, event)
             return
         del self._running[event.token]
-        if isinstance(event, Ended):
-            if event.result.status == "STOPPED":
-                self.store.excuse_attempt(self.facts.ids[trial.key])
-            else:
-                self._conclude(trial, event.result)
+        if isinstance(event, WorkerLost):  # this process lives on: nobody but the trial is known to have ended it
+            self.store.blame([self.facts.ids[trial.key]])
+        elif event.result.status != "STOPPED":
+            self._conclude(trial, event.result)
 
     def _epoch(self, trial: Trial, event: Epoch) -> None:
         done, name, id = event.done, trial.configuration, self.facts.ids[trial.key]

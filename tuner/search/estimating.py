@@ -15,8 +15,9 @@ from tuner.backends import processor
 from tuner.features import bank
 from tuner.images import views
 from tuner.images.decode import Unreadable
+from tuner.images.hashing import THREADS
 from tuner.images.mapped import HELD
-from tuner.images.reading import THREADS, original
+from tuner.images.reading import original
 from tuner.search import space as spaces
 from tuner.search.budget import Budget, foreseen
 from tuner.search.costs import FROZEN, CostModel, Left, Place, between, outstanding, unknown_sides, winners

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass, field
 
+from tuner.evidence.believed import set_right
 from tuner.search.plan import Key
 from tuner.store import held_out, tables
 from tuner.store.ranking import Key as Rank
@@ -92,7 +93,7 @@ def read(store: Store, rule: Rule) -> Facts:
         found = Facts(rule, checkpoints=store.checkpoints())
         found.confirmation, found.predicted = store.confirmation(), held_out.predicted(store)
         _, found.out_of_time = store.out_of_time()
-        for epoch in tables.rows(store, tables.Epoch):
+        for epoch in _epochs(store, rule):
             metrics = (epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy)
             if None not in metrics:
                 row = EpochRow(epoch.epoch, *metrics, epoch.seconds, epoch.images, epoch.score)  # type: ignore[arg-type]
@@ -105,3 +106,13 @@ def read(store: Store, rule: Rule) -> Facts:
             if trial.status != "RUNNING":
                 found.conclude(key, trial.status, trial.last_epoch, trial.reason)
     return found
+
+
+def _epochs(store: Store, rule: Rule) -> list[tables.Epoch]:
+    """As a report takes them: what the stored predictions do not bear out is set right by them."""
+    epochs = tables.rows(store, tables.Epoch)
+    predictions = {row.configuration: row for row in tables.rows(store, tables.Prediction)}
+    kinds = {row.id: row.kind for row in tables.rows(store, tables.Configuration)}
+    labels = [image.label for image in tables.rows(store, tables.Image) if image.split == "val"]
+    found = set_right(epochs, predictions, kinds, labels, len(store.meta("classes", ())), rule)
+    return [found[key][0] if (key := (e.configuration, e.epoch)) in found else e for e in epochs]

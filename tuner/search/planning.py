@@ -8,7 +8,6 @@ Nothing is written but decoded photographs, which the search then finds.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.artifacts import own
+from tuner.artifacts.entries import workspace
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
 from tuner.backends import backend
@@ -85,8 +85,8 @@ def plan(
     environment = backend.environment()
     own.make(cache_root())
     # Beside the cache: a temporary folder of the system may be memory, and small.
-    with tempfile.TemporaryDirectory(prefix="tlstudy-plan-", dir=cache_root()) as temporary:
-        room = Path(temporary)
+    with workspace(cache_root()) as staged:
+        room = staged.folder
         doing("Looking at the photographs")
         dataset = _images(folder, spec, room, doing)
         with _database(folder, room) as store:

@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tuner import __version__
-from tuner.artifacts import own
 from tuner.artifacts.files import cache_root
 from tuner.backbones import weights as backbone_weights
 from tuner.backbones.architecture import Architecture, architecture
@@ -28,7 +27,7 @@ from tuner.backends import backend
 from tuner.errors import Interrupted, RunError, UsageError
 from tuner.features import bank
 from tuner.images.dataset import Dataset
-from tuner.search import sameness, setup
+from tuner.search import deaths, sameness, setup
 from tuner.search import space as spaces
 from tuner.search.budget import Budget, grew
 from tuner.search.checkpoints import Checkpoints
@@ -89,15 +88,16 @@ def run(
             )
             outcome: str | None = "failed"
             try:
-                own.make_private(folder.checkpoints)
                 budget = Budget(spec.search.time_budget, began=began)
-                _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
+                with deaths.watched(folder, store, listen, search=how.search):
+                    _search(folder, spec, store, dataset, environment, phases, stop, dict(overrides or {}), how, budget)
                 _notice_changes(dataset, listen)
                 outcome = "finished"
             except (Interrupted, KeyboardInterrupt):
                 outcome = "interrupted"
                 raise
             except OSError as error:
+                store.check_place()  # raises: a study that was moved away takes its folders with it
                 raise RunError(
                     f"{error.filename or folder.root}: {error.strerror or error}. Everything finished so far is kept; "
                     "mend this and run the same command again."
@@ -107,8 +107,8 @@ def run(
                     raise
                 raise RunError(
                     f"{folder.root}: memory ran out outside of a trial ({type(error).__name__}). Everything finished "
-                    "so far is kept. Use a smaller data.image_size or search.batch_size, fewer unfrozen layers, or "
-                    "more memory, and run the same command again."
+                    "so far is kept: give it more memory, close what else takes some, and run the same command again. "
+                    "A smaller data.image_size or search.batch_size, or fewer unfrozen layers, make another study."
                 ) from error
             finally:
                 store.update_session(session, time.perf_counter() - began, outcome, phases.seconds)

@@ -157,7 +157,9 @@ def images(
         data = replace(data, path="photos")
     moved = f"If the photographs moved: tlstudy search {shlex.quote(str(folder.root))} --data PLACE"
     place, seed = folder.root, spec.search.seed
-    return prepare(data, place, cache_root(), seed, on_progress, if_missing=moved, said=said, stop=stop)
+    return prepare(
+        data, place, cache_root(), seed, on_progress, on_hashed=on_progress, if_missing=moved, said=said, stop=stop
+    )
 
 
 def needed_cuts(
@@ -233,7 +235,7 @@ def needed_views(
     wanted = tuple(a for a in augmentations if a in augmented.POLICIES)
     if not wanted:
         return Views((), (), ())
-    # Folds train on both, and so do the regressions that the test images judge.
+    # Folds train on validation images, and so does the regression that a test set judges.
     both = spec.confirm.folds > 0 or len(dataset.indices("test")) > 0
     splits = tuple(splits or ("train", "val")[: 1 + both])
     begins: dict[str, int] = {"pooled": 1}

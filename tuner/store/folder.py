@@ -28,6 +28,7 @@ class StudyFolder:
         self.report = root / "report"
         self.previous = root / "previous"
         self.lock_file = root / ".lock"
+        self.crash = root / ".crash"
 
     @property
     def has_results(self) -> bool:
@@ -38,8 +39,7 @@ class StudyFolder:
 
     def make(self) -> None:
         """Makes the folder if it is not there, for its owner alone: photographs' names and predictions lie in it."""
-        if not self.root.is_dir():
-            own.make(self.root)
+        own.make(self.root)
 
     def check(self) -> None:
         """Raises StudyError where something else stands in the place of a file or folder of ours: the study may have

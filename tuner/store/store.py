@@ -24,7 +24,11 @@ from tuner.spec.configuration import Configuration
 from tuner.spec.spec import Spec
 from tuner.store import schema
 
-ADVICE = "Move it away, or name another study folder."
+ADVICE = "Name another study folder, or move it away if nothing else needs it."
+DAMAGED = (
+    "It was left as it is. With a copy of study.db from before in its place, and no study.db-wal beside it, the same "
+    "command goes on; without one `tlstudy search --fresh` moves it aside and starts again."
+)
 NO_RESULTS = "no results yet; run `tlstudy search` first."
 
 
@@ -133,7 +137,7 @@ class Store:
     Raises StoreError when the file is not this tool's, newer, or damaged."""
 
     def __init__(self, path: Path, *, readonly: bool = False, frozen: bool = False) -> None:
-        self.path = path
+        self.path, self._opened = path, _place(path)
         if readonly and not path.exists():
             raise NoResultsError(f"{path}: {NO_RESULTS}")
         if kind := own.strange(path) or ("a folder" if path.is_dir() else ""):
@@ -143,6 +147,7 @@ class Store:
             if readonly and not version:
                 raise NoResultsError(f"{path}: {NO_RESULTS}")
             self._db = connect_readonly(path) if readonly else sqlite3.connect(path, isolation_level=None)
+            self._opened = _place(path)
             if frozen or readonly and version < schema.FORMAT:
                 self._db = schema.migrated_copy(self._db, version)
             self._db.row_factory = sqlite3.Row
@@ -194,15 +199,23 @@ class Store:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except sqlite3.OperationalError as error:
+            self.check_place()
             raise StoreError(
                 f"{self.path}: cannot be read or written ({error}). What was recorded before is kept: mend this and "
                 "run the same command again."
             ) from error
         except (sqlite3.DatabaseError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise StoreError(f"{self.path}: cannot be used as a study's database ({error}). {DAMAGED}") from error
+
+    def check_place(self) -> None:
+        """Raises StoreError when the file that was opened is no longer the one at its path: SQLite would go on writing
+        where nobody finds it.
+        """
+        if _place(self.path) != self._opened:
             raise StoreError(
-                f"{self.path}: cannot be used as a study's database ({error}). It was left as it is; "
-                "`tlstudy search --fresh` moves it aside and starts again."
-            ) from error
+                f"{self.path}: was moved or removed while a search wrote to it, which stops here. Where it was moved "
+                "to it holds all that had finished: go on there, with `tlstudy search` and the study's new folder."
+            )
 
     def close(self) -> None:
         self._db.close()
@@ -358,15 +371,15 @@ class Store:
             )
 
     def begin_trial(self, trial: TrialRow, environment: Mapping[str, Any] | None = None) -> int:
-        """Records a trial as running and counts the attempt; returns the attempts since its last new epoch, this one
-        included. `environment`: what its numbers depend on besides the study.
+        """Records a trial as running; returns which attempt it is at an epoch of its own, see `blame`. `environment`:
+        what its numbers depend on besides the study.
         """
         with self.transaction():
             self._db.execute(
                 "INSERT INTO trials (id, configuration, iteration, bracket, rung, first_epoch, last_epoch, parent, "
                 "position, status, attempts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, "
                 "(SELECT COALESCE(MAX(position), 0) + 1 FROM trials), 'RUNNING', 1) "
-                "ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1, status = 'RUNNING'",
+                "ON CONFLICT (id) DO UPDATE SET status = 'RUNNING'",
                 astuple(trial),
             )
             if environment is not None:
@@ -378,10 +391,24 @@ class Store:
                 )
             return int(self.rows("SELECT attempts FROM trials WHERE id = ?", trial.id)[0][0])
 
-    def excuse_attempt(self, trial: str) -> None:
-        """An attempt that ended because somebody asked for it does not count."""
+    def blame(self, trials: Iterable[str]) -> None:
+        """Counts a death that looks like these trials' own against those of them that have not ended."""
         with self.transaction():
-            self._db.execute("UPDATE trials SET attempts = attempts - 1 WHERE id = ?", (trial,))
+            for trial in trials:
+                query = "UPDATE trials SET attempts = attempts + 1 WHERE id = ? AND status = 'RUNNING'"
+                self._db.execute(query, (trial,))
+
+    def try_again(self, attempts: int, kinds: Iterable[str]) -> list[str]:
+        """Once more what failed by so many deaths that `attempts` are used up, of these kinds; the trials."""
+        with self.transaction():
+            query = (
+                "SELECT id FROM trials WHERE status = 'FAILED' AND attempts > ? AND configuration IN "
+                "(SELECT id FROM configurations WHERE kind IN (SELECT value FROM json_each(?))) ORDER BY position"
+            )
+            found = [str(row["id"]) for row in self.rows(query, attempts, _json(list(kinds)))]
+            for trial in found:
+                self._db.execute("UPDATE trials SET status = 'RUNNING', attempts = ? WHERE id = ?", (attempts, trial))
+        return found
 
     def record_epoch(
         self,
@@ -474,6 +501,15 @@ def begun(path: Path) -> bool:
     except StoreError:
         return True
     return True
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """Which file is there: its device and inode; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def connect_readonly(path: Path) -> sqlite3.Connection:

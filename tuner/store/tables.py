@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from tuner.errors import SpecError, StoreError
 from tuner.spec.configuration import renamed
-from tuner.store.store import Store
+from tuner.store.store import DAMAGED, Store
 
 JSON = {"read": lambda text: None if text is None else json.loads(text)}
 
@@ -250,7 +250,4 @@ def damage_named(database: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, SpecError) as error:
-        raise StoreError(
-            f"{database}: cannot be used as a study's database ({error}). It was left as it is; "
-            "`tlstudy search --fresh` moves it aside and starts again."
-        ) from error
+        raise StoreError(f"{database}: cannot be used as a study's database ({error}). {DAMAGED}") from error
