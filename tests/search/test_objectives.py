@@ -55,24 +55,31 @@ def test_what_is_stored_is_of_the_epoch_that_counts(ran: Ran) -> None:
         kind = ran.tables.configurations[name].kind
         if kind == "fold":
             continue
-        rule = Rule(ran.rule.objective, "last") if kind == "seed" else ran.rule
-        counted = best_of(ran.epochs(name), rule)
+        counted = best_of(ran.epochs(name), ran.rule)
         assert counted is not None and stored.epoch == counted.epoch
+        if fitted_to_all(name):
+            assert counted.val_accuracy is counted.val_loss is counted.score is None
+            continue
         chances = np.frombuffer(stored.probabilities, "<f4").reshape(len(labels), 2)
         assert counted.val_accuracy == np.mean(chances.argmax(axis=1) == labels)
         assert counted.score == score(ran.rule.objective, chances, labels)
-    assert all((e.score is None) == (ran.rule.objective not in SCORED) for e in ran.tables.epochs)
+    judged = [e for e in ran.tables.epochs if not fitted_to_all(e.configuration)]
+    assert len(judged) < len(ran.tables.epochs)
+    assert all((e.score is None) == (ran.rule.objective not in SCORED) for e in judged)
+
+
+def fitted_to_all(name: str) -> bool:
+    """A regression that the test images judge: what it says of the validation images is no validation."""
+    return name.startswith(("log-s", "cuts-s"))
 
 
 def test_a_trial_is_worth_its_epoch_that_counts_and_the_best_are_promoted(ran: Ran) -> None:
     at: dict[tuple[int, int], list[tables.Trial]] = {}
     for trial in ran.tables.trials.values():
-        kind = ran.tables.configurations[trial.configuration].kind
         counted = best_of(ran.epochs(trial.configuration, trial.last_epoch), ran.rule)
         assert counted is not None and trial.status == "COMPLETED"
-        if kind != "seed":
-            assert (trial.best_epoch, trial.score) == (counted.epoch, value_of(counted, ran.rule.objective))
-        if ran.rule.checkpoint == "last" or kind == "seed":
+        assert (trial.best_epoch, trial.score) == (counted.epoch, value_of(counted, ran.rule.objective))
+        if ran.rule.checkpoint == "last":
             assert trial.best_epoch == trial.last_epoch
         if trial.bracket is not None and trial.rung is not None:
             at.setdefault((trial.bracket, trial.rung), []).append(trial)
@@ -101,20 +108,19 @@ def test_weights_that_are_kept_give_the_predictions_that_are_stored(ran: Ran) ->
         assert found.astype("<f4").tobytes() == stored.probabilities
 
 
-def test_winner_and_baseline_of_search_and_report_are_confirmed_for_the_epochs_that_count(ran: Ran) -> None:
+def test_winner_and_baselines_of_search_and_report_are_confirmed(ran: Ran) -> None:
     results = Results.open(ran.folder.database)
-    winner, baseline, findings = results.winner(), results.baseline(), results.findings()
-    assert winner is not None and baseline is not None and findings.kind != "open"
+    winner, baselines, findings = results.winner(), results.baselines(), results.findings()
+    assert winner is not None and len(baselines) == 2 and findings.kind != "open"
     with Store(ran.folder.database, readonly=True) as store:
         fixed = store.confirmation()
         known = facts.read(store, ran.rule)
-    assert fixed is not None
-    for side, row in zip(fixed.sides, (winner, baseline), strict=True):
-        assert (side.source, side.epochs) == (row["id"], row["best_epoch"])
+    assert fixed is not None and fixed.epochs == "chosen"
+    for side, row in zip(fixed.sides, (winner, *baselines), strict=False):
+        assert side.source == row["id"]
         counted = known.best(side.source)
-        assert counted is not None and counted.epoch == side.epochs
-        if ran.rule.checkpoint == "last" and side.kind != "logistic":
-            assert side.epochs == results.study.spec.search.max_epochs
+        assert counted is not None and counted.epoch == row["best_epoch"]
+        assert side.epochs == (1 if side.kind == "logistic" else results.study.spec.search.max_epochs)
     if ran.rule.scored:
         assert {ran.rule.scored} <= set(results.configurations()) & set(results.epochs())
         assert all(winner[ran.rule.scored] * (1 if ran.rule.smaller else -1) <= rank[0] for rank in ranks(results))

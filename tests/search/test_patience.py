@@ -216,7 +216,7 @@ def test_the_plan_says_that_it_counts_at_most_so_many_epochs() -> None:
     kinds = (Kind("search", configurations=3, trials=4, epochs=12, trials_done=0, epochs_done=0),)
     estimate = Estimate((("search", 60.0),), low=0.0, high=0.0, memory=10**9, cache=0, folder=10**6)
     for patience in (0, 2):
-        plan = Plan({"train": 9}, kinds, (), (), (), False, False, "none", patience, estimate)
+        plan = Plan({"train": 9}, {}, kinds, (), (), (), False, False, "none", patience, estimate)
         console = Console(width=100)
         with console.capture() as capture:
             console.print(planned.report(plan))

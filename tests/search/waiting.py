@@ -25,6 +25,7 @@ def work(study: Path, meeting: Path, role: str) -> None:
     stop = threading.Event()
     heard: list[str] = []
     phases: list[str] = []
+    done = [0]
 
     def listen(event: Event) -> None:
         if isinstance(event, Notice) and "waiting for it" in event.text:
@@ -38,7 +39,10 @@ def work(study: Path, meeting: Path, role: str) -> None:
                 expect(meeting / f"works {event.name}")
             if event.name == "baseline":
                 stop.set()
-        if isinstance(event, Progress) and role == "first":
+        hashing = isinstance(event, Progress) and event.phase == "images" and event.done > done[0]
+        if isinstance(event, Progress):
+            done[0] = event.done
+        if isinstance(event, Progress) and role == "first" and not hashing:  # files are hashed before anybody waits
             (meeting / f"works {event.phase}").touch()
             for other in ("second", "stop") if event.phase == "images" else ("second",):
                 expect(meeting / f"{other} waits for {event.phase}")
