@@ -161,6 +161,8 @@ def _epochs(count: int) -> str:
 
 
 def _score(row: EpochRow, objective: str) -> str:
+    if words.missing(row.val_loss):
+        return "fitted to training and validation images"
     ranked_by = words.scored({objective: row.score}, before="") + ", " if row.score is not None else ""
     return f"{ranked_by}val loss {words.number(row.val_loss)}, {words.percent(row.val_accuracy)} right"
 
