@@ -5,8 +5,7 @@
 Each study is real from the photographs to the last trial, with a cache of its own, and saves after every epoch. The
 processes are forks of one that has imported Keras, which touches no file of the study. One is killed at a moment drawn
 evenly from the time a whole run takes; the next one goes on and is killed likewise (half of them in the first tenth of
-that time), until one comes to its end. Only a trial that already died twice in one epoch is left alone: a third time it
-would be marked failed, as promised elsewhere.
+that time), until one comes to its end.
 
 A third of the studies are two at once that share a cache, begun a moment apart; each is killed on its own. A third of
 these run with a process-number namespace each, as in two containers: both have the same number.
