@@ -45,7 +45,7 @@ def test_it_fits_the_terminal_after_every_event(width: int, height: int) -> None
 
 @pytest.mark.parametrize(
     ("test", "said"),
-    [(0, "No test set"), (4, "so few cannot"), (30, "on 1 image in 10."), (99, "in 20, or"), (400, "in 20, or")],
+    [(0, "No test set"), (4, "so few cannot"), (30, "1 image in 10."), (99, "1 image in 10."), (400, "in 20, or")],
 )
 def test_before_anything_is_spent_it_says_what_can_be_shown_for_which_agreement(test: int, said: str) -> None:
     text = can_show(Counted(80, 20, test, seeds=5))

@@ -18,6 +18,11 @@ from tuner.evidence.paired import FEW, Comparison, Floats
 POWER = 0.8
 """Four studies of five."""
 
+POWER_OF_EACH = 0.9
+"""Against each of two baselines, so that a gain over both is shown in four studies of five, whatever the two have to do
+with each other: they fail to show it in at most 10 studies of 100 each.
+"""
+
 COUNTLESS = 1_000_000
 """From here on a number of images is no advice."""
 

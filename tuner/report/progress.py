@@ -22,7 +22,7 @@ Place = tuple[int, int, int]
 
 
 AGREEMENT = {"1 image in 20": 0.05, "1 image in 10": 0.1}
-"""On how many images winner and baseline may be told apart, in words: by how much they agree few images tell much."""
+"""On how many images winner and baseline may be told apart, in words: the more they agree, the more few images tell."""
 
 
 def can_show(counted: Counted) -> str:
@@ -33,19 +33,21 @@ def can_show(counted: Counted) -> str:
             f"No test set: the {validation} validation images choose the winner and judge it too, so the outcome is "
             "exploratory; fresh seeds tell how much of it was luck."
         )
-    from tuner.evidence.power import SEED_DEVIATION, smallest_difference  # numpy: not before the display needs it
+    # numpy: not before the display needs it
+    from tuner.evidence.power import POWER_OF_EACH, SEED_DEVIATION, smallest_difference
 
     agreeing: dict[str, str] = {}  # on so few images that both need the same, the looser agreement says it
     for how, differ in AGREEMENT.items():
-        if least := smallest_difference(test, differ=differ, seeds=seeds, margin=counted.margin):
+        if least := smallest_difference(test, differ=differ, seeds=seeds, margin=counted.margin, power=POWER_OF_EACH):
             agreeing[f"{100 * least:.1f} points"] = how
     within = "" if counted.groups is None else f" in {words.several(counted.groups, 'group')}"
     sealed = f"{test} test images{within} are sealed until the end"
     if not agreeing:
         return f"{sealed}; so few cannot be expected to show any difference."
-    found = ", or of ".join(f"{least} where winner and baseline differ on {how}" for least, how in agreeing.items())
+    found = ", or of ".join(f"{least} where the models differ on {how}" for least, how in agreeing.items())
     with_seeds = f"{seeds} seeds that differ by {100 * SEED_DEVIATION:g} points" if seeds > 1 else "one seed"
-    text = f"{sealed}; with {with_seeds} each, 4 studies of 5 show a true difference of {found}."
+    text = f"{sealed}; with {with_seeds} each, 4 studies of 5 show a gain where the winner is truly better than both "
+    text += f"baselines by {found}."
     if counted.groups is not None:
         text += " Groups whose images are much alike show less, down to what so many single images do."
     return text
