@@ -39,9 +39,16 @@ def chances(correct: np.ndarray) -> np.ndarray:
 
 
 def confirm(
-    database: Path, sides: dict[str, np.ndarray], failed: int = 0, opened: int = 1, epochs: str = "fixed"
+    database: Path,
+    sides: dict[str, np.ndarray],
+    failed: int = 0,
+    opened: int = 1,
+    epochs: str = "fixed",
+    failing: str = "",
 ) -> None:
-    """Records fresh seeds of the study's winner and baseline as the search does, on a test set of its own."""
+    """Records fresh seeds of the study's winner and baseline as the search does, on a test set of its own. `failed`
+    more of them failed, of all sides or of the one that is `failing`.
+    """
     results = Results.open(database)
     sources = {"winner": results.winner(), "baseline": results.baseline()}
     sources["other baseline"] = results.ranking("baseline").iloc[1]
@@ -55,7 +62,7 @@ def confirm(
             row = sources[side]
             assert row is not None
             planned.append({"name": side, "source": row["id"], "kind": row["kind"], "epochs": 3})
-            for seed in range(len(correct) + failed):
+            for seed in range(len(correct) + (failed if failing in ("", side) else 0)):
                 id = f"{row['id']}-s{seed + 1:02d}"
                 before = len(store.rows("SELECT 1 FROM configurations WHERE kind = 'seed'"))
                 store.add_configuration(id, "seed", before, dict(results.hyperparameters(row["id"])), "pooled", 1)
@@ -90,6 +97,15 @@ def test_a_gain_has_to_hold_against_both_baselines(tmp_path: Path) -> None:
         # Of the two baselines the one that is more accurate on the test images is the one to set against the winner.
         assert use.baseline.configuration == baselines[found.compared_other.difference < found.compared.difference]
         assert use.difference == min(found.compared.difference, found.compared_other.difference)
+
+
+def test_no_gain_is_claimed_while_too_few_seeds_of_the_other_baseline_ended(tmp_path: Path) -> None:
+    draw, database = np.random.default_rng(3), make_study(tmp_path, FINISHED)
+    sides = {"winner": right(0.95, 5, draw), "baseline": right(0.7, 5, draw), "other baseline": right(0.7, 1, draw)}
+    confirm(database, sides, failed=4, epochs="chosen", failing="other baseline")
+    found = Results.open(database).findings()
+    assert found.kind == "too few seeds" and "of the other baseline's 5 fresh seeds 4 failed" in found.sentence
+    assert found.compared is not None and found.compared.low > 0.02 and found.compared_other is None
 
 
 @pytest.mark.parametrize(("winner", "baseline"), [(0.95, 0.7), (0.7, 0.95), (0.9, 0.9)])

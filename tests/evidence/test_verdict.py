@@ -115,3 +115,12 @@ def test_real_comparisons_never_claim_more_than_their_interval(
         assert n < low and (high is None or low <= high)
     first, *advice = said.sentence.split(". ")
     assert f"{n} test image" in first and len(advice) <= 1 and said.sentence.endswith("."), "what is shown, and advice"
+
+
+def test_what_the_winner_is_compared_with_is_named_whatever_the_outcome() -> None:
+    draw = np.random.default_rng(0)
+    for share in (0.6, 0.8, 0.95):
+        one, two = draw.random((3, 200)) < 0.8, draw.random((3, 200)) < share
+        for pair in ((one, two), (one, one)):
+            said = verdict(compare(*pair), 0.02, against="the other baseline (a trained head)").sentence
+            assert "the other baseline (a trained head)" in said and "the baseline" not in said

@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,13 @@ def disturbed(name: str, scratch: Path, options: argparse.Namespace) -> dict[str
     total = undisturbed(scratch / "expected", subject)
     expected = subject.state(scratch / "expected")
     points = list(wanted(options, total))
-    work = partial(disturb, subject=subject, expected=expected)
-    wrong = spread(points, options.jobs, work, scratch, first=options.first)
+
+    def work(mine: list[Point], where: Path) -> Iterator[dict[str, Any]]:
+        for number, point in enumerate(mine):
+            if (said := disturb(point, where / str(number), subject=subject, expected=expected)) is not None:
+                yield asdict(point) | {"said": said}
+
+    wrong = spread(points, work, scratch, jobs=options.jobs, first=options.first)
     return {"writes": total, "points": len(points), "wrong": wrong}
 
 
@@ -248,27 +254,23 @@ def child(work: Callable[[], int]) -> tuple[int, str]:
 
 
 def spread(
-    points: list[Point], jobs: int, work: Callable[[Point, Path], str | None], scratch: Path, *, first: bool
+    points: list[Any],
+    work: Callable[[list[Any], Path], Iterator[dict[str, Any]]],
+    scratch: Path,
+    *,
+    jobs: int,
+    first: bool,
 ) -> list[dict[str, Any]]:
-    """Does every point, each `jobs`-th in a process of its own; returns those that went wrong."""
-    children = []
+    """Does all points, each `jobs`-th in a process of its own; what went wrong, of each process only the `first`."""
+    children, most = [], 1 if first else None
     for job in range(jobs):
         report = scratch / f"wrong-{job}"
-
-        def mine(job: int = job, report: Path = report) -> int:
-            wrong = []
-            for number, point in enumerate(points[job::jobs]):
-                if (said := work(point, scratch / f"{job}-{number}")) is not None:
-                    wrong.append(asdict(point) | {"said": said})
-                    if first:
-                        break
-            report.write_text(json.dumps(wrong))
-            return DONE
-
         pid = os.fork()
         if pid == 0:
             try:
-                os._exit(mine())
+                wrong = list(islice(work(points[job::jobs], scratch / str(job)), most))
+                report.write_text(json.dumps(wrong))
+                os._exit(DONE)
             except BaseException:
                 traceback.print_exc()
                 os._exit(BROKE)

@@ -22,18 +22,16 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from faults import caching, costless, disk, documents  # noqa: E402
-from faults.every_write import BROKE, DONE, LAST, child, searched  # noqa: E402
+from faults.every_write import DONE, LAST, child, searched, spread  # noqa: E402
 from image_files import folder as image_folder  # noqa: E402
 
 from tuner.artifacts import entries  # noqa: E402
@@ -384,7 +382,7 @@ def cut(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
                 if (said := tried(tree, told[point[0]][1], where, SUBJECTS[name], wanted)) is not None:
                     yield {"at": point[0], "variant": point[1], "told": told[point[0]][1], "said": said}
 
-        wrong = spread(list(different.values()), work, scratch, options)
+        wrong = spread(list(different.values()), work, scratch, jobs=options.jobs, first=options.first)
         found[name] = {"states": len(points), "different": len(different), "gone on from": len(on), "wrong": wrong}
         print(name, {**found[name], "wrong": len(wrong)}, file=sys.stderr, flush=True)
     return found
@@ -422,30 +420,6 @@ def states(events: list[disk.Event], name: str, points: Collection[Point]) -> It
         for variant in disk.VARIANTS:
             if (at, variant) in wanted:
                 yield (at, variant), played.state(variant, random.Random(f"{at} {variant}"), name)
-
-
-def spread(
-    points: list[Point], work: Callable[[list[Point], Path], Iterator[Any]], scratch: Path, options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """Does all points, each `jobs`-th in a process of its own; what went wrong, only the first with `--first`."""
-    children, most = [], 1 if options.first else None
-    for job in range(options.jobs):
-        report = scratch / f"wrong-{job}"
-        pid = os.fork()
-        if pid == 0:
-            try:
-                wrong = list(islice(work(points[job :: options.jobs], scratch / f"cut-{job}"), most))
-                report.write_text(json.dumps(wrong))
-                os._exit(DONE)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(BROKE)
-        children.append((pid, report))
-    found: list[dict[str, Any]] = []
-    for pid, report in children:
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        found += json.loads(report.read_text()) if status == DONE else [{"said": f"the harness ended with {status}"}]
-    return found
 
 
 def tried(tree: disk.Tree, told: str, where: Path, subject: Subject, expected: Any) -> str | None:

@@ -93,43 +93,28 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
 
     groups = None if study.groups is None else np.array(study.groups, dtype=np.int64)
 
-    def against(first: str, second: str) -> Comparison | None:
-        """None where either was not trained again, or too many of its seeds failed to tell."""
-        pair = judged.get(first), judged.get(second)
-        if pair[0] is None or pair[1] is None or any(j.failed and len(j.right) < FEWEST for j in pair if j):
-            return None
-        failed = (pair[0].failed, pair[1].failed)
-        return compare(pair[0].right, pair[1].right, confidence, groups, failed=failed, chance=chance)
-
-    exploratory, pair = ground != "test", (judged["winner"], judged["baseline"])
     confidence = 0.95 if study.fixed_epochs else confidence_of(len(tables.openings))
-    collapsed = tuple(_collapsed({name: judged[name] for name in ("winner", "baseline")}, np.array(study.val_labels)))
-    counts = [(name, len(judged[name].right), judged[name].failed) for name in ("winner", "baseline")]
-    compared, other = against("winner", "baseline"), against("winner", "other baseline")
-    reached = too_few_seeds(counts, margin, exploratory) or _verdict(
-        compared,
-        other,
-        margin,
-        exploratory,
-        collapsed=collapsed,
-        against=f"the other baseline ({sides['other_baseline'].what})" if other else "",
-    )
+    again, exploratory, pair = _Again(judged, chance, confidence, groups), ground != "test", ("winner", "baseline")
+    fallen = {name: tuple(_collapsed(name, side, np.array(study.val_labels))) for name, side in judged.items()}
+    other = sides["other_baseline"].what if "other_baseline" in sides else ""
+    reached = _verdict(again, fallen, other=other, margin=margin, exploratory=exploratory)
+    compared = again.compare(*pair)
     folds, made = _folds(tables, study, (sides["winner"], sides["baseline"]))
-    unfrozen, leaks = against("unfrozen", "baseline"), study.spec.data.allow_leak
+    leaks, ours = study.spec.data.allow_leak, (judged["winner"], judged["baseline"])
     found = Findings(
         kind=reached.kind,
         sentence=reached.sentence + (LEAKY if leaks and not reached.exploratory else ""),
         evidence=(),
         ground=ground,
         images=sum(study.counts["test"]) if ground == "test" else study.validation,
-        seeds=max(len(sides[name].accuracies) + sides[name].failed for name in ("winner", "baseline")),
+        seeds=max(judged[name].ended for name in pair),
         margin=reached.margin,
-        compared=None if compared is None else _interval(compared),
-        compared_other=None if other is None else _interval(other),
-        compared_unfrozen=None if unfrozen is None else _interval(unfrozen),
-        balanced=None if compared is None else _balanced(*pair, chance, confidence, groups),
-        probabilities=None if compared is None else _probabilities(*pair, study, confidence, groups),
-        collapsed=() if compared is None else collapsed,
+        compared=_interval(compared),
+        compared_other=_interval(again.compare("winner", "other baseline")),
+        compared_unfrozen=_interval(again.compare("unfrozen", "baseline")),
+        balanced=None if compared is None else _balanced(*ours, chance, confidence, groups),
+        probabilities=None if compared is None else _probabilities(*ours, study, confidence, groups),
+        collapsed=() if compared is None else fallen["winner"] + fallen["baseline"],
         mcnemar=None if compared is None else compared.mcnemar,
         openings=len(tables.openings),
         openings_elsewhere=int(tables.meta.get("openings", {}).get("elsewhere", 0)),
@@ -145,38 +130,61 @@ def findings(tables: Tables, study: Study, ranking: pd.DataFrame, baselines: lis
     return replace(found, evidence=(*sentences(found, study.rule), *lines))
 
 
+@dataclass(frozen=True)
+class _Again:
+    """All that was trained again, by the names of its sides, and what comparisons of them share."""
+
+    judged: Mapping[str, Judged]
+    chance: float
+    confidence: float
+    groups: Groups | None
+
+    def compare(self, first: str, second: str) -> Comparison | None:
+        """None where either was not trained again, or too many of its seeds failed to tell."""
+        one, two = self.judged.get(first), self.judged.get(second)
+        if one is None or two is None or any(side.failed and len(side.right) < FEWEST for side in (one, two)):
+            return None
+        failed = one.failed, two.failed
+        return compare(one.right, two.right, self.confidence, self.groups, failed=failed, chance=self.chance)
+
+    def ended(self, *names: str) -> list[tuple[str, int, int]]:
+        """(name, seeds that ended, seeds that failed) of those of them that were trained again."""
+        return [(name, len(j.right), j.failed) for name in names if (j := self.judged.get(name)) is not None]
+
+
 def _verdict(
-    compared: Comparison | None,
-    other: Comparison | None,
-    margin: float,
-    exploratory: bool,
-    *,
-    collapsed: Sequence[str],
-    against: str,
+    again: _Again, fallen: Mapping[str, tuple[str, ...]], *, other: str, margin: float, exploratory: bool
 ) -> Verdict:
-    """A gain has to hold against both baselines, whichever of them the search took for the better one: an
-    intersection-union test, which needs no correction (Berger, Technometrics 24, 1982). `against`: the other one.
+    """Of the winner against the baseline. A gain has to hold against both baselines, whichever of them the search took
+    for the better one: an intersection-union test, which needs no correction (Berger, Technometrics 24, 1982).
+    `fallen`: seeds that collapsed, in words; `other`: what the other baseline is.
     """
-    if compared is None:
-        raise ValueError("seeds: found too few of a side, expected a refusal before this")
-    reached = verdict(compared, margin, exploratory, collapsed=collapsed)
-    if other is None or reached.kind not in ("gain", "looks better"):
+    found = again.compare("winner", "baseline")
+    if found is None:
+        refused = too_few_seeds(again.ended("winner", "baseline"), margin, exploratory)
+        if refused is None:
+            raise ValueError("seeds: found none of winner or baseline, expected some that ended")
+        return refused
+    reached = verdict(found, margin, exploratory, collapsed=fallen["winner"] + fallen["baseline"])
+    if reached.kind not in ("gain", "looks better"):
         return reached
-    second = verdict(other, margin, exploratory, against=against, collapsed=collapsed)
+    if (found := again.compare("winner", "other baseline")) is None:
+        return too_few_seeds(again.ended("other baseline"), margin, exploratory) or reached
+    collapsed = fallen["winner"] + fallen["other baseline"]
+    second = verdict(found, margin, exploratory, against=f"the other baseline ({other})", collapsed=collapsed)
     return reached if second.kind == reached.kind else second
 
 
-def _collapsed(judged: Mapping[str, Judged], val_labels: NDArray[np.int64]) -> Iterator[str]:
+def _collapsed(name: str, side: Judged, val_labels: NDArray[np.int64]) -> Iterator[str]:
     """Seeds that ended far below the others, on the images of the verdict or on the validation images, in words."""
-    for name, side in judged.items():
-        if side.predicted is None:
-            continue
-        accuracies: list[float] = side.right.mean(axis=1).tolist()
-        fallen = set(stability.unstable(accuracies, side.right.shape[1]))
-        if side.predicted.validation is not None:  # by these more seeds were trained
-            seen = (side.predicted.validation.argmax(axis=-1) == val_labels).mean(axis=1)
-            fallen |= set(stability.unstable(seen.tolist(), len(val_labels)))
-        yield from (stability.collapsed(name, side.seeds[i], accuracies[i]) for i in sorted(fallen))
+    if side.predicted is None:
+        return
+    accuracies: list[float] = side.right.mean(axis=1).tolist()
+    fallen = set(stability.unstable(accuracies, side.right.shape[1]))
+    if side.predicted.validation is not None:  # by these more seeds were trained
+        seen = (side.predicted.validation.argmax(axis=-1) == val_labels).mean(axis=1)
+        fallen |= set(stability.unstable(seen.tolist(), len(val_labels)))
+    yield from (stability.collapsed(name, side.seeds[i], accuracies[i]) for i in sorted(fallen))
 
 
 def _balanced(
@@ -229,7 +237,9 @@ def tested(tables: Tables, study: Study, configuration: str) -> Rate | None:
     return _rate(int(right.sum()), len(right))
 
 
-def _interval(found: Comparison) -> Interval:
+def _interval(found: Comparison | None) -> Interval | None:
+    if found is None:
+        return None
     return Interval(found.difference, found.low, found.high, found.method, found.standard_error, found.confidence)
 
 

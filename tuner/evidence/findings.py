@@ -223,8 +223,8 @@ def sentences(found: Findings, rule: Rule) -> Iterator[str]:
         yield f"First seed alone: exact McNemar p = {found.mcnemar:.2g}."
     if found.groups is not None:
         yield (
-            f"The {found.images} images stand in {_groups(found.groups)} (data.groups). The difference's interval goes "
-            "by groups; intervals of single models and McNemar's p take every image for independent."
+            f"The {found.images} images stand in {_several(found.groups, 'group')} (data.groups). The difference's "
+            "interval goes by groups; intervals of single models and McNemar's p take every image for independent."
         )
 
 
@@ -248,8 +248,8 @@ def _seeds_of(found: Findings, winner: Side) -> Iterator[str]:
         )
     elif len(winner.accuracies) > 1:
         seeds = len(winner.accuracies)
-        text = f"None of the winner's {_seeds(seeds)} that ended came out far worse than the others; so few leave open "
-        text += f"that up to {100 * unseen(seeds):.0f} in 100 further ones would (95 % bound)"
+        text = f"None of the winner's {_several(seeds, 'seed')} that ended came out far worse than the others; so few "
+        text += f"leave open that up to {100 * unseen(seeds):.0f} in 100 further ones would (95 % bound)"
         if found.kind == "gain" and seeds < MOST:
             text += f"; whether the gain holds with more seeds tells `tlstudy confirm --seeds {MOST}`"
         yield f"{text}."
@@ -264,8 +264,8 @@ def _epochs(side: Side, rule: Rule) -> str:
         )
     which = "kept the best one by the validation images" if rule.checkpoint == "best" else "kept the last one"
     return (
-        f"Each fresh seed trained for up to {_epochs_of(side.epochs)} and {which}, as the search did. The model that "
-        "is exported is the median of these seeds by the validation images."
+        f"Each fresh seed trained for up to {_several(side.epochs, 'epoch')} and {which}, as the search did. The model "
+        "that is exported is the median of these seeds by the validation images."
     )
 
 
@@ -292,16 +292,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _epochs_of(count: int) -> str:
-    return f"{count} epoch{'s' * (count != 1)}"
-
-
 def _side(name: str, side: Side, found: Findings) -> str:
     what = side.what
     if side.kind == "logistic":
         both = found.ground == "test" and not side.fixed
         what += f", which has no seed{' and is fitted to training and validation images' if both else ''}"
-    what += f", {_epochs_of(side.epochs)}" if side.fixed and side.epochs else ""
+    what += f", {_several(side.epochs, 'epoch')}" if side.fixed and side.epochs else ""
     text, again = f"{name} {side.configuration} ({what})", "trained again" if found.exploratory else "confirmed"
     if side.searched is not None:
         text += f": search said {side.searched.correct}/{side.searched.n}"
@@ -318,7 +314,7 @@ def _side(name: str, side: Side, found: Findings) -> str:
             f"{100 * side.confirmed.high:.0f} %"
         )
     if side.failed:
-        text += f"; {_seeds(side.failed)} failed and counted as {100 * side.chance:.0f} %, which is chance"
+        text += f"; {_several(side.failed, 'seed')} failed and counted as {100 * side.chance:.0f} %, which is chance"
         text += f": without {100 * side.ended:.1f} %" if side.ended is not None else ""
     return text + "."
 
@@ -327,9 +323,5 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}" if round(1000 * share) else "0.0"
 
 
-def _groups(count: int) -> str:
-    return f"{count} group{'s' * (count != 1)}"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count != 1)}"
+def _several(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"

@@ -61,8 +61,7 @@ def verdict(
         raise ValueError(f"margin: found {margin}, expected a share between 0 and 1, as 0.02 for 2 points")
     kind = _kind(found, margin)
     needed = _needed(found, margin) if kind == "too few images" else None
-    sentence = f"{_opening(found, margin, kind, exploratory)}{_evidence(found, exploratory)}"
-    sentence = sentence.replace("the baseline", against)
+    sentence = f"{_opening(found, margin, kind, exploratory, against)}{_evidence(found, exploratory, against)}"
     if kind == "too few images":
         sentence += _advice(found, margin, needed)
     if collapsed:
@@ -111,13 +110,13 @@ def _kind(found: Comparison, margin: float) -> Kind:
     return "no difference" if -margin < found.low and found.high < margin else "too few images"
 
 
-def _opening(found: Comparison, margin: float, kind: Kind, exploratory: bool) -> str:
+def _opening(found: Comparison, margin: float, kind: Kind, exploratory: bool, against: str) -> str:
     beyond_luck = found.low > 0 or found.high < 0
     if kind in ("gain", "loss"):
         verb = "looks" if exploratory else "is"
-        return f"The winner {verb} {'better' if kind == 'gain' else 'worse'} than the baseline: "
+        return f"The winner {verb} {'better' if kind == 'gain' else 'worse'} than {against}: "
     if kind == "unstable":
-        other = _counted(found.median or 0.0, "the median seed is")
+        other = _counted(found.median or 0.0, "the median seed", against)
         return f"Training is not stable enough to tell: {other}, but the mean is not: "
     if kind == "no difference":
         luck = ", though more than luck" if beyond_luck else ""
@@ -128,9 +127,9 @@ def _opening(found: Comparison, margin: float, kind: Kind, exploratory: bool) ->
     return "Too few images to tell: "
 
 
-def _evidence(found: Comparison, exploratory: bool) -> str:
+def _evidence(found: Comparison, exploratory: bool, against: str) -> str:
     """The difference, its interval, images and seeds; what was not varied is said."""
-    said = _counted(found.difference, "the winner is")
+    said = _counted(found.difference, "the winner", against)
     interval = f"{100 * found.confidence:.3g} % interval {100 * found.low:.1f} to {100 * found.high:.1f}"
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed, which says nothing of other seeds"
     if found.failed:
@@ -140,10 +139,10 @@ def _evidence(found: Comparison, exploratory: bool) -> str:
     return f"on {found.n:,} {name} image{'s' * (found.n != 1)}{groups} with {seeds}, {said} ({interval})"
 
 
-def _counted(difference: float, who: str) -> str:
+def _counted(difference: float, who: str, against: str) -> str:
     if difference == 0:
-        return "winner and baseline are equally accurate"
-    return f"{who} {_points(abs(difference))} {'more' if difference > 0 else 'less'} accurate than the baseline"
+        return f"{who} and {against} are equally accurate"
+    return f"{who} is {_points(abs(difference))} {'more' if difference > 0 else 'less'} accurate than {against}"
 
 
 def _needed(found: Comparison, margin: float) -> tuple[int, int | None] | None:

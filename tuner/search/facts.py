@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tuner.evidence.believed import set_right
@@ -93,12 +94,13 @@ def read(store: Store, rule: Rule) -> Facts:
         found = Facts(rule, checkpoints=store.checkpoints())
         found.confirmation, found.predicted = store.confirmation(), held_out.predicted(store)
         _, found.out_of_time = store.out_of_time()
-        for epoch in _epochs(store, rule):
+        configurations = tables.rows(store, tables.Configuration)
+        for epoch in _epochs(store, rule, {row.id: row.kind for row in configurations}):
             metrics = (epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy)
             if None not in metrics:
                 row = EpochRow(epoch.epoch, *metrics, epoch.seconds, epoch.images, epoch.score)  # type: ignore[arg-type]
                 found.epochs.setdefault(epoch.configuration, []).append(row)
-        for configuration in tables.rows(store, tables.Configuration):
+        for configuration in configurations:
             found.numbers.setdefault(configuration.kind, {})[configuration.id] = configuration.number
         for trial in tables.rows(store, tables.Trial):
             key = (trial.configuration, trial.rung or 0)
@@ -108,11 +110,12 @@ def read(store: Store, rule: Rule) -> Facts:
     return found
 
 
-def _epochs(store: Store, rule: Rule) -> list[tables.Epoch]:
-    """As a report takes them: what the stored predictions do not bear out is set right by them."""
+def _epochs(store: Store, rule: Rule, kinds: Mapping[str, str]) -> list[tables.Epoch]:
+    """As a report takes them: what the stored predictions do not bear out is set right by them. `kinds`: of each
+    configuration.
+    """
     epochs = tables.rows(store, tables.Epoch)
     predictions = {row.configuration: row for row in tables.rows(store, tables.Prediction)}
-    kinds = {row.id: row.kind for row in tables.rows(store, tables.Configuration)}
     labels = [image.label for image in tables.rows(store, tables.Image) if image.split == "val"]
     found = set_right(epochs, predictions, kinds, labels, len(store.meta("classes", ())), rule)
     return [found[key][0] if (key := (e.configuration, e.epoch)) in found else e for e in epochs]

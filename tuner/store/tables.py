@@ -134,7 +134,7 @@ class Confirmation:
 
     configuration: str
     source: str
-    side: str  # "winner" or "baseline"
+    side: str  # "winner", "baseline", "other baseline" or "unfrozen"
     seed: int
     fold: int
     repeat: int
