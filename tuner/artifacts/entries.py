@@ -325,7 +325,7 @@ class Artifacts:
 
     def _body(self, key: str) -> dict[str, Any]:
         """The manifest without its checksum. Raises OSError or ValueError when it is missing, torn or changed."""
-        with open(self._folder(key) / _MANIFEST, "rb", opener=_plain) as file:
+        with open(self._folder(key) / _MANIFEST, "rb", opener=own.plain) as file:
             document = json.load(file)
         body: dict[str, Any] = document["body"]
         if document["sha256"] != _digest(body):
@@ -365,12 +365,6 @@ def _digest(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def _plain(path: str, flags: int) -> int:
-    """Opens a plain file: no link, and no pipe, on which a reader would wait for ever."""
-    _stamp(path)
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
 def _stamp(path: Path | str) -> list[int]:
     about = os.lstat(path)
     if not stat.S_ISREG(about.st_mode):
@@ -390,7 +384,7 @@ def _checksums(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
 
 def _checksum(path: Path, first: int) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb", opener=_plain) as file:
+    with open(path, "rb", opener=own.plain) as file:
         file.seek(first)
         left = CHUNK
         while left and (piece := file.read(min(_PIECE, left))):

@@ -24,6 +24,7 @@ from tuner.export import saving
 from tuner.export.formats import Contents, Format, check_target
 from tuner.export.refit import Refit
 from tuner.export.sums import sum_of
+from tuner.store import ids
 
 CLOSE = 1e-3
 """Largest difference of a probability allowed on the decoded squares the trial saw, in float32 on a CPU."""
@@ -84,8 +85,8 @@ class Exported:
         found = f"{self.largest_difference:.1g} on the decoded squares"
         found += "" if raw is None else f", {raw:.1g} on the raw photographs"
         right = "" if self.correct is None else f"{self.correct}/{self.photographs} right; "
-        source, _, seed = self.configuration.partition("-s")
-        which = f"{source}, fresh seed {int(seed)}" if seed and self.correct is not None else source
+        which, seed = ids.source_of(self.configuration), ids.seed_of(self.configuration)
+        which += f", fresh seed {seed}" if seed and self.correct is not None else ""
         return (
             f"Wrote {name} ({self.bytes / 1e6:.0f} MB, {self.kind.name}, configuration {which}). Loaded "
             f"again in a process of its own and checked on the {self.photographs} validation photographs: {right}"

@@ -29,6 +29,12 @@ def seed(source: str, number: int) -> str:
     return f"{source}-s{number:02d}"
 
 
+def seed_of(id: str) -> int | None:
+    """Which fresh seed it is; None for anything else."""
+    _, known, number = id.partition("-s")
+    return int(number) if known and number.isdigit() else None
+
+
 def fold(source: str, repeat: int, number: int) -> str:
     """`source` trained without a fold of a repeat, both from 0."""
     return f"{source}-r{repeat + 1}f{number + 1}"
