@@ -95,7 +95,7 @@ def compare(
     sizes = None if groups is None else np.unique(groups, return_counts=True)[1]
     only_winner, only_baseline = int((winner[0] & ~baseline[0]).sum()), int((baseline[0] & ~winner[0]).sum())
     return Comparison(
-        difference=float(found.difference),
+        difference=_plain(found.difference),
         low=float(found.low),
         high=float(found.high),
         n=n,
@@ -112,7 +112,7 @@ def compare(
         failed=sum(failed),
         groups=None if sizes is None else len(sizes),
         group_size=1.0 if sizes is None else _size(sizes),
-        median=None if seeds == 1 else float(np.subtract(*(np.median(right.mean(axis=1)) for right in rows))),
+        median=None if seeds == 1 else _plain(np.subtract(*(np.median(right.mean(axis=1)) for right in rows))),
     )
 
 
@@ -191,6 +191,11 @@ def estimate(
     beyond = np.maximum(by_seeds - twice, 0)  # what more images would not shrink
     variance = images * (n + 2 * size)
     return Estimate(difference, np.maximum(low, -1), np.minimum(high, 1), error, df, variance, beyond)
+
+
+def _plain(difference: Floats) -> float:
+    """None is none: of equal counts, means over other numbers of seeds differ in the last digit."""
+    return 0.0 if abs(float(difference)) < 1e-12 else float(difference)
 
 
 def with_failed(right: Right, failed: int, chance: float) -> Right | Floats:
